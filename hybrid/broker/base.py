@@ -1,0 +1,122 @@
+"""The broker's contract: what every broker promises, in prose. `tests/contract/test_broker.py` holds them to it.
+
+- *Append and announce are one atomic step per channel.* Offsets rise by one from 1 in each epoch. Every listener of
+  this process hears publications of one channel in the order of their offsets, each at most once.
+- *An epoch is made by the first append*, never by a read. Offset, epoch and the head's tag outlive the history (they
+  are kept `meta_ttl_s` after the last append).
+- *Live delivery is at most once; the log heals it.* `BrokerListener.gap` says that something may have been missed.
+- *History is bounded* by the count and age given with each append, and both bounds are honoured when it is read.
+- *Idempotency keys* are scoped by the caller and remembered for `idempotency_window_s`: the same key and body again
+  gives the first position and appends nothing; the same key with another body raises KeyConflict.
+- A broker that cannot be reached raises BrokerError (`broker_unavailable`) and recovers by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from hybrid.errors import BrokerError
+from hybrid.model import Position, PresenceEntry, Publication
+
+
+class Append(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One publication to be made. `data` was checked by `protocol.data`; names are in their one true form.
+
+    `key` is None, or the whole scoped idempotency key. `history_size` publications of at most `history_ttl_s` seconds
+    of age are kept after it; 0 keeps none (the head's position is kept all the same). `is_durable` asks for
+    confirmation by a replica where the broker has one.
+    """
+
+    channel: str
+    data: bytes
+    type: str | None = None
+    is_binary: bool = False
+    key: str | None = None
+    history_size: int = 0
+    history_ttl_s: float = 0.0
+    is_durable: bool = False
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """Where a publication stands. `was_repeated`: its key was known, nothing new was appended."""
+
+    position: Position
+    was_repeated: bool = False
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """A part of a log: publications in the order asked for, and the head at the time of reading."""
+
+    publications: list[Publication]
+    head: Position
+
+
+class BrokerListener(Protocol):
+    """What a broker calls, on the event loop's thread, for channels that are subscribed here. Must not raise."""
+
+    def published(self, publication: Publication) -> None:
+        """A publication was appended, here or on another node."""
+
+    def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None:
+        """A principal came to a channel for the first time, or left it for the last."""
+
+    def gap(self, channels: Sequence[str] | None) -> None:
+        """Publications of these channels (None: of all) may have been missed; compare heads and read the log."""
+
+
+class Broker(Protocol):
+    """Logs and live delivery. One instance per process."""
+
+    async def open(self, listener: BrokerListener) -> None:
+        """Connect and start to deliver to `listener`. Called once."""
+
+    async def close(self) -> None:
+        """Release everything; safe to call twice."""
+
+    async def append(self, appends: Sequence[Append]) -> list[Appended | BrokerError]:
+        """Append all, in order, and announce them; one result for each, errors as values.
+
+        Raises BrokerError only when none can have taken effect. Cancelling it leaves the outcome unknown.
+        """
+
+    async def subscribe(self, channel: str) -> None:
+        """Deliver this channel to the listener from now on. Returns when the broker has acknowledged it, so that
+
+        a head read afterwards misses nothing. Idempotent. Raises BrokerError.
+        """
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Deliver this channel no more. Idempotent."""
+
+    async def heads(self, channels: Sequence[str]) -> list[Position]:
+        """The position of the last append of each channel; START where there was none. Cancel-safe: reads only."""
+
+    async def read(self, channel: str, after: Position, *, limit: int, max_bytes: int) -> Page:
+        """Publications after `after`, ascending, at most `limit`, data of at most `max_bytes` in all but at least one.
+
+        Raises UnrecoverablePosition if the epoch differs, or if the entry at `after.offset` has another tag, or is no
+        longer kept and is not the head, or lies beyond the head; or, after START, if offset 1 is no longer kept.
+        A page that ends before its head is continued by reading after its last publication. Cancel-safe: reads only.
+        """
+
+    async def history(self, channel: str, *, limit: int, is_reverse: bool) -> Page:
+        """The first (or, reversed, the newest first) `limit` publications that are kept. Cancel-safe: reads only."""
+
+
+class PresenceStore(Protocol):
+    """Who is on which channel. Keyed by (principal, session), counted per principal, ended by leases."""
+
+    async def join(self, channel: str, entry: PresenceEntry, session: str, lease_s: float) -> bool:
+        """Add or renew. True when this is the principal's first session there (announced to listeners)."""
+
+    async def leave(self, channel: str, entry: PresenceEntry, session: str) -> bool:
+        """Remove. True when it was the principal's last session there (announced). Unknown ones are ignored."""
+
+    async def entries(self, channel: str, limit: int) -> list[PresenceEntry]:
+        """Who is there now, at most `limit`, in order of coming."""
+
+    async def expire(self) -> None:
+        """Turn leases that ran out into leaves (announced once each)."""

@@ -1,0 +1,93 @@
+"""Every bound, timeout and interval of hybrid, each with its unit in the name and its reason beside it.
+
+All of them can be set (`[limits]` in `hybrid.toml`, `HYBRID_LIMITS_<NAME>`); `settings.py` does that. The numbers that
+are part of the wire (lengths of names, of cursors) are constants at the end: both sides rely on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds one process works with. Crossing one has a defined outcome, named in each comment."""
+
+    # -- what a client may send
+    data_max_bytes: int = 65_536  # one publication's data; more: too_large. Centrifugo's and most brokers' default
+    command_max_bytes: int = 69_632  # one command frame: data_max_bytes and its envelope; more: too_large, leg ends
+    auth_frame_max_bytes: int = 9_216  # an 8 KB token and its envelope; nothing larger is parsed before authentication
+    token_max_bytes: int = 8_192  # more than any proxy lets through in a header
+    attach_max_bytes: int = 65_536  # names and positions of 256 channels fit; more: too_large
+    body_max_bytes: int = 1_048_576  # one HTTP body (a batch of publishes); more: 413
+    commands_per_post_max: int = 64  # one /v1/command or /v1/publish body
+    channels_per_session_max: int = 256  # more: limit_exceeded, and a subscribe is refused before an attach would be
+    channels_per_request_max: int = 16  # plain streams; their ids name every channel in one 2 KB line
+    history_page_max: int = 1_000  # publications one history answer may hold
+    fragments_max: int = 64  # of one WebSocket message; more: close 1009
+    control_frames_per_s_max: int = 20  # pings of one peer; more: close 1008 (each costs an answer)
+    inbox_max: int = 128  # commands read but not yet carried out; more: reading from the peer pauses
+    discarded_max_bytes: int = 4_096  # what a client may send on a one-way stream before it is closed
+
+    # -- connections
+    unauthenticated_per_address_max: int = 64  # opened but not yet authenticated; more: refused with 429
+    unauthenticated_max: int = 1_000  # of the whole process; more: refused with 503
+    links_max: int = 15_000  # open streams and polls of one process, below its descriptor limit; more: refused with 503
+    auth_timeout_s: float = 10.0  # from accept to the first valid `auth`; then 4408
+    candidate_timeout_s: float = 10.0  # a candidate leg not confirmed by then ends
+    candidates_max: int = 2  # of one session: one better, one worse transport
+    session_kept_s: float = 60.0  # a session without a leg; a phone in a tunnel comes back within it
+    sessions_max: int = 50_000  # detached ones included; more: the oldest detached session is forgotten
+    pushes_kept_max: int = 64  # numbered pushes not acknowledged; past that the next attach starts afresh
+    replies_kept_max: int = 64  # answers to numbered commands kept for a repeat
+    command_hole_s: float = 2.0  # wait for a missing numbered command, then out_of_order
+    close_timeout_s: float = 5.0  # for the peer's half of the close handshake, then abort
+
+    # -- time
+    heartbeat_interval_s: float = 20.0  # below the 25-30 s at which careless proxies and carriers cut idle connections
+    heartbeat_grace_intervals: float = 2.5  # a bidirectional leg silent for this many intervals ends (4409)
+    poll_wait_max_s: float = 25.0  # below the 30 s of the strictest common gateways
+    expiring_margin_s: float = 60.0  # warning ahead of a token's end, jittered by up to a third of it
+    expiry_grace_s: float = 25.0  # from `exp` to 4401, for one slow refresh; publishing is refused meanwhile
+    shutdown_grace_s: float = 10.0  # from SIGTERM to the abort of what is left
+    reconnect_delay_max_ms: int = 3_000  # the spread of reconnects told at shutdown
+
+    # -- the hot path
+    flush_interval_s: float = 0.002  # what gathers into one write under load; a quiet channel flushes at once
+    flush_max_bytes: int = 131_072  # one segment; more is written in the next flush
+    fan_out_slice: int = 256  # writes between two looks at other work: about 2 ms
+    high_water_bytes: int = 65_536  # in a link's buffer: it leaves LIVE and reads the log later
+    low_water_bytes: int = 16_384  # a quarter; then it is caught up
+    catch_up_turn_bytes: int = 65_536  # of one channel, then the link's next channel has its turn
+    ring_max_bytes: int = 2_097_152  # recent publications of one hot channel
+    ring_max_age_s: float = 60.0
+    rings_max_bytes: int = 268_435_456  # of the process; wins over the two above, oldest entries first
+    channel_linger_s: float = 60.0  # a channel without listeners stays HOT, for the next poll and the next reload
+    recovery_page_max_bytes: int = 262_144  # one read of the broker's history
+    recoveries_max: int = 64  # such reads in flight in the process
+
+    # -- the memory broker
+    channels_max: int = 100_000  # logs kept; more: the one longest unused without listeners is dropped
+    idempotency_window_s: float = 300.0  # a key is remembered; told to clients
+    meta_ttl_s: float = 2_592_000.0  # offset, epoch and head tag outlive the history by 30 days
+
+
+CHANNEL_NAME_MAX_BYTES: Final = 255
+"""UTF-8 bytes of one channel name: fits a Redis key, a path segment and a log line."""
+CURSOR_MAX_BYTES: Final = 2_048
+"""Of a composite cursor: it travels in `Last-Event-ID` and in queries, where proxies cut at 4 or 8 KB."""
+TYPE_MAX_CHARACTERS: Final = 64
+"""Of a publication's type."""
+KEY_MAX_BYTES: Final = 128
+"""Of an idempotency key: holds a UUID with a prefix, twice."""
+DATA_DEPTH_MAX: Final = 32
+"""Nested arrays and objects in `data`: above any real payload, below every parser's recursion limit."""
+NUMBER_MAX_BYTES: Final = 64
+"""Of one number in `data`: a longer one is an attack on parsers, not a measurement."""
+OFFSET_MAX: Final = 2**53 - 1
+"""The largest whole number that a JavaScript client can hold exactly."""
+REASON_MAX_BYTES: Final = 123
+"""Of a WebSocket close reason: control frames carry at most 125 bytes (RFC 6455, section 5.5)."""
+PADDING_BYTES: Final = 2_048
+"""Comment in front of every event stream: several browsers and proxies hold back the first kilobytes."""

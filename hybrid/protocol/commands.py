@@ -1,0 +1,166 @@
+"""Client to server: every command, as the types that parse the wire.
+
+A command is one JSON object with a `method`; unknown fields are ignored, unknown methods are an error. `id` is chosen by
+the client and comes back in the reply. Rules of use are in `docs/protocol.md`, section "Sessions".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from hybrid.limits import KEY_MAX_BYTES, OFFSET_MAX, TYPE_MAX_CHARACTERS
+
+Offset: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
+Number: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
+ShortText: TypeAlias = Annotated[str, Meta(max_length=64)]
+ChannelText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=KEY_MAX_BYTES)]
+TypeText: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z", max_length=TYPE_MAX_CHARACTERS)]
+
+
+class WirePosition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A position as JSON: `{"offset": 42, "epoch": "k3f9", "tag": "9c1d07aa"}`, or `{"offset": 0}`."""
+
+    offset: Offset
+    epoch: ShortText = ""
+    tag: ShortText = ""
+
+
+class ClientInfo(msgspec.Struct, frozen=True, gc=False):
+    """Which library speaks; for logs and statistics only."""
+
+    name: ShortText = ""
+    version: ShortText = ""
+
+
+class AttachSubscription(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One channel of an attach: go on after `position`, or `history` publications back, or from now on."""
+
+    channel: ChannelText
+    position: WirePosition | None = None
+    history: Annotated[int, Meta(ge=0, le=1000)] = 0
+
+
+class Command(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, tag_field="method"):
+    """What all commands share. `n` numbers subscribe, unsubscribe and refresh of a stream session from 1."""
+
+    id: Number = 0
+
+
+class Auth(Command, tag="auth"):
+    """The first frame of a WebSocket whose client cannot set a header."""
+
+    token: Annotated[str, Meta(min_length=1)]
+
+
+class Attach(Command, tag="attach"):
+    """Opens a candidate leg, or with `confirm` the current one, naming every channel and its position."""
+
+    attempt: Number = 0
+    nonce: ShortText = ""
+    session: ShortText = ""
+    last_seq: Number = 0
+    client: ClientInfo = ClientInfo()
+    confirm: bool = False
+    subscriptions: list[AttachSubscription] = []
+
+
+class Confirm(Command, tag="confirm"):
+    """Makes the candidate leg of this attempt the current one."""
+
+    attempt: Number
+    subscriptions: list[AttachSubscription] | None = None
+
+
+class Subscribe(Command, tag="subscribe"):
+    """Adds a channel to the session. `sealed` only from polled sessions, which then get a new sealed list."""
+
+    channel: ChannelText
+    n: Number = 0
+    position: WirePosition | None = None
+    history: Annotated[int, Meta(ge=0, le=1000)] = 0
+    sealed: str = ""
+
+
+class Unsubscribe(Command, tag="unsubscribe"):
+    """Takes a channel from the session."""
+
+    channel: ChannelText
+    n: Number = 0
+    sealed: str = ""
+
+
+class Publish(Command, tag="publish"):
+    """Publishes. `key` makes a repeat safe; `binary` says that data is `{"base64": "..."}` standing for bytes."""
+
+    channel: ChannelText
+    data: msgspec.Raw
+    key: Key | None = None
+    type: TypeText | None = None
+    binary: bool = False
+
+
+class History(Command, tag="history"):
+    """Reads the log: after a position, or the first or (reverse) the last `limit`."""
+
+    channel: ChannelText
+    after: WirePosition | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    reverse: bool = False
+
+
+class Presence(Command, tag="presence"):
+    """Asks who is on a channel."""
+
+    channel: ChannelText
+
+
+class Refresh(Command, tag="refresh"):
+    """A new token for the session; on one-way transports it travels in the header and `token` is empty."""
+
+    token: str = ""
+    n: Number = 0
+
+
+class Heartbeat(Command, tag="heartbeat"):
+    """The client lives, and has seen the pushes up to `last_seq`."""
+
+    last_seq: Number = 0
+
+
+class PolledPosition(msgspec.Struct, frozen=True, gc=False):
+    """One channel of a poll and the position its application has reached."""
+
+    channel: ChannelText
+    position: WirePosition
+
+
+class Poll(Command, tag="poll"):
+    """The next long poll of a session: positions and `last_seq` seen so far, and the sealed subscription list.
+
+    `wait_s` 0 answers at once. `confirm` makes the polling leg the current one.
+    """
+
+    session: ShortText
+    attempt: Number
+    last_seq: Number = 0
+    positions: list[PolledPosition] = []
+    sealed: str = ""
+    wait_s: Annotated[float, Meta(ge=0, le=3600)] = 25.0
+    confirm: bool = False
+
+
+AnyCommand: TypeAlias = (
+    Auth | Attach | Confirm | Subscribe | Unsubscribe | Publish | History | Presence | Refresh | Heartbeat | Poll
+)
+
+
+class CommandPost(msgspec.Struct, frozen=True, gc=False):
+    """The body of `POST /v1/command`: commands of a session that cannot send on its stream."""
+
+    session: ShortText = ""
+    commands: list[msgspec.Raw] = []
+    last_seq: Number = 0
