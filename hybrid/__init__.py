@@ -1,0 +1,1 @@
+"""Channels over WebSocket, Server-Sent Events and long polling."""

@@ -36,9 +36,7 @@ _ROWS: Final = (
     ErrorRow(1012, "draining", 503, True, "This server is being restarted; come back after the delay given."),
     ErrorRow(3400, "bad_request", 400, True, "The request is malformed; the detail says what to change."),
     ErrorRow(3401, "unauthorized", 401, True, "A credential is needed here and none was sent."),
-    ErrorRow(
-        3403, "forbidden", 403, True, "This credential may not do that on this channel, or there is no such channel."
-    ),
+    ErrorRow(3403, "forbidden", 403, True, "This credential may not do that here, or there is no such channel."),
     ErrorRow(3404, "session_unknown", 404, True, "No such session here; attach anew."),
     ErrorRow(3405, "method_unknown", 400, True, "This server does not know the method."),
     ErrorRow(3409, "out_of_order", 409, True, "A numbered command arrived ahead of an earlier one that never came."),
@@ -46,9 +44,7 @@ _ROWS: Final = (
     ErrorRow(3411, "already_subscribed", 409, True, "The session is subscribed to this channel already."),
     ErrorRow(3412, "not_subscribed", 409, True, "The session is not subscribed to this channel."),
     ErrorRow(3413, "too_large", 413, True, "A part of the request is larger than its limit."),
-    ErrorRow(
-        3414, "outcome_unknown", 409, True, "Whether it took effect cannot be known any more; it was not repeated."
-    ),
+    ErrorRow(3414, "outcome_unknown", 409, True, "Whether it took effect cannot be known; it was not repeated."),
     ErrorRow(3415, "key_conflict", 409, True, "The idempotency key was used before with another body."),
     ErrorRow(3416, "not_offered", 404, True, "The channel's namespace does not offer this (history, presence)."),
     ErrorRow(3429, "limit_exceeded", 429, True, "A limit is reached; the detail names it."),

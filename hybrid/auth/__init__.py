@@ -1,0 +1,1 @@
+"""OAuth at the edge; everything inside sees only a Principal."""

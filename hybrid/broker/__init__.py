@@ -1,0 +1,1 @@
+"""Logs and live delivery between processes."""

@@ -1,0 +1,1 @@
+"""Open pipes to clients, one kind a file."""

@@ -1,7 +1,7 @@
 """Client to server: every command, as the types that parse the wire.
 
-A command is one JSON object with a `method`; unknown fields are ignored, unknown methods are an error. `id` is chosen by
-the client and comes back in the reply. Rules of use are in `docs/protocol.md`, section "Sessions".
+A command is one JSON object with a `method`; unknown fields are ignored, unknown methods are an error. `id` is chosen
+by the client and comes back in the reply. Rules of use are in `docs/protocol.md`, section "Sessions".
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Command(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
     id: Number = 0
 
 
-class Auth(Command, tag="auth"):
+class Auth(Command, frozen=True, tag="auth"):
     """The first frame of a WebSocket whose client cannot set a header."""
 
     token: Annotated[str, Meta(min_length=1)]
 
 
-class Attach(Command, tag="attach"):
+class Attach(Command, frozen=True, tag="attach"):
     """Opens a candidate leg, or with `confirm` the current one, naming every channel and its position."""
 
     attempt: Number = 0
@@ -68,14 +68,14 @@ class Attach(Command, tag="attach"):
     subscriptions: list[AttachSubscription] = []
 
 
-class Confirm(Command, tag="confirm"):
+class Confirm(Command, frozen=True, tag="confirm"):
     """Makes the candidate leg of this attempt the current one."""
 
     attempt: Number
     subscriptions: list[AttachSubscription] | None = None
 
 
-class Subscribe(Command, tag="subscribe"):
+class Subscribe(Command, frozen=True, tag="subscribe"):
     """Adds a channel to the session. `sealed` only from polled sessions, which then get a new sealed list."""
 
     channel: ChannelText
@@ -85,7 +85,7 @@ class Subscribe(Command, tag="subscribe"):
     sealed: str = ""
 
 
-class Unsubscribe(Command, tag="unsubscribe"):
+class Unsubscribe(Command, frozen=True, tag="unsubscribe"):
     """Takes a channel from the session."""
 
     channel: ChannelText
@@ -93,7 +93,7 @@ class Unsubscribe(Command, tag="unsubscribe"):
     sealed: str = ""
 
 
-class Publish(Command, tag="publish"):
+class Publish(Command, frozen=True, tag="publish"):
     """Publishes. `key` makes a repeat safe; `binary` says that data is `{"base64": "..."}` standing for bytes."""
 
     channel: ChannelText
@@ -103,7 +103,7 @@ class Publish(Command, tag="publish"):
     binary: bool = False
 
 
-class History(Command, tag="history"):
+class History(Command, frozen=True, tag="history"):
     """Reads the log: after a position, or the first or (reverse) the last `limit`."""
 
     channel: ChannelText
@@ -112,20 +112,20 @@ class History(Command, tag="history"):
     reverse: bool = False
 
 
-class Presence(Command, tag="presence"):
+class Presence(Command, frozen=True, tag="presence"):
     """Asks who is on a channel."""
 
     channel: ChannelText
 
 
-class Refresh(Command, tag="refresh"):
+class Refresh(Command, frozen=True, tag="refresh"):
     """A new token for the session; on one-way transports it travels in the header and `token` is empty."""
 
     token: str = ""
     n: Number = 0
 
 
-class Heartbeat(Command, tag="heartbeat"):
+class Heartbeat(Command, frozen=True, tag="heartbeat"):
     """The client lives, and has seen the pushes up to `last_seq`."""
 
     last_seq: Number = 0
@@ -138,7 +138,7 @@ class PolledPosition(msgspec.Struct, frozen=True, gc=False):
     position: WirePosition
 
 
-class Poll(Command, tag="poll"):
+class Poll(Command, frozen=True, tag="poll"):
     """The next long poll of a session: positions and `last_seq` seen so far, and the sealed subscription list.
 
     `wait_s` 0 answers at once. `confirm` makes the polling leg the current one.

@@ -1,7 +1,7 @@
 """Server to client: every push and reply, as the types that write the wire.
 
-A push is one JSON object with one field that names it, beside `seq` for the pushes that are numbered. Numbered are those
-that nothing else heals: `unsubscribed` and `expiring`. Publications and resets are healed by positions, `attached`
+A push is one JSON object with one field that names it, beside `seq` for the pushes that are numbered. Numbered are
+those that nothing else heals: `unsubscribed` and `expiring`. Publications and resets are healed by positions, `attached`
 and `subscribed` by the next attach, joins and leaves by a presence snapshot.
 """
 

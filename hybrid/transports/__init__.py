@@ -1,0 +1,1 @@
+"""Three thin ways to carry one session, and the plain channels."""
