@@ -1,8 +1,8 @@
 """Server to client: every push and reply, as the types that write the wire.
 
 A push is one JSON object with one field that names it, beside `seq` for the pushes that are numbered. Numbered are
-those that nothing else heals: `unsubscribed` and `expiring`. Publications and resets are healed by positions, `attached`
-and `subscribed` by the next attach, joins and leaves by a presence snapshot.
+those that nothing else heals: `unsubscribed` and `expiring`. Publications and resets are healed by positions,
+`attached` and `subscribed` by the next attach, joins and leaves by a presence snapshot.
 """
 
 from __future__ import annotations
@@ -65,13 +65,16 @@ class WireError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class WirePublication(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A publication; `data` is any JSON value, or bytes in MessagePack."""
+    """A publication; `data` is any JSON value, or bytes in MessagePack. Written without copying as `msgspec.Raw`.
+
+    `data` has no default: with one, null would be left out of the wire.
+    """
 
     channel: str
     offset: int
     epoch: str
     tag: str
-    data: Any = None
+    data: Any
     type: str | None = None
     binary: bool = False
 
