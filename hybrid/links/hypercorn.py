@@ -1,0 +1,304 @@
+"""The one file that knows Hypercorn's insides (0.18), all of them found from the `send` it gives an application.
+
+    send.__self__    WSStream or HTTPStream      .send.__self__ -> the connection's protocol
+    the protocol     H11Protocol or H2Protocol   .send.__self__ -> the TCPServer
+    the TCPServer    .reader and .writer: asyncio streams on the transport
+
+A hand-off leaves Hypercorn's tasks for the connection in a world where the peer is silent and then gone, so that they
+end by themselves: each thing they could touch the socket with is replaced. All of it happens in one step of the event
+loop: what is not as expected is found before anything is changed, and then the caller serves the link through ASGI.
+Nothing may raise in those tasks afterwards, because asyncio's stream protocol would close our transport for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from hybrid.links.asgi import Send
+from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
+
+try:
+    import h11
+    from hypercorn.asyncio.tcp_server import TCPServer
+    from hypercorn.protocol.h2 import H2Protocol
+    from hypercorn.protocol.h11 import H11Protocol
+    from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+    from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+    from websockets.utils import accept_key
+except ImportError as error:  # another version, or none: then every link is served through ASGI
+    _import_error: ImportError | None = error
+else:
+    _import_error = None
+
+_log = logging.getLogger(__name__)
+_RESET_TIMEOUT_S: Final = 1.0
+_CANCEL: Final = 0x8  # HTTP/2 error code (RFC 9113, section 7)
+_has_warned = False
+
+
+class _NullWriter:
+    """In place of the TCPServer's StreamWriter: takes everything and does nothing."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def write_eof(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+class _NullTransport:
+    """In place of the transport inside the old StreamWriter, whose finalizer would close an open one."""
+
+    def is_closing(self) -> bool:
+        return True
+
+
+class _NullConnection:
+    """In place of the h11 connection: without it a pipelined second request would keep Hypercorn's tasks for ever."""
+
+    our_state = None
+    their_state = None
+    they_are_waiting_for_100_continue = False
+    trailing_data = (b"", False)
+
+    def receive_data(self, data: bytes) -> None: ...
+
+    def next_event(self) -> Any:
+        return h11.NEED_DATA
+
+    def send(self, event: object) -> bytes:
+        return b""
+
+
+async def _put_nowhere(message: object) -> None:
+    """In place of the application's queue: nobody receives from it any more."""
+
+
+class _Socket:
+    """An HTTP/1 connection whose stream can be taken out of Hypercorn's hands."""
+
+    __slots__ = ("_protocol", "_queue", "_reader", "_server", "_stream", "_transport", "_writer")
+
+    def __init__(self, stream: Any, protocol: Any, server: Any) -> None:
+        """Raises AttributeError or TypeError where something is not as this file knows it."""
+        self._stream = stream
+        self._protocol = protocol
+        self._server = server
+        self._reader: Any = server.reader
+        self._writer: Any = server.writer
+        self._transport: asyncio.Transport = self._writer.transport
+        self._queue: asyncio.Queue[object] = stream.app_put.__self__
+        # Everything that `detach` is going to use, looked at while nothing has been changed.
+        if not isinstance(self._reader._buffer, bytearray) or not isinstance(self._reader._eof, bool):
+            raise TypeError("asyncio.StreamReader")
+        if self._writer._transport is not self._transport or protocol.stream is not stream:
+            raise TypeError("writer or stream")
+        if not isinstance(stream.closed, bool) or not callable(self._queue.get_nowait):
+            raise TypeError("stream or its queue")
+        bytes(protocol.connection.trailing_data[0])
+        self._transport.set_write_buffer_limits, self._transport.set_protocol, protocol.can_read  # noqa: B018
+
+    @property
+    def is_usable(self) -> bool:
+        """False when the connection is ending already."""
+        return not (self._stream.closed or self._transport.is_closing() or self._reader.exception())
+
+    def server_headers(self) -> list[tuple[bytes, bytes]]:
+        """What Hypercorn adds to every response (the date)."""
+        return list(self._stream.config.response_headers("h11"))
+
+    def detach(self, link: HandedOffWebSocket | HandedOffEventStream, head: bytes, final_state: Any) -> None:
+        """Give the socket to `link` and let Hypercorn's tasks end. Never awaits."""
+        stream, protocol, reader, transport = self._stream, self._protocol, self._reader, self._transport
+        # What h11 holds (a pipelined request) came before what the reader holds.
+        left = bytes(getattr(protocol.connection, "buffer", b"")) or bytes(protocol.connection.trailing_data[0])
+        left += bytes(reader._buffer)
+        has_ended: bool = reader._eof
+        protocol.connection = _NullConnection()
+        stream.state = final_state  # or an error response would be attempted when the application returns
+        stream.app_put = _put_nowhere
+        while not self._queue.empty():  # a full queue would hold Hypercorn's reading task
+            self._queue.get_nowait()
+        self._server.writer = _NullWriter()
+        self._writer._transport = _NullTransport()
+        reader._buffer.clear()
+        reader._paused = False  # or its next read would resume the transport, whatever the link has asked for
+        reader.feed_eof()
+        link.start(transport, head, left, has_ended)
+
+
+def take_websocket(send: Send, link: HandedOffWebSocket, subprotocol: str | None) -> bool:
+    """Accept the handshake and put `link` in charge of the socket, without awaiting. False: nothing was done."""
+    socket = _find_socket(send, is_websocket=True)
+    if socket is None or not socket.is_usable:
+        return False
+    try:
+        key = socket._stream.handshake.key.decode("latin-1")
+        state = ASGIWebsocketState.CLOSED
+        if socket._stream.state is not ASGIWebsocketState.HANDSHAKE:
+            return False
+        headers = socket.server_headers()
+    except (AttributeError, TypeError) as error:
+        _warn_once(error)
+        return False
+    headers += [
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", accept_key(key).encode()),
+    ]
+    if subprotocol is not None:
+        headers.append((b"sec-websocket-protocol", subprotocol.encode()))
+    socket.detach(link, _head(b"HTTP/1.1 101 Switching Protocols", headers), state)
+    return True
+
+
+def take_event_stream(send: Send, link: HandedOffEventStream, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Send a 200 head and put `link` in charge of the socket, without awaiting. False: nothing was done."""
+    socket = _find_socket(send, is_websocket=False)
+    if socket is None or not socket.is_usable:
+        return False
+    try:
+        state = ASGIHTTPState.CLOSED
+        if (
+            socket._stream.state is not ASGIHTTPState.REQUEST
+            or socket._protocol.connection.our_state is not h11.SEND_RESPONSE
+        ):
+            return False
+        all_headers = [*headers, *socket.server_headers(), (b"connection", b"close")]
+    except (AttributeError, TypeError) as error:
+        _warn_once(error)
+        return False
+    if link.is_chunked:
+        all_headers.append((b"transfer-encoding", b"chunked"))
+    socket.detach(link, _head(b"HTTP/1.1 200 OK", all_headers), state)
+    return True
+
+
+def decline_extensions(send: Send) -> None:
+    """Make Hypercorn accept no permessage-deflate.
+
+    It otherwise always does, and applies its size limit after inflating. Before the handshake is accepted only.
+    """
+    stream = getattr(send, "__self__", None)
+    if _import_error is None and isinstance(stream, WSStream):
+        try:
+            stream.handshake.extensions = None
+        except AttributeError as error:
+            _warn_once(error)
+
+
+def end_if_refused(send: Send) -> bool:
+    """Close the connection if Hypercorn refused its WebSocket handshake behind the application's back; True if so.
+
+    It does that when frames come before the answer, which RFC 6455, section 4.1 forbids. It then tells nobody and keeps
+    the connection open without any timeout.
+    """
+    stream = getattr(send, "__self__", None)
+    if _import_error is not None or not isinstance(stream, WSStream):
+        return False
+    if not stream.closed or stream.state is not ASGIWebsocketState.HANDSHAKE:
+        return False
+    transport = find_transport(send)
+    if transport is not None and isinstance(stream.send.__self__, H11Protocol):  # type: ignore[attr-defined]
+        transport.close()
+    return True
+
+
+def find_transport(send: Send) -> asyncio.WriteTransport | None:
+    """The transport of the connection a request came on, whatever its HTTP version; None where it is not known."""
+    try:
+        server = send.__self__.send.__self__.send.__self__  # type: ignore[attr-defined]
+        if _import_error is None and isinstance(server, TCPServer):
+            transport: asyncio.WriteTransport = server.writer.transport
+            return transport
+    except AttributeError:
+        pass
+    return None
+
+
+def terminator(send: Send) -> Callable[[], Awaitable[None]] | None:
+    """What forces Hypercorn to give a stream up: its connection on HTTP/1, that stream only on HTTP/2.
+
+    Without it, the end of the application waits for a peer that has stopped reading. None for other servers.
+    """
+    stream = getattr(send, "__self__", None)
+    protocol = getattr(getattr(stream, "send", None), "__self__", None)
+    if _import_error is not None or not isinstance(stream, WSStream | HTTPStream):
+        return None
+    if isinstance(protocol, H2Protocol):
+
+        async def reset() -> None:
+            try:
+                async with asyncio.timeout(_RESET_TIMEOUT_S):
+                    buffer = protocol.stream_buffers.get(stream.stream_id)
+                    if buffer is not None:
+                        await buffer.close()
+                    protocol.connection.reset_stream(stream.stream_id, _CANCEL)
+                    await protocol._flush()
+            except Exception as error:  # the stream or the connection has ended meanwhile, each in its own way
+                _log.debug("HTTP/2 stream was not reset: %r", error)
+
+        return reset
+    transport = find_transport(send)
+    if transport is None:
+        return None
+    found = transport
+
+    async def abort() -> None:
+        found.abort()
+
+    return abort
+
+
+def _find_socket(send: Send, *, is_websocket: bool) -> _Socket | None:
+    stream: Any = getattr(send, "__self__", None)
+    if not type(stream).__module__.startswith("hypercorn."):
+        return None
+    if _import_error is not None:
+        _warn_once(_import_error)
+        return None
+    try:
+        protocol = stream.send.__self__
+        if not isinstance(stream, WSStream if is_websocket else HTTPStream):
+            raise TypeError(type(stream).__name__)
+        if not isinstance(protocol, H11Protocol):
+            return None  # HTTP/2 or HTTP/3: the socket is shared with other streams
+        server = protocol.send.__self__  # type: ignore[attr-defined]
+        if not isinstance(server, TCPServer):
+            raise TypeError(type(server).__name__)
+        return _Socket(stream, protocol, server)
+    except (AttributeError, TypeError) as error:
+        _warn_once(error)
+        return None
+
+
+def _warn_once(error: Exception) -> None:
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
+        _log.warning(
+            "this Hypercorn is not the one hybrid knows (%s: %s); streams are served through plain ASGI, "
+            "which costs more memory and time for each",
+            type(error).__name__,
+            error,
+        )
+
+
+def _head(status_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    lines = [status_line]
+    for name, value in headers:
+        line = b"%b: %b" % (name, value)
+        if b"\r" in line or b"\n" in line or b"\0" in line:
+            raise ValueError(f"header {name!r} would break the head")
+        lines.append(line)
+    return b"\r\n".join((*lines, b"", b""))
