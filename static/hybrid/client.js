@@ -1,0 +1,261 @@
+/**
+ * The client: channels, commands and their meaning. How they are carried is the session's affair.
+ *
+ * States: disconnected -> connecting -> connected -> connecting (a leg was lost) ...; disconnected by `disconnect()` or
+ * because the server said to stay away.
+ */
+
+import { Channel } from "./channel.js";
+import { ALREADY_SUBSCRIBED, HybridError, OUT_OF_ORDER, SESSION_UNKNOWN, isPassing } from "./codes.js";
+import { Emitter } from "./emitter.js";
+import { platform } from "./environment.js";
+import { Ladder } from "./ladder.js";
+import { Outbox } from "./outbox.js";
+import { Session } from "./session.js";
+import { Tokens } from "./tokens.js";
+
+const RETRY_MS = 2_000;
+
+export class Client extends Emitter {
+  state = "disconnected";
+  stats = { received: 0, dropped: 0, gaps: 0, legs: 0, reconnects: 0, latencyMs: undefined };
+  #channels = new Map(); // names are the server's and the application's to choose: never an object's keys
+  #environment;
+  #tokens;
+  #ladder;
+  #outbox;
+  #session;
+  #sleep;
+
+  /** See index.d.ts for the options. Nothing happens before `connect()`. */
+  constructor({
+    url,
+    getToken,
+    transports = ["websocket", "sse", "longpoll"],
+    name = "hybrid-js",
+    version = "0.1.0",
+    queueMax = 256,
+    timeoutMs = 60_000,
+    storage,
+    debug = false,
+    environment: replaced,
+  }) {
+    super();
+    const environment = (this.#environment = { ...platform(), ...replaced });
+    const base = new URL(url, environment.location).href.replace(/\/$/, "");
+    this.debug = debug;
+    this.#tokens = new Tokens(getToken, environment.now);
+    this.#ladder = new Ladder(transports, {
+      storage: storage ?? environment.storage,
+      key: `hybrid:${base}`,
+      now: environment.now,
+    });
+    this.#outbox = new Outbox({ environment, queueMax, timeoutMs });
+    this.#session = new Session({
+      context: { environment, url: base, tokens: this.#tokens, positions: () => this.#positions() },
+      ladder: this.#ladder,
+      client: { name, version },
+      hooks: {
+        subscriptions: () => this.#wanted().map((channel) => channel.listed),
+        canContinue: ({ isPolled } = {}) => isPolled || !this.#outbox.isOutOfStep,
+        onNewSession: () => this.#outbox.newSession(),
+        onAttached: (attached) => this.#tokens.expiresIn(attached.token_expires_in_s),
+        onReady: (leg, subscribed) => this.#ready(leg, subscribed),
+        onSubscribed: (subscribed) => this.#subscribed(subscribed),
+        onPush: (leg, push) => this.#push(leg, push),
+        onLost: ({ reason }) => this.#lost(reason),
+        onFailed: (error) => this.emit("error", error),
+        onStopped: (error) => this.#stopped(error),
+        onLeg: ({ transport, attempt }, event, reason) => {
+          if (this.debug) console.debug("hybrid", transport, attempt, event, reason ?? "");
+          this.emit("leg", { transport, attempt, event, reason });
+        },
+      },
+    });
+  }
+
+  /** The transport in use, undefined while there is none. */
+  get transport() {
+    return this.#session.current?.isReady ? this.#session.current.transport : undefined;
+  }
+
+  /** The session's id, undefined before the first attach. */
+  get session() {
+    return this.#session.id || undefined;
+  }
+
+  connect() {
+    if (this.state !== "disconnected") return;
+    this.#sleep = this.#environment.onWake(() => this.#session.wake());
+    this.#become("connecting");
+    this.#session.start();
+  }
+
+  /** Ends for good; what is unanswered is rejected. Channels keep their positions and come back with `connect()`. */
+  disconnect() {
+    this.#session.stop();
+  }
+
+  /** Make-before-break. Rejects with the reason when the transport does not work here; the session stays where it is. */
+  async moveTo(transport) {
+    await this.#session.move(transport);
+    this.#ladder.pin(transport);
+  }
+
+  /** For demonstrations: the leg breaks without a goodbye. */
+  cut() {
+    this.#session.reattach("cut");
+  }
+
+  /** The same object for the same name. `position`, or `history` publications back: where the first subscribe starts. */
+  channel(name, start = {}) {
+    if (!this.#channels.has(name)) this.#channels.set(name, new Channel(this, name));
+    const channel = this.#channels.get(name);
+    if ("position" in start || "history" in start) channel.startAt(start);
+    return channel;
+  }
+
+  /** `{position, repeated?}` once it is in the log. The key makes sending it again safe, by us or by the caller. */
+  async publish(channel, data, { type, key = this.#environment.makeKey(), binary } = {}) {
+    // A copy: what is sent again must be what was sent first, whatever the application does with its object.
+    return this.request({ method: "publish", channel, data: JSON.parse(JSON.stringify(data ?? null)), key, type, binary });
+  }
+
+  /** Any command that needs no number. Waits for a connection if there is none, in a bounded queue. */
+  async request(command) {
+    if (this.state === "disconnected") throw new HybridError(0, "disconnected", "connect first");
+    const reply = await this.#outbox.request(command);
+    this.stats.latencyMs = this.#outbox.latencyMs;
+    return reply;
+  }
+
+  /** Brings what the server holds of this channel in line with what is wanted. Called by channels. */
+  async reconcile(channel) {
+    const { name, isWanted } = channel;
+    if (channel.isPending) return;
+    if (isWanted === channel.isAttached) return channel.settle();
+    if (!this.transport) return isWanted || channel.detached();
+    const method = isWanted ? "subscribe" : "unsubscribe";
+    channel.isPending = true;
+    try {
+      const reply = await this.#outbox.request({ method, ...(isWanted ? channel.listed : { channel: name }) });
+      channel.isPending = false;
+      if (!isWanted) channel.detached();
+      else if (!channel.granted(reply)) return this.#gap();
+    } catch (error) {
+      channel.isPending = false;
+      if (error.name === "superseded") return this.reconcile(channel);
+      if ([OUT_OF_ORDER, SESSION_UNKNOWN].includes(error.number) || error.name === "timeout")
+        return this.#session.renew(`${method}: ${error.message}`);
+      if (isWanted && isPassing(error)) {
+        const delayMs = (error.retryAfterS * 1000 || RETRY_MS) * (1 + this.#environment.random());
+        return this.#environment.setTimeout(() => this.reconcile(channel), delayMs);
+      }
+      if (!isWanted) channel.detached();
+      else if (error.number !== ALREADY_SUBSCRIBED) channel.ended(error);
+      // Known by a position, unless the first answer was lost: then only an attach tells it.
+      else if (!channel.position) return this.#session.reattach(error.message);
+      else channel.granted(channel);
+    }
+    this.reconcile(channel);
+  }
+
+  #wanted() {
+    return [...this.#channels.values()].filter((channel) => channel.isWanted);
+  }
+
+  #positions() {
+    // While the server's list is not known yet, a poll names all: it may land where the attach was never seen.
+    return this.#wanted()
+      .filter(({ isAttached }) => isAttached || !this.transport)
+      .map(({ listed: { channel, position } }) => ({ channel, position }))
+      .filter(({ position }) => position);
+  }
+
+  #ready(leg, subscribed) {
+    if (this.stats.legs++ && this.state === "connecting") this.stats.reconnects++;
+    const { transport, session, attempt } = leg;
+    for (const channel of this.#channels.values()) channel.isAttached = false;
+    this.emit("transport", { transport, session, attempt });
+    this.#become("connected", { transport });
+    this.#subscribed(subscribed);
+    if (this.#session.current !== leg) return;
+    this.#outbox.use(leg);
+    for (const channel of this.#channels.values()) {
+      if (!channel.isAttached) channel.detached();
+      this.reconcile(channel);
+    }
+  }
+
+  #subscribed({ channels }) {
+    for (const { channel: name, error, ...granted } of channels) {
+      const channel = this.#channels.get(name);
+      if (!channel) continue;
+      if (isPassing({ number: error })) channel.detached();
+      else if (error) channel.ended(HybridError.fromWire({ number: error }));
+      else if (!channel.granted(granted)) return this.#gap();
+    }
+  }
+
+  #push(leg, { reply, publication, reset, unsubscribed, join, leave, expiring }) {
+    if (reply) this.#outbox.settle(reply);
+    else if (publication) {
+      if (this.#channels.get(publication.channel)?.receive(publication, leg.transport) === false) this.#gap();
+    } else if (reset) this.#channels.get(reset.channel)?.reset(reset.position);
+    else if (unsubscribed) this.#unsubscribed(unsubscribed);
+    else if (join) this.#channels.get(join.channel)?.emit("join", join);
+    else if (leave) this.#channels.get(leave.channel)?.emit("leave", leave);
+    else if (expiring) this.#refresh(leg);
+  }
+
+  #unsubscribed({ channel: name, error }) {
+    const channel = this.#channels.get(name);
+    if (error) return channel?.ended(HybridError.fromWire({ number: error }));
+    // As we asked, some time ago: we may want it again by now.
+    channel?.detached();
+    if (channel) this.reconcile(channel);
+  }
+
+  /** A polled session needs no command for it: its next poll brings the new token. */
+  async #refresh(leg) {
+    try {
+      this.#tokens.spend();
+      await this.#tokens.get();
+      if (leg.isPolled || !this.#tokens.value) return;
+      const reply = await this.#outbox.request({ method: "refresh" });
+      this.#tokens.expiresIn(reply.token_expires_in_s);
+    } catch (error) {
+      if (error.name !== "superseded") this.emit("error", error);
+    }
+  }
+
+  #gap() {
+    this.stats.gaps++;
+    this.#session.reattach("a publication is missing");
+  }
+
+  #lost(reason) {
+    this.#outbox.use();
+    this.#become("connecting", { reason });
+    for (const channel of this.#channels.values()) channel.detached();
+  }
+
+  #stopped(error) {
+    this.#sleep();
+    this.#become("disconnected", { reason: error?.message });
+    const rejection = error ?? new HybridError(0, "disconnected", "disconnect() was called");
+    this.#outbox.failAll(rejection);
+    for (const channel of this.#channels.values()) {
+      channel.isPending = false;
+      channel.detached();
+      channel.settle(rejection);
+    }
+    if (error) this.emit("error", error);
+  }
+
+  #become(state, { transport, reason } = {}) {
+    if (state === this.state) return;
+    this.state = state;
+    this.emit("state", { state, transport, reason });
+  }
+}

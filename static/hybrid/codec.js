@@ -1,0 +1,19 @@
+/** JSON to and from the wire. A text frame carries one object, or several separated by newlines. */
+
+/** The objects in one frame or event, in order. Throws SyntaxError where one of them is not a JSON object. */
+export const decode = (text) =>
+  text
+    .split("\n")
+    .filter((line) => line.trim())
+    .map((line) => {
+      const value = JSON.parse(line);
+      if (!value || typeof value !== "object" || Array.isArray(value)) throw new SyntaxError("not a JSON object");
+      return value;
+    });
+
+export const encode = (value) => JSON.stringify(value);
+
+const utf8 = new TextEncoder();
+
+/** Bytes, as the server's limits count them. */
+export const byteLength = (text) => utf8.encode(text).length;

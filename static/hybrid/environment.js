@@ -1,0 +1,40 @@
+/** Everything taken from the platform, gathered when a client is made and replaceable piece by piece. */
+
+export const platform = () => ({
+  WebSocket: globalThis.WebSocket,
+  fetch: (...request) => fetch(...request),
+  setTimeout: (callback, delayMs) => setTimeout(callback, delayMs),
+  clearTimeout: (timer) => clearTimeout(timer),
+  random: Math.random,
+  now: Date.now,
+  location: globalThis.location?.href,
+  storage: storage(),
+  onWake,
+  makeKey,
+});
+
+/** Reading the property itself throws where cookies are blocked. */
+const storage = () => {
+  try {
+    return globalThis.localStorage;
+  } catch {
+    return undefined;
+  }
+};
+
+/** Calls back when the network or the page's visibility returns; gives the function that stops it. */
+const onWake = (callback) => {
+  const document = globalThis.document;
+  const onVisible = () => document.visibilityState === "visible" && callback();
+  globalThis.addEventListener?.("online", callback);
+  document?.addEventListener("visibilitychange", onVisible);
+  return () => {
+    globalThis.removeEventListener?.("online", callback);
+    document?.removeEventListener("visibilitychange", onVisible);
+  };
+};
+
+/** 128 random bits. `randomUUID` is missing on pages that came over plain http. */
+const makeKey = () =>
+  crypto.randomUUID?.() ??
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

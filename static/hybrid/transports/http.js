@@ -1,0 +1,46 @@
+/** One POST, as sse, longpoll and uplink make it: the token in the header, refusals as HybridError. */
+
+import { encode } from "../codec.js";
+import { HybridError, TOKEN_REFUSED } from "../codes.js";
+
+/**
+ * Resolves with a response whose status is 2xx. A 401 is answered once with a new token.
+ * Rejects with HybridError (`number` 0 and `status` where what answered is not our server), or as fetch does.
+ */
+export const post = async ({ environment, url, tokens }, path, body, accept, signal) => {
+  for (let isSecondTry = false; ; isSecondTry = true) {
+    const token = await tokens.get();
+    const response = await environment.fetch(url + path, {
+      method: "POST",
+      headers: {
+        Accept: accept,
+        "Content-Type": "application/json",
+        ...(token && { Authorization: `Bearer ${token}` }),
+      },
+      body: encode(body),
+      cache: "no-store",
+      signal,
+    });
+    if (response.ok) return response;
+    const error = await refusal(response);
+    if (response.status !== 401 || error.number === TOKEN_REFUSED || isSecondTry || !tokens.provider) throw error;
+    tokens.spend(token);
+  }
+};
+
+/** The problem document (RFC 9457) in an answer, or what can be said of an answer that is not our server's. */
+const refusal = async (response) => {
+  const problem = await response.json().catch(() => ({}));
+  const seconds = Number(response.headers.get("Retry-After"));
+  return new HybridError(problem?.number ?? 0, problem?.name ?? "http", problem?.detail ?? `HTTP ${response.status}`, {
+    status: response.status,
+    retryAfterS: problem?.retry_after_s ?? (seconds > 0 ? seconds : undefined),
+  });
+};
+
+/** How a leg ends for this error. */
+export const endOf = (error) => ({
+  code: error.number ?? 0,
+  reason: error.message || String(error),
+  delayMs: (error.retryAfterS ?? 0) * 1000,
+});

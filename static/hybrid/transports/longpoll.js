@@ -1,0 +1,117 @@
+/**
+ * Repeated POSTs, each carrying the positions reached: what an answer that got lost had brought comes again (RFC 6202).
+ * The sealed subscription list lives here: it is how any node can answer a poll.
+ */
+
+import { endOf, post } from "./http.js";
+import { openUplink } from "./uplink.js";
+
+const GATEWAY_TIMEOUTS = [408, 502, 504, 524];
+const GATEWAY_FAILURES_MAX = 3;
+const WAIT_MIN_S = 1;
+const EMPTY_PAUSE_MS = 500;
+
+/** A polled session numbers no commands: each carries the list instead. */
+export const isPolled = true;
+
+export const isSupported = ({ fetch }) => Boolean(fetch);
+
+export const open = (context) => {
+  const { environment } = context;
+  let sealed = "";
+  let polled = ""; // the list that the poll in flight carries
+  let waitS = 25;
+  let polling;
+  let isClosed = false;
+  let isRunning = false;
+
+  const isListed = ({ method }) => method === "subscribe" || method === "unsubscribe";
+  const repeat = () => {
+    if (sealed !== polled) polling?.abort();
+  };
+  const uplink = openUplink(
+    {
+      ...context,
+      onPush(push) {
+        sealed = push.reply.sealed || sealed;
+        context.onPush(push);
+      },
+    },
+    {
+      // Each brings a new list made from the one it carried: two at once would lose the first one's change.
+      isAlone: isListed,
+      prepare: (command) => (isListed(command) ? { ...command, sealed } : command),
+      onIdle: repeat,
+    },
+  );
+
+  /** True when the answer held something. */
+  const exchange = async (body) => {
+    polling = new AbortController();
+    const response = await post(context, "/stream", body, "application/json", polling.signal);
+    const { pushes } = await response.json();
+    if (isClosed || polling.signal.aborted) return true;
+    context.onAlive();
+    for (const push of pushes) {
+      const { attached, subscribed } = push;
+      // Two heartbeats: shorter than the silence at which the leg is dropped.
+      if (attached) waitS = Math.min(waitS, attached.limits.poll_wait_max_s, 2 * attached.heartbeat_interval_s);
+      if (subscribed) sealed = subscribed.sealed ?? "";
+      context.onPush(push);
+    }
+    return pushes.length > 0;
+  };
+
+  const poll = async (confirm) => {
+    isRunning = true;
+    for (let failures = 0; !isClosed; ) {
+      polled = sealed;
+      const startedMs = environment.now();
+      try {
+        const isFull = await exchange({
+          method: "poll",
+          session: context.session(),
+          attempt: context.attach.attempt,
+          last_seq: context.lastSeq(),
+          positions: context.positions(),
+          sealed,
+          wait_s: waitS,
+          ...(confirm && { confirm }),
+        });
+        failures = 0;
+        confirm &&= polling.signal.aborted;
+        // An empty answer long before its time (two tabs of one session, a bad proxy) must not become a hot loop.
+        if (!isFull && environment.now() - startedMs < EMPTY_PAUSE_MS)
+          await new Promise((resolve) => environment.setTimeout(resolve, EMPTY_PAUSE_MS));
+      } catch (error) {
+        if (polling.signal.aborted) continue;
+        // A gateway that gives up on a waiting request is told apart from a dead one by asking for less.
+        if (error.number || !GATEWAY_TIMEOUTS.includes(error.status) || ++failures === GATEWAY_FAILURES_MAX) throw error;
+        waitS = Math.max(WAIT_MIN_S, waitS / 2);
+      }
+    }
+  };
+
+  const run = (promise) =>
+    promise.catch((error) => {
+      if (!isClosed) context.onEnd(endOf(error));
+    });
+
+  run(
+    exchange(context.attach).then(() => {
+      if (context.attach.confirm && !isClosed) return poll();
+    }),
+  );
+
+  return {
+    send: uplink.send,
+    confirm() {
+      if (!isRunning) run(poll(true));
+    },
+    close() {
+      isClosed = true;
+      polling?.abort();
+      uplink.close();
+    },
+  };
+};

@@ -1,0 +1,78 @@
+/**
+ * Commands of the two one-way transports: POSTs, one in flight, in order.
+ * A POST that fails ends the leg; what was in it is sent again on the next one, by the rules for commands.
+ */
+
+import { encode } from "../codec.js";
+import { OUT_OF_ORDER, SESSION_UNKNOWN, UNAUTHORIZED } from "../codes.js";
+import { endOf, post } from "./http.js";
+
+const BATCH_COMMANDS = 64;
+const BATCH_CHARACTERS = 200_000; // at most 600 KB as UTF-8: below the server's 1 MB for a body
+const POST_TIMEOUT_MS = 10_000; // the server answers within 2 s; a proxy that swallows POSTs must not pass for a slow one
+
+/**
+ * `prepare(command)`: the command as it goes out, asked at the last moment. `isAlone(command)`: it goes in a POST of
+ * its own. `onIdle`: all is answered.
+ */
+export const openUplink = (context, { prepare = (command) => command, isAlone = () => false, onIdle = () => {} } = {}) => {
+  const { environment } = context;
+  const queue = [];
+  let aborter;
+  let isClosed = false;
+
+  const take = () => {
+    const batch = [];
+    let size = 0;
+    while (queue.length && batch.length < BATCH_COMMANDS && size < BATCH_CHARACTERS) {
+      if (batch.length && isAlone(queue[0])) break;
+      batch.push(prepare(queue.shift()));
+      size += encode(batch.at(-1)).length;
+      if (isAlone(batch[0])) break;
+    }
+    return batch;
+  };
+
+  const exchange = async (commands) => {
+    aborter = new AbortController();
+    const timer = environment.setTimeout(() => aborter.abort(new Error("no answer to a POST")), POST_TIMEOUT_MS);
+    try {
+      const body = { session: context.session(), last_seq: context.lastSeq(), commands };
+      const response = await post(context, "/command", body, "application/json", aborter.signal);
+      return (await response.json()).replies;
+    } catch (error) {
+      const isAnswer = error.number >= 3000 && error.number < 4000;
+      if (!isAnswer || [UNAUTHORIZED, SESSION_UNKNOWN, OUT_OF_ORDER].includes(error.number)) throw error;
+      const { number, name, message: detail, retryAfterS: retry_after_s } = error;
+      return commands.map(({ id }) => ({ id, error: { number, name, detail, retry_after_s } }));
+    } finally {
+      environment.clearTimeout(timer);
+    }
+  };
+
+  const pump = async () => {
+    try {
+      while (queue.length && !isClosed) {
+        const replies = await exchange(take());
+        if (isClosed) return;
+        context.onAlive();
+        for (const reply of replies) context.onPush({ reply: reply.reply ?? reply });
+      }
+      aborter = undefined;
+      onIdle();
+    } catch (error) {
+      if (!isClosed) context.onEnd(endOf(error));
+    }
+  };
+
+  return {
+    send(commands) {
+      queue.push(...commands);
+      if (!aborter && !isClosed) pump();
+    },
+    close() {
+      isClosed = true;
+      aborter?.abort();
+    },
+  };
+};

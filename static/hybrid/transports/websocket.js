@@ -1,0 +1,53 @@
+/** Frames both ways (RFC 6455). A browser cannot set a header here, so the token is the first frame. */
+
+import { decode, encode } from "../codec.js";
+import { endOf } from "./http.js";
+
+export const isSupported = ({ WebSocket }) => Boolean(WebSocket);
+
+export const open = (context) => {
+  let socket;
+  let isClosed = false;
+
+  const write = (command) => {
+    if (socket?.readyState === 1) socket.send(encode(command));
+  };
+
+  const start = async () => {
+    const token = await context.tokens.get();
+    if (isClosed) return;
+    socket = new context.environment.WebSocket(context.url.replace(/^http/, "ws") + "/stream", ["hybrid.v1"]);
+    socket.onopen = () => {
+      if (token) write({ method: "auth", token });
+      write(context.attach);
+    };
+    socket.onmessage = ({ data }) => {
+      context.onAlive();
+      try {
+        decode(data).forEach(context.onPush);
+      } catch (error) {
+        context.onEnd(endOf(error));
+      }
+    };
+    socket.onclose = ({ code, reason }) => context.onEnd({ code, reason: reason || `closed with ${code}` });
+  };
+
+  start().catch((error) => context.onEnd(endOf(error)));
+
+  return {
+    beats: true,
+    send(commands) {
+      for (const command of commands)
+        write(command.method === "refresh" ? { ...command, token: context.tokens.value } : command);
+    },
+    confirm(command) {
+      write(command);
+    },
+    close() {
+      isClosed = true;
+      if (!socket) return;
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+    },
+  };
+};
