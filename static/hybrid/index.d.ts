@@ -1,0 +1,192 @@
+/** The public surface, kept by hand and checked by a test. Words and numbers are those of docs/protocol.md. */
+
+export type TransportName = "websocket" | "sse" | "longpoll";
+export type ClientState = "disconnected" | "connecting" | "connected";
+export type ChannelState = "unsubscribed" | "subscribing" | "subscribed";
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+
+/** The last publication an application has got. `{offset: 0}` is the start: it has neither epoch nor tag. */
+export interface Position {
+  readonly offset: number;
+  readonly epoch?: string;
+  readonly tag?: string;
+}
+
+export interface Publication {
+  readonly channel: string;
+  readonly offset: number;
+  readonly epoch: string;
+  readonly tag: string;
+  readonly type?: string;
+  readonly data: Json;
+  /** True: `data` is `{base64}` standing for bytes. */
+  readonly binary?: boolean;
+}
+
+/** A publication and the transport that brought it. */
+export interface DeliveredPublication extends Publication {
+  readonly transport: TransportName;
+}
+
+export interface PresenceEntry {
+  readonly subject: string;
+  readonly client?: string;
+}
+
+/** How one transport failed; `code` is 0 where nobody gave a number. */
+export interface Attempt {
+  readonly transport: TransportName;
+  readonly code: number;
+  readonly reason: string;
+  readonly delayMs: number;
+}
+
+/**
+ * `number` and `name` are those of the protocol's table of errors. What the client finds by itself has number 0 and the
+ * name "disconnected", "timeout", "unreachable", "superseded" or "move_failed".
+ */
+export class HybridError extends Error {
+  readonly number: number;
+  readonly retryAfterS?: number;
+  /** Of a connection error: each transport tried, and its reason. */
+  readonly attempts?: readonly Attempt[];
+  constructor(number: number, name: string, detail?: string, facts?: object);
+}
+
+export interface Stats {
+  /** Publications given to the application. */
+  received: number;
+  /** Publications it had already, dropped here. */
+  dropped: number;
+  /** Times a publication was missing; the client went back to its position each time. */
+  gaps: number;
+  /** Legs that carried the session. */
+  legs: number;
+  reconnects: number;
+  /** Of the last command answered; undefined before there was one. */
+  latencyMs: number | undefined;
+}
+
+/** What is taken from the platform; each piece may be replaced, for tests and for places that are not browsers. */
+export interface Environment {
+  WebSocket?: unknown;
+  fetch: typeof fetch;
+  setTimeout(callback: () => void, delayMs: number): unknown;
+  clearTimeout(timer: any): void;
+  /** 0 <= random < 1 */
+  random(): number;
+  /** Milliseconds. */
+  now(): number;
+  /** What a relative `url` is relative to. */
+  location?: string;
+  storage?: Pick<Storage, "getItem" | "setItem">;
+  /** Calls back when the network or the page returns; gives the function that stops it. */
+  onWake(callback: () => void): () => void;
+  /** A fresh unguessable string of at most 64 characters. */
+  makeKey(): string;
+}
+
+export interface ClientOptions {
+  /** Of the API, e.g. "/v1" or "https://example.org/v1". */
+  url: string;
+  /** Asked only when a token is missing, over, or refused. Left out: anonymous. */
+  getToken?: () => Promise<string> | string;
+  /** In order of preference. All three by default. */
+  transports?: readonly TransportName[];
+  /** Told to the server, for its log. */
+  name?: string;
+  version?: string;
+  /** Commands that may wait for an answer or a connection. 256 by default; more are rejected with `limit_exceeded`. */
+  queueMax?: number;
+  /** After which a command is given up. 60 000 by default. A publish that went out is then `outcome_unknown`. */
+  timeoutMs?: number;
+  /** Where to remember which transport worked; localStorage by default, where there is one. */
+  storage?: Pick<Storage, "getItem" | "setItem">;
+  /** Writes the legs' events to the console. */
+  debug?: boolean;
+  environment?: Partial<Environment>;
+}
+
+export interface ClientEvents {
+  state: { state: ClientState; transport?: TransportName; reason?: string };
+  /** Another leg carries the session. */
+  transport: { transport: TransportName; session: string; attempt: number };
+  leg: {
+    transport: TransportName;
+    attempt: number;
+    event: "opened" | "attached" | "confirmed" | "lost" | "replaced";
+    reason?: string;
+  };
+  /** A connection error, after each round in which all transports failed, and before the client gives up for good. */
+  error: HybridError;
+}
+
+export interface ChannelEvents {
+  /** In order, each exactly once. */
+  publication: DeliveredPublication;
+  /** Publications between the former position and this one cannot be had. */
+  reset: { channel: string; position: Position };
+  /** `error`: the server ended or refused the subscription. */
+  state: { channel: string; state: ChannelState; error?: HybridError };
+  join: { channel: string; subject: string; client?: string };
+  leave: { channel: string; subject: string; client?: string };
+}
+
+interface Emits<Events> {
+  /** Gives the function that takes the listener off again. */
+  on<Name extends keyof Events>(event: Name, listener: (value: Events[Name]) => void): () => void;
+  off<Name extends keyof Events>(event: Name, listener: (value: Events[Name]) => void): void;
+}
+
+export interface PublishOptions {
+  /** Matches [A-Za-z0-9._-]{1,64}. */
+  type?: string;
+  /** Makes a repetition safe within the server's window; made up when left out. At most 128 bytes. */
+  key?: string;
+  /** `data` is `{base64}` standing for bytes. */
+  binary?: boolean;
+}
+
+export interface Published {
+  position: Position;
+  /** True: the log had it already, under this key. */
+  repeated?: boolean;
+}
+
+export interface Channel extends Emits<ChannelEvents> {
+  readonly name: string;
+  readonly state: ChannelState;
+  /** Of the last publication the application has got; undefined before a subscription has begun. */
+  readonly position: Position | undefined;
+  /** Resolves when publications flow; rejects when the server refuses, or with `disconnect()`. Waits for a connection. */
+  subscribe(): Promise<void>;
+  /** Resolves when the server has ended the subscription. Forgets the position. */
+  unsubscribe(): Promise<void>;
+  publish(data: Json, options?: PublishOptions): Promise<Published>;
+  history(options?: {
+    limit?: number;
+    after?: Position;
+    reverse?: boolean;
+  }): Promise<{ publications: Publication[]; head: Position }>;
+  presence(): Promise<{ entries: PresenceEntry[] }>;
+}
+
+export class Client implements Emits<ClientEvents> {
+  constructor(options: ClientOptions);
+  readonly state: ClientState;
+  readonly transport: TransportName | undefined;
+  readonly session: string | undefined;
+  readonly stats: Stats;
+  on<Name extends keyof ClientEvents>(event: Name, listener: (value: ClientEvents[Name]) => void): () => void;
+  off<Name extends keyof ClientEvents>(event: Name, listener: (value: ClientEvents[Name]) => void): void;
+  connect(): void;
+  /** What is unanswered is rejected; channels keep their positions and come back with the next `connect()`. */
+  disconnect(): void;
+  /** Make-before-break. Rejects with the reason when that transport does not work; the session then stays where it is. */
+  moveTo(transport: TransportName): Promise<void>;
+  /** For demonstrations: breaks the current leg without a goodbye. */
+  cut(): void;
+  /** The same object for the same name. `position`, or `history` publications back: where the first subscribe starts. */
+  channel(name: string, start?: { position?: Position; history?: number }): Channel;
+  publish(channel: string, data: Json, options?: PublishOptions): Promise<Published>;
+}
