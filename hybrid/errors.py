@@ -39,6 +39,7 @@ _ROWS: Final = (
     ErrorRow(3403, "forbidden", 403, True, "This credential may not do that here, or there is no such channel."),
     ErrorRow(3404, "session_unknown", 404, True, "No such session here; attach anew."),
     ErrorRow(3405, "method_unknown", 400, True, "This server does not know the method."),
+    ErrorRow(3406, "not_found", 404, True, "There is nothing under this path and method."),
     ErrorRow(3409, "out_of_order", 409, True, "A numbered command arrived ahead of an earlier one that never came."),
     ErrorRow(3410, "unrecoverable", 410, True, "The log cannot be continued exactly after this position."),
     ErrorRow(3411, "already_subscribed", 409, True, "The session is subscribed to this channel already."),

@@ -80,3 +80,10 @@ class Link(Protocol):
 
     def abort(self) -> None:
         """End at once, losing what was not sent."""
+
+
+class MessageLink(Link, Protocol):
+    """A link on which the peer can send messages."""
+
+    message_max_bytes: int
+    """Larger messages end the link with 1009. May be raised at any time; it holds for the next message."""

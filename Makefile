@@ -1,0 +1,69 @@
+# Everything a developer runs. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The newest Python that runs here, 3.11 or later; `make PYTHON=/path/to/python ...` chooses another.
+CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then command -v $$p; break; fi; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+PYTEST ?= $(BIN)/python -m pytest
+TESTS ?=
+
+.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js slow bench clean check-python
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+check-python:
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "hybrid needs Python 3.11 or later, and none was found. On Debian: apt install python3 python3-venv. On macOS: brew install python" >&2; exit 2; fi
+
+$(VENV)/.installed: pyproject.toml | check-python
+	@$(PYTHON) -m venv $(VENV) || { echo "The virtual environment could not be made. On Debian: apt install python3-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --group test --group browser
+	@touch $@
+
+demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
+	@exec $(BIN)/hybrid demo --port $(PORT)
+
+serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
+	@exec $(BIN)/hybrid serve --port $(PORT)
+
+test: $(VENV)/.tested style types js ## Install what the tests need and run them all but the slow ones
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-pythons: ## The Python tests on the oldest and the newest Python found here, each in its own environment
+	@tests/pythons.sh
+
+style: $(VENV)/.tested ## Lint and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.tested ## mypy --strict
+	$(BIN)/mypy
+
+unit contract property security scenario browser: $(VENV)/.tested ## One part of the tests
+	$(PYTEST) tests/$@ -m "not slow"
+
+slow: $(VENV)/.tested ## The tests that take minutes
+	$(PYTEST) -m slow
+
+js: ## The JavaScript client's tests (Node 20 or later)
+	@if command -v node >/dev/null 2>&1; then node --test tests/js/*.test.js; \
+	elif [ -n "$$HYBRID_REQUIRE" ]; then echo "node is required and missing" >&2; exit 1; \
+	else echo "SKIPPED: the JavaScript tests need Node 20 or later, and node was not found" >&2; fi
+
+bench: $(VENV)/.tested ## Measure against a textbook server, in one run
+	$(BIN)/python -m tests.bench
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

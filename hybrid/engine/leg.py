@@ -1,0 +1,341 @@
+"""One open stream that carries a session: the owner of its link, and the way its commands come in.
+
+The leg reads commands in order, hands the session's own to the runner and answers the rest itself. It decides nothing
+about tokens or histories: it asks the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from hybrid.auth.door import Admission
+from hybrid.engine import reply as replies
+from hybrid.engine.feed import Feed
+from hybrid.engine.link import Link, MessageLink
+from hybrid.engine.operations import PublishRequest
+from hybrid.engine.reply import ReplyTo
+from hybrid.engine.wire import Wire
+from hybrid.errors import TABLE, AuthError, HybridError, ProtocolError
+from hybrid.model import ANONYMOUS, Position, Principal
+from hybrid.protocol.commands import (
+    AnyCommand,
+    Attach,
+    Auth,
+    Confirm,
+    Heartbeat,
+    History,
+    Poll,
+    Presence,
+    Publish,
+    Refresh,
+    Subscribe,
+    Unsubscribe,
+)
+from hybrid.protocol.cursor import from_wire, to_wire
+from hybrid.protocol.pushes import Disconnect, Push, Reply, Reset
+from hybrid.protocol.session import SessionLeg
+
+if TYPE_CHECKING:
+    from hybrid.engine.engine import Engine
+    from hybrid.engine.runner import SessionRunner
+
+_log = logging.getLogger(__name__)
+_GOODBYE = (1000, 1001)
+
+
+class StreamLeg(SessionLeg):
+    """A leg over a link. Also the owner of that link (`LinkOwner`) and the listener of its feed (`FeedEvents`)."""
+
+    __slots__ = (
+        "_admission",
+        "_engine",
+        "_held",
+        "_inbox",
+        "_is_ended",
+        "_is_verifying",
+        "_is_working",
+        "feed",
+        "link",
+        "principal",
+        "runner",
+        "wire",
+    )
+
+    link: Link
+
+    def __init__(self, engine: Engine, wire: Wire, principal: Principal | None, admission: Admission | None) -> None:
+        super().__init__(is_polled=False)
+        self._engine = engine
+        self._admission = admission
+        self._inbox: list[AnyCommand] | None = None
+        self._held: list[bytes] | None = None
+        self._is_working = False
+        self._is_verifying = False
+        self._is_ended = False
+        self.wire = wire
+        self.principal = principal
+        self.runner: SessionRunner | None = None
+        self.feed: Feed | None = None
+
+    def opened(self, link: Link) -> None:
+        """The link is there. From now on the clock runs for its first words."""
+        self.link = link
+        self._engine.open.add(self)
+        self._engine.wheel.schedule(self, self._engine.limits.auth_timeout_s)
+
+    # -- writing
+
+    def push(self, push: Push) -> None:
+        """Write one push."""
+        self.link.write(self.link.framing((self.wire.encode_push(push),)))
+
+    def reply(self, reply: Reply) -> None:
+        """Write one reply."""
+        self.push(Push(reply=reply))
+
+    def end(self, error: str, *, detail: str = "", delay_ms: int = 0) -> None:
+        """Tell the client why, and close. `error` is a name from the table of errors."""
+        if self._is_ended:
+            return
+        self._is_ended = True
+        if self.feed is not None:
+            self.feed.close()
+        row = TABLE[error]
+        self.push(Push(disconnect=Disconnect(row.number, detail or row.name, row.comes_back, delay_ms)))
+        self.link.close(row.number, row.name)
+
+    # -- the link's callbacks
+
+    def link_received(self, message: bytes, is_text: bool) -> None:
+        """One frame. See `LinkOwner`."""
+        if self._is_ended:
+            return
+        codec = self.wire.codec
+        limits = self._engine.limits
+        if is_text is codec.is_binary:
+            self.end("protocol_error", detail=f"Send {'binary' if codec.is_binary else 'text'} frames here.")
+            return
+        if self._is_verifying:
+            if self._held is None:
+                self._held = []
+            self._held.append(message)  # bounded: reading is paused, this is the rest of one read from the socket
+            return
+        bound = limits.command_max_bytes if self.principal is not None else limits.auth_frame_max_bytes
+        try:
+            raws = codec.split(message, max_bytes=bound, commands_max=limits.commands_per_post_max)
+        except ProtocolError as error:
+            self.end("frame_too_large", detail=str(error))
+            return
+        for place, raw in enumerate(raws):
+            try:
+                command = codec.decode_command(raw, bound)
+            except ProtocolError as error:
+                self._refuse(codec.command_id(raw), error)
+                if self._is_ended:
+                    return
+                continue
+            self._take(command)
+            if self._is_verifying and place + 1 < len(raws):
+                self._held = [*raws[place + 1 :], *(self._held or ())]
+                return
+
+    def link_paused(self) -> None:
+        """See `LinkOwner`."""
+        if self.feed is not None:
+            self.feed.link_paused()
+
+    def link_resumed(self) -> None:
+        """See `LinkOwner`."""
+        if self.feed is not None:
+            self.feed.link_resumed()
+
+    def link_closed(self, code: int, reason: str) -> None:
+        """See `LinkOwner`."""
+        self._is_ended = True
+        self._inbox = self._held = None
+        self._engine.open.discard(self)
+        self._engine.wheel.cancel(self)
+        self._admitted()
+        if self.feed is not None:
+            self.feed.close()
+        if self.runner is not None:
+            self.runner.leg_lost(self, is_goodbye=self.link.is_bidirectional and code in _GOODBYE)
+
+    # -- the feed's callbacks
+
+    def feed_reset(self, channel: str, position: Position) -> None:
+        """See `FeedEvents`."""
+        self.push(Push(reset=Reset(channel, to_wire(position))))
+
+    def feed_fell_behind(self, channel: str) -> bool:
+        """See `FeedEvents`."""
+        if self._engine.operations.namespace(channel).on_lag == "close":
+            self.end("slow_client")
+            return False
+        return True
+
+    # -- time
+
+    def wheel_fired(self) -> None:
+        """The time for the first words is over."""
+        if self.runner is None:
+            self.end("auth_timeout" if self.principal is None else "candidate_timeout")
+
+    # -- commands
+
+    def _take(self, command: AnyCommand) -> None:
+        if self.principal is None:
+            self._authenticate(command)
+            if self.principal is None:
+                return
+            if isinstance(command, Auth):
+                return
+        if isinstance(command, Heartbeat):
+            if self.runner is not None:
+                self.runner.heartbeat(command.last_seq)
+            return
+        if self._inbox is None:
+            self._inbox = []
+        self._inbox.append(command)
+        if len(self._inbox) == self._engine.limits.inbox_max:
+            self.link.pause_reading()
+        if not self._is_working:
+            self._is_working = self._engine.tasks.spawn(self._work()) is not None
+
+    def _authenticate(self, command: AnyCommand) -> None:
+        if not isinstance(command, Auth):
+            if self._engine.allows_anonymous:
+                self.principal = ANONYMOUS
+            else:
+                self.end("unauthorized", detail="Send `auth` with a token first.")
+            return
+        principal = self._engine.verifier.cached(command.token)
+        if principal is not None:
+            self._authenticated(principal)
+            return
+        self._is_verifying = True
+        self.link.pause_reading()
+        self._engine.tasks.spawn(self._verify(command.token))
+
+    async def _verify(self, token: str) -> None:
+        try:
+            principal = await self._engine.verifier.verify(token)
+        except AuthError as error:
+            self._is_verifying = False
+            self.end(error.row.name)
+            return
+        self._is_verifying = False
+        if self._is_ended:
+            return
+        self._authenticated(principal)
+        self.link.resume_reading()
+        held, self._held = self._held, None
+        for message in held or ():
+            self.link_received(message, not self.wire.codec.is_binary)
+
+    def _authenticated(self, principal: Principal) -> None:
+        self.principal = principal
+        cast(MessageLink, self.link).message_max_bytes = self._engine.limits.command_max_bytes
+        self._admitted()
+
+    def _admitted(self) -> None:
+        if self._admission is not None:
+            self._admission.leave()
+            self._admission = None
+
+    async def _work(self) -> None:
+        """Carry out what is in the inbox, in order; publishes that wait together go to the broker together."""
+        try:
+            while self._inbox and not self._is_ended:
+                batch, self._inbox = self._inbox, None
+                if len(batch) >= self._engine.limits.inbox_max:
+                    self.link.resume_reading()
+                start = 0
+                while start < len(batch) and not self._is_ended:
+                    stop = start + 1
+                    if isinstance(batch[start], Publish):
+                        while stop < len(batch) and isinstance(batch[stop], Publish):
+                            stop += 1
+                        await self._publish(batch[start:stop])
+                    else:
+                        await self._carry_out(batch[start])
+                    start = stop
+        except HybridError as error:  # what no command can have caused
+            self.end(error.row.name)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            _log.exception("a command of a client failed")
+            self.end("internal")
+        finally:
+            self._is_working = False
+
+    async def _carry_out(self, command: AnyCommand) -> None:
+        try:
+            await self._dispatch(command)
+        except HybridError as error:
+            self._refuse(command.id, error)
+
+    async def _dispatch(self, command: AnyCommand) -> None:
+        assert self.principal is not None
+        match command:
+            case Attach():
+                if self.runner is not None:
+                    raise ProtocolError("bad_request", "This leg is attached; open another one.")
+                self._engine.attach(self, self.principal, command)
+            case Subscribe() | Unsubscribe() | Refresh():
+                if self.runner is None:
+                    raise ProtocolError("session_unknown", "Attach first.")
+                self.runner.command(command, ReplyTo(self.reply, command.id))
+            case Confirm():
+                if self.runner is None or command.attempt != self.attempt:
+                    raise ProtocolError("bad_request", "Only this leg's own attempt can be confirmed on it.")
+                self.runner.confirm(self, command.subscriptions)
+            case History():
+                after = None if command.after is None else from_wire(command.after)
+                page = await self._engine.operations.history(
+                    self.principal, command.channel, after=after, limit=command.limit, is_reverse=command.reverse
+                )
+                self.reply(replies.history(page, command.id))
+            case Presence():
+                entries = await self._engine.operations.presence(self.principal, command.channel)
+                self.reply(replies.presence(entries, command.id))
+            case Auth():
+                raise ProtocolError("bad_request", "This leg is authenticated; use `refresh`.")
+            case Poll() | Heartbeat() | Publish():
+                raise ProtocolError("bad_request", "Polls are posted.")
+
+    async def _publish(self, commands: Iterable[AnyCommand]) -> None:
+        assert self.principal is not None
+        publishes = [command for command in commands if isinstance(command, Publish)]
+        principal = self.principal if self.runner is None else self.runner.session.principal
+        results = await self._engine.operations.publish_many(principal, [publish_request(p) for p in publishes])
+        encode = self.wire.encode_push
+        payloads = [
+            encode(Push(reply=replies.appended(result, publish.id)))
+            for publish, result in zip(publishes, results, strict=True)
+        ]
+        self.link.write(self.link.framing(payloads))
+
+    def _refuse(self, command_id: int, error: HybridError) -> None:
+        if self.principal is None or (command_id == 0 and error.row.name == "bad_request"):
+            # Nothing to answer to: not a command at all, or from somebody whom we do not know.
+            self.end("protocol_error", detail=str(error))
+        elif isinstance(error, AuthError) and error.row.number >= 4000:
+            self.end(error.row.name)
+        else:
+            self.reply(replies.refused(error, command_id))
+
+
+def publish_request(command: Publish) -> PublishRequest:
+    """The operation that a publish command asks for."""
+    return PublishRequest(
+        channel=command.channel,
+        data=bytes(command.data),
+        form="binary" if command.binary else "json",
+        type=command.type,
+        key=command.key,
+    )

@@ -1,0 +1,207 @@
+"""Publish, history and presence: what needs no session and is answered where it lands, for HTTP and commands alike.
+
+Every operation authorises with the rights of now, bounds its input and raises HybridError; no transport is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from hybrid.auth.policy import Policy
+from hybrid.broker.base import Append, Appended, Broker, Page, PresenceStore
+from hybrid.clock import Clock
+from hybrid.errors import AuthError, BrokerError, ChannelError, HybridError, LimitError, ProtocolError
+from hybrid.limits import KEY_MAX_BYTES, Limits
+from hybrid.model import Position, PresenceEntry, Principal
+from hybrid.protocol.channels import parse_channel, parse_type
+from hybrid.protocol.data import bytes_to_json, check_binary_json, check_json, text_to_json
+
+SERVER = Principal(issuer="hybrid", subject="server")
+"""The embedding application itself: what it publishes is not authorised, only checked."""
+
+
+class NamespaceOptions(Protocol):
+    """What the engine asks of a namespace's settings (`settings.Namespace`)."""
+
+    @property
+    def subscribe(self) -> str:
+        """Who may subscribe: "scope", "token" or "anyone"."""
+
+    @property
+    def publish(self) -> str:
+        """Who may publish, likewise."""
+
+    @property
+    def history_size(self) -> int:
+        """Publications kept; 0: none beyond the recent ones in memory."""
+
+    @property
+    def history_ttl_s(self) -> float:
+        """Age up to which they are kept."""
+
+    @property
+    def presence(self) -> bool:
+        """Whether it is known who is there."""
+
+    @property
+    def join_leave(self) -> bool:
+        """Whether coming and going is pushed."""
+
+    @property
+    def on_lag(self) -> str:
+        """What happens to a client that falls behind the history: "reset" or "close"."""
+
+    @property
+    def data_max_bytes(self) -> int | None:
+        """Its own bound for `data`, below the general one."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether an append waits for a replica."""
+
+
+class PublishRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One publication asked for. `form` says how `data` is to be read: "json", "text", "bytes", or "binary" (JSON
+
+    of the form `{"base64": "..."}`).
+    """
+
+    channel: str
+    data: bytes
+    form: str = "json"
+    type: str | None = None
+    key: str | None = None
+
+
+class Operations:
+    """See the module's text. One per process."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        presence: PresenceStore,
+        policy: Policy,
+        namespace_for: Callable[[str], NamespaceOptions | None],
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._broker = broker
+        self._presence = presence
+        self._policy = policy
+        self._namespace_for = namespace_for
+        self._limits = limits
+        self._clock = clock
+
+    def namespace(self, channel: str) -> NamespaceOptions:
+        """The options of a channel. Raises ChannelError forbidden where it has no namespace."""
+        namespace = self._namespace_for(channel)
+        if namespace is None:
+            raise ChannelError("forbidden")
+        return namespace
+
+    def check_subscribe(self, principal: Principal, channel: str) -> NamespaceOptions:
+        """Raises ChannelError or AuthError unless the principal may read the channel now."""
+        self._policy.authorise(principal, "subscribe", channel)
+        return self.namespace(channel)
+
+    async def publish(self, principal: Principal, request: PublishRequest) -> Appended:
+        """Check and append one publication. Raises HybridError; cancelling leaves the outcome unknown."""
+        result = (await self.publish_many(principal, (request,)))[0]
+        if isinstance(result, HybridError):
+            raise result
+        return result
+
+    async def publish_many(
+        self, principal: Principal, requests: Sequence[PublishRequest]
+    ) -> list[Appended | HybridError]:
+        """Check and append in order, in one call to the broker; one result for each, errors as values."""
+        results: list[Appended | HybridError] = []
+        appends: list[Append] = []
+        places: list[int] = []
+        for place, request in enumerate(requests):
+            try:
+                appends.append(self._checked(principal, request))
+            except HybridError as error:
+                results.append(error)
+            else:
+                places.append(place)
+                results.append(_UNANSWERED)
+        if appends:
+            try:
+                answers: Sequence[Appended | HybridError] = await self._broker.append(appends)
+            except BrokerError as error:
+                answers = [error] * len(appends)
+            for place, answer in zip(places, answers, strict=True):
+                results[place] = answer
+        return results
+
+    async def history(
+        self, principal: Principal, channel: str, *, after: Position | None, limit: int, is_reverse: bool
+    ) -> Page:
+        """A part of the kept log. Raises ChannelError not_offered, UnrecoverablePosition, BrokerError."""
+        channel = parse_channel(channel)
+        namespace = self.check_subscribe(principal, channel)
+        if not namespace.history_size:
+            raise ChannelError("not_offered", "This channel keeps no history.")
+        limit = min(limit, self._limits.history_page_max)
+        if after is not None:
+            if is_reverse:
+                raise ProtocolError("bad_request", "Give either `after` or `reverse`.")
+            return await self._broker.read(channel, after, limit=limit, max_bytes=self._limits.body_max_bytes)
+        return await self._broker.history(channel, limit=limit, is_reverse=is_reverse)
+
+    async def presence(self, principal: Principal, channel: str) -> list[PresenceEntry]:
+        """Who is on a channel now. Raises ChannelError not_offered."""
+        channel = parse_channel(channel)
+        namespace = self.check_subscribe(principal, channel)
+        if not namespace.presence:
+            raise ChannelError("not_offered", "This channel does not tell who is there.")
+        return await self._presence.entries(channel, self._limits.history_page_max)
+
+    def _checked(self, principal: Principal, request: PublishRequest) -> Append:
+        channel = parse_channel(request.channel)
+        if principal is not SERVER:
+            self._policy.authorise(principal, "publish", channel)
+            if principal.expires_at_s <= self._clock.wall_s():
+                raise AuthError("token_expired")
+        namespace = self.namespace(channel)
+        key = request.key
+        if key is not None:
+            if not key or len(key.encode("utf-8", "replace")) > KEY_MAX_BYTES:
+                raise ProtocolError("bad_request", f"An idempotency key has 1 to {KEY_MAX_BYTES} bytes.")
+            # Scoped, so that nobody can occupy or guess another's keys; the separator is in none of the parts.
+            key = "\n".join((principal.issuer, principal.subject, principal.client, channel, key))
+        bound = self._limits.data_max_bytes
+        if namespace.data_max_bytes is not None:
+            bound = min(bound, namespace.data_max_bytes)
+        return Append(
+            channel=channel,
+            data=_READERS[request.form](request.data, bound),
+            type=None if request.type is None else parse_type(request.type),
+            is_binary=request.form in ("bytes", "binary"),
+            key=key,
+            history_size=namespace.history_size,
+            history_ttl_s=namespace.history_ttl_s,
+            is_durable=namespace.durable,
+        )
+
+
+_READERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "json": check_json,
+    "text": text_to_json,
+    "bytes": bytes_to_json,
+    "binary": check_binary_json,
+}
+_UNANSWERED = LimitError("unanswered", name="internal")
+"""Holds the place of a publication until the broker has answered; never leaves `publish_many`."""
+
+
+def to_json(data: Any) -> bytes:
+    """Encode a Python value as the JSON that `publish` takes. Raises ProtocolError bad_request."""
+    try:
+        return msgspec.json.encode(data)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError("bad_request", "This value cannot be written as JSON.") from error

@@ -1,0 +1,36 @@
+"""A leg made of long polls: between two of them nothing is open, so it has no link and no feed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hybrid.protocol.session import SessionLeg
+
+
+class PolledLeg(SessionLeg):
+    """What is known of a polled leg between its polls."""
+
+    __slots__ = ("delay_ms", "error", "waiting")
+
+    def __init__(self) -> None:
+        super().__init__(is_polled=True)
+        self.waiting: asyncio.Future[None] | None = None
+        self.error = ""
+        self.delay_ms = 0
+
+    def begin(self) -> asyncio.Future[None]:
+        """A poll arrives: the older one, if it is still waiting, ends. Returns what ends this one early."""
+        self.wake()
+        self.waiting = asyncio.get_running_loop().create_future()
+        return self.waiting
+
+    def wake(self) -> None:
+        """Let the waiting poll answer now."""
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)
+
+    def end(self, error: str, *, delay_ms: int = 0) -> None:
+        """The leg is over: the waiting poll, or the next one, says why."""
+        self.error = self.error or error
+        self.delay_ms = delay_ms
+        self.wake()

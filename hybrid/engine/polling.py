@@ -1,0 +1,197 @@
+"""Sessions over long polling: every poll is answered where it lands, from what it brings along.
+
+A poll gives nothing up before its positions have passed it: the positions and the sealed list of channels travel with
+the client, so a lost answer, another node and a restart are all the same thing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hybrid.engine.polled import PolledLeg
+from hybrid.engine.runner import SessionRunner
+from hybrid.engine.wire import POLL
+from hybrid.errors import TABLE, ChannelError, HybridError, LimitError, ProtocolError
+from hybrid.model import Position, Principal
+from hybrid.protocol.commands import Attach, AttachSubscription, Poll, Subscribe, Unsubscribe
+from hybrid.protocol.cursor import from_wire, to_wire
+from hybrid.protocol.pushes import Disconnect, Push, Reply, Reset, Subscribed, SubscribedAll
+from hybrid.protocol.states import LegState
+
+if TYPE_CHECKING:
+    from hybrid.engine.engine import Engine
+
+ANSWER_MAX_BYTES = 262_144
+"""Publications in one answer: as much as one page of history; the next poll continues."""
+
+
+class Polling:
+    """Answers polls and the commands of polled sessions. Answers are lists of payloads, each one push as JSON."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def attach(self, principal: Principal, attach: Attach) -> list[bytes]:
+        """The first poll: at once. Raises HybridError."""
+        leg = PolledLeg()
+        runner, attached = self._engine.attach_polled(leg, principal, attach)
+        answer = [POLL.encode_push(Push(attached=attached))]
+        if attach.confirm:
+            answer += await self._recover(runner, leg, attach.subscriptions)
+        return answer
+
+    async def poll(self, principal: Principal, poll: Poll) -> list[bytes]:
+        """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it."""
+        runner = self._engine.registry.find(poll.session, principal)
+        if runner is None:
+            return await self._begin_again(principal, poll)
+        runner.receive_principal(principal)
+        leg = _leg_of(runner, poll.attempt)
+        if leg is None:
+            current = runner.session.current
+            if current is not None and current.attempt > poll.attempt:
+                return [_disconnect("replaced")]
+            return await self._begin_again(principal, poll)
+        if leg.state is LegState.CANDIDATE:
+            if not poll.confirm:
+                raise ProtocolError("bad_request", "This leg is a candidate: poll with `confirm`.")
+            wanted = _overlaid(leg.subscriptions, poll)
+            runner.confirm(leg, wanted)
+            return await self._recover(runner, leg, wanted)
+        channels = self._engine.sealer.open(poll.sealed, principal, runner.session.id)
+        positions = {item.channel: from_wire(item.position) for item in poll.positions}
+        if channels is None or not positions.keys() >= set(channels):
+            wanted = [AttachSubscription(item.channel, item.position) for item in poll.positions]
+            wanted += [AttachSubscription(channel) for channel in channels or () if channel not in positions]
+            return await self._recover(runner, leg, wanted)
+        return await self._wait(runner, leg, {channel: positions[channel] for channel in channels}, poll)
+
+    async def subscribe(self, principal: Principal, session: str, command: Subscribe) -> Reply:
+        """Adds a channel to the sealed list. Raises HybridError."""
+        channels = self._opened(principal, session, command.sealed)
+        if command.channel in channels:
+            raise ChannelError("already_subscribed")
+        if len(channels) >= self._engine.limits.channels_per_session_max:
+            raise LimitError("channels_per_session_max")
+        answer = await self._locate(
+            principal, session, AttachSubscription(command.channel, command.position, command.history)
+        )
+        sealed = self._engine.sealer.seal(principal, session, [*channels, command.channel])
+        return Reply(id=command.id, position=answer.position, recovered=answer.recovered, sealed=sealed)
+
+    def unsubscribe(self, principal: Principal, session: str, command: Unsubscribe) -> Reply:
+        """Takes a channel from the sealed list. Raises HybridError."""
+        channels = self._opened(principal, session, command.sealed)
+        if command.channel not in channels:
+            raise ChannelError("not_subscribed")
+        left = [channel for channel in channels if channel != command.channel]
+        return Reply(id=command.id, sealed=self._engine.sealer.seal(principal, session, left))
+
+    # -- inside
+
+    def _opened(self, principal: Principal, session: str, sealed: str) -> list[str]:
+        channels = self._engine.sealer.open(sealed, principal, session)
+        if channels is None:
+            raise ProtocolError("session_unknown", "The sealed list does not fit this token; poll first for a new one.")
+        return channels
+
+    async def _begin_again(self, principal: Principal, poll: Poll) -> list[bytes]:
+        """The node does not know the session, or not this leg of it: the whole truth, and `seq` starts anew."""
+        wanted = [AttachSubscription(item.channel, item.position) for item in poll.positions]
+        known = {subscription.channel for subscription in wanted}
+        channels = self._engine.sealer.open(poll.sealed, principal, poll.session) or ()
+        wanted += [AttachSubscription(channel) for channel in channels if channel not in known]
+        return await self.attach(
+            principal,
+            Attach(attempt=poll.attempt, session=poll.session, confirm=True, subscriptions=wanted),
+        )
+
+    async def _locate(self, principal: Principal, session: str, wanted: AttachSubscription) -> Subscribed:
+        namespace = self._engine.operations.check_subscribe(principal, wanted.channel)
+        position = None if wanted.position is None else from_wire(wanted.position)
+        located = await self._engine.hub.locate(wanted.channel, position, wanted.history)
+        if namespace.presence:
+            self._engine.presence.polled(principal, session, wanted.channel)
+        return Subscribed(wanted.channel, to_wire(located.position), located.was_recovered)
+
+    async def _recover(
+        self, runner: SessionRunner, leg: PolledLeg, subscriptions: list[AttachSubscription]
+    ) -> list[bytes]:
+        session = runner.session
+        principal = session.principal
+        answers: list[Subscribed] = []
+        for wanted in subscriptions:
+            try:
+                answers.append(await self._locate(principal, session.id, wanted))
+            except HybridError as error:
+                answers.append(Subscribed(wanted.channel, error=error.row.number))
+        positions = {a.channel: from_wire(a.position) for a in answers if a.position is not None}
+        sealed = self._engine.sealer.seal(principal, session.id, positions)
+        payloads = [POLL.encode_push(Push(subscribed=SubscribedAll(answers, sealed)))]
+        session.receive_recovered(leg)
+        runner.carry_out()
+        payloads += self._numbered(runner)
+        payloads += await self._collected(leg, positions, 0.0)
+        return payloads
+
+    async def _wait(
+        self, runner: SessionRunner, leg: PolledLeg, positions: dict[str, Position], poll: Poll
+    ) -> list[bytes]:
+        engine = self._engine
+        now_s = engine.clock.monotonic_s()
+        runner.session.receive_poll(leg, poll.last_seq, now_s)
+        runner.carry_out()
+        for channel in positions:
+            if engine.operations.namespace(channel).presence:
+                engine.presence.polled(runner.session.principal, runner.session.id, channel)
+        wait_s = min(poll.wait_s, engine.limits.poll_wait_max_s)
+        left_s = runner.session.expires_in_s(now_s)
+        if left_s is not None:
+            wait_s = min(wait_s, left_s)
+        pending = self._numbered(runner)
+        payloads = await self._collected(leg, positions, 0.0 if pending else wait_s)
+        return self._numbered(runner) + payloads
+
+    async def _collected(self, leg: PolledLeg, positions: dict[str, Position], wait_s: float) -> list[bytes]:
+        if leg.error:
+            return [_disconnect(leg.error, leg.delay_ms)]
+        ended = leg.begin()
+        collected = await self._engine.hub.collect(
+            positions, encoding=POLL.encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES, ended=ended
+        )
+        resets = [
+            POLL.encode_push(Push(reset=Reset(channel, to_wire(position))))
+            for channel, position in collected.resets.items()
+        ]
+        payloads = resets + collected.payloads
+        if leg.error:
+            payloads.append(_disconnect(leg.error, leg.delay_ms))
+        return payloads
+
+    def _numbered(self, runner: SessionRunner) -> list[bytes]:
+        backlog = runner.session.backlog
+        return [] if backlog is None else [POLL.encode_push(push) for push in backlog.unacknowledged()]
+
+
+def _leg_of(runner: SessionRunner, attempt: int) -> PolledLeg | None:
+    for leg in (runner.session.current, *runner.session.candidates):
+        if isinstance(leg, PolledLeg) and leg.attempt == attempt:
+            return leg
+    return None
+
+
+def _overlaid(subscriptions: list[AttachSubscription], poll: Poll) -> list[AttachSubscription]:
+    """The attach's list with the positions of the confirming poll: positions move while a candidate waits."""
+    moved = {item.channel: item.position for item in poll.positions}
+    kept = [
+        msgspec.structs.replace(wanted, position=moved.pop(wanted.channel)) if wanted.channel in moved else wanted
+        for wanted in subscriptions
+    ]
+    return kept + [AttachSubscription(channel, position) for channel, position in moved.items()]
+
+
+def _disconnect(error: str, delay_ms: int = 0) -> bytes:
+    row = TABLE[error]
+    return POLL.encode_push(Push(disconnect=Disconnect(row.number, row.name, row.comes_back, delay_ms)))

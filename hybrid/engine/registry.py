@@ -1,0 +1,47 @@
+"""The sessions that this process knows, by id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hybrid.errors import LimitError
+from hybrid.model import Principal
+from hybrid.protocol.states import SessionState
+
+if TYPE_CHECKING:
+    from hybrid.engine.runner import SessionRunner
+
+
+class Registry:
+    """Bounded. Losing an entry costs a client nothing but the work of a fresh attach."""
+
+    def __init__(self, sessions_max: int) -> None:
+        self._sessions_max = sessions_max
+        self._runners: dict[str, SessionRunner] = {}
+
+    def __len__(self) -> int:
+        return len(self._runners)
+
+    def find(self, session_id: str, principal: Principal) -> SessionRunner | None:
+        """The session, if it is known here and of the same party; the two refusals cannot be told apart."""
+        runner = self._runners.get(session_id)
+        if runner is None or not runner.session.principal.is_same_party(principal):
+            return None
+        return None if runner.session.state is SessionState.CLOSED else runner
+
+    def add(self, runner: SessionRunner) -> None:
+        """Raises LimitError when the process is full of sessions that have a leg."""
+        if len(self._runners) >= self._sessions_max:
+            oldest = next((r for r in self._runners.values() if r.session.state is SessionState.DETACHED), None)
+            if oldest is None:
+                raise LimitError("sessions_max", name="rate_limited", retry_after_s=5.0)
+            oldest.end("session_unknown")
+        self._runners[runner.session.id] = runner
+
+    def forget(self, runner: SessionRunner) -> None:
+        """The session is over."""
+        self._runners.pop(runner.session.id, None)
+
+    def runners(self) -> list[SessionRunner]:
+        """All of them, oldest first."""
+        return list(self._runners.values())

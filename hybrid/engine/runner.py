@@ -1,0 +1,302 @@
+"""Drives one session: carries its effects out, in order, and brings the results back.
+
+What can be done at once is done at once; what needs the broker or the verifier waits in one queue with one task, which
+exists only while there is something to do.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hybrid.engine import reply as replies
+from hybrid.engine.leg import StreamLeg
+from hybrid.engine.polled import PolledLeg
+from hybrid.engine.reply import ReplyTo
+from hybrid.errors import AuthError, ChannelError, HybridError, LimitError, ProtocolError
+from hybrid.model import Principal
+from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Unsubscribe
+from hybrid.protocol.cursor import from_wire, to_wire
+from hybrid.protocol.pushes import Attached, AttachedLimits, Push, Reply, Subscribed, SubscribedAll
+from hybrid.protocol.session import (
+    Close,
+    EndLeg,
+    Execute,
+    NumberedCommand,
+    Recover,
+    SendPush,
+    SendReply,
+    Session,
+    SessionLeg,
+)
+from hybrid.protocol.states import SessionState
+
+if TYPE_CHECKING:
+    from hybrid.engine.engine import Engine
+
+
+class SessionRunner:
+    """The living side of a `Session`; also its timer on the wheel."""
+
+    __slots__ = ("__weakref__", "_beat_s", "_engine", "_is_working", "_queue", "session")
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        self.session = session
+        self._engine = engine
+        self._queue: list[Recover | Execute] | None = None
+        self._is_working = False
+        self._beat_s = 0.0
+
+    # -- what comes in
+
+    def attach(self, leg: SessionLeg, principal: Principal, attach: Attach, *, is_resumed: bool) -> Attached:
+        """Attach a leg whose link is open. Returns the `attached` to write on it *before* `carry_out` is called."""
+        now_s = self._engine.clock.monotonic_s()
+        self.receive_principal(principal)
+        self.session.receive_attach(leg, attach, now_s)
+        limits = self._engine.limits
+        return Attached(
+            session=self.session.id,
+            attempt=attach.attempt,
+            nonce=attach.nonce,
+            heartbeat_interval_s=limits.heartbeat_interval_s,
+            limits=AttachedLimits(
+                data_max_bytes=limits.data_max_bytes,
+                command_max_bytes=limits.command_max_bytes,
+                channels_max=limits.channels_per_session_max,
+                key_window_s=limits.idempotency_window_s,
+                poll_wait_max_s=limits.poll_wait_max_s,
+            ),
+            is_resumed=is_resumed,
+            token_expires_in_s=self.session.expires_in_s(now_s),
+        )
+
+    def receive_principal(self, principal: Principal) -> None:
+        """A token of the session's party was shown."""
+        expires_in_s = principal.expires_at_s - self._engine.clock.wall_s()
+        margin_s = self._engine.limits.expiring_margin_s * random.uniform(2 / 3, 4 / 3)
+        self.session.receive_principal(principal, expires_in_s, margin_s, self._engine.clock.monotonic_s())
+
+    def confirm(self, leg: SessionLeg, subscriptions: list[AttachSubscription] | None) -> None:
+        """The client wants this leg."""
+        if subscriptions is not None:
+            self._engine.check_subscriptions(subscriptions)
+        self.session.receive_confirm(leg, subscriptions, self._engine.clock.monotonic_s())
+        self.carry_out()
+
+    def command(self, command: NumberedCommand, reply_to: ReplyTo) -> None:
+        """A command of the session itself. Without a number it is carried out as it comes (ordered pipes only)."""
+        if command.n:
+            self.session.receive_command(command, reply_to, self._engine.clock.monotonic_s())
+            self.carry_out()
+        else:
+            self._enqueue(_Unnumbered(0, command, reply_to))
+
+    def heartbeat(self, last_seq: int) -> None:
+        """The client lives."""
+        self.session.receive_heartbeat(last_seq)
+
+    def leg_lost(self, leg: SessionLeg, *, is_goodbye: bool) -> None:
+        """A leg's link has ended."""
+        self.session.receive_leg_lost(leg, self._engine.clock.monotonic_s(), is_goodbye=is_goodbye)
+        self.carry_out()
+
+    def end(self, error: str) -> None:
+        """End the session and all its legs."""
+        self.session.end(error)
+        self.carry_out()
+
+    def wheel_fired(self) -> None:
+        """Time has passed: the session's deadlines, and the heartbeats of its legs."""
+        now_s = self._engine.clock.monotonic_s()
+        self.session.tick(now_s)
+        if now_s >= self._beat_s:
+            self._beat(now_s)
+        self.carry_out()
+
+    # -- what goes out
+
+    def carry_out(self) -> None:
+        """Drain the session's effects; schedule its next deadline."""
+        while effects := self.session.effects():
+            for effect in effects:
+                match effect:
+                    case SendPush(leg, push):
+                        self._push(leg, push)
+                    case EndLeg(leg, error):
+                        self._end_leg(leg, error)
+                    case SendReply(reply_to, reply):
+                        assert isinstance(reply_to, ReplyTo)
+                        reply_to.send(replies.refused(ProtocolError(reply)) if isinstance(reply, str) else reply)
+                    case Recover() | Execute():
+                        self._enqueue(effect)
+                    case Close():
+                        self._engine.registry.forget(self)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self.session.state is SessionState.CLOSED:
+            self._engine.wheel.cancel(self)
+            return
+        now_s = self._engine.clock.monotonic_s()
+        due_s = self.session.next_deadline_s()
+        if self.session.current is not None:
+            if not self._beat_s:
+                self._beat_s = now_s + self._engine.limits.heartbeat_interval_s
+            due_s = min(due_s, self._beat_s)
+        if due_s == float("inf"):
+            self._engine.wheel.cancel(self)
+        else:
+            self._engine.wheel.schedule(self, max(0.0, due_s - now_s))
+
+    def _beat(self, now_s: float) -> None:
+        limits = self._engine.limits
+        self._beat_s = now_s + limits.heartbeat_interval_s
+        silence_max_s = limits.heartbeat_interval_s * limits.heartbeat_grace_intervals
+        for leg in (self.session.current, *self.session.candidates):
+            if not isinstance(leg, StreamLeg):
+                continue
+            if leg.link.is_bidirectional and now_s - leg.link.last_received_s > silence_max_s:
+                leg.end("heartbeat_timeout")
+            else:
+                self._engine.heartbeats.beat(leg.link, leg.wire, now_s)
+
+    def _push(self, leg: SessionLeg, push: Push) -> None:
+        if isinstance(leg, StreamLeg):
+            leg.push(push)
+        elif isinstance(leg, PolledLeg):
+            leg.wake()  # the poll that is waiting takes it from the backlog
+
+    def _end_leg(self, leg: SessionLeg, error: str) -> None:
+        if isinstance(leg, StreamLeg | PolledLeg):
+            leg.end(error)
+
+    def _enqueue(self, effect: Recover | Execute) -> None:
+        if self._queue is None:
+            self._queue = []
+        self._queue.append(effect)
+        if not self._is_working:
+            self._is_working = self._engine.tasks.spawn(self._work()) is not None
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                effect = self._queue.pop(0)
+                if not self._queue:
+                    self._queue = None
+                if isinstance(effect, Recover):
+                    if isinstance(effect.leg, StreamLeg):
+                        await self._recover(effect.leg, effect.subscriptions)
+                    continue
+                reply = await self._execute(effect)
+                if isinstance(effect, _Unnumbered):
+                    effect.reply_to.send(reply)
+                else:
+                    self.session.receive_reply(effect.n, reply)
+                self.carry_out()
+        finally:
+            self._is_working = False
+
+    # -- effects that take time
+
+    async def _recover(self, leg: StreamLeg, subscriptions: list[AttachSubscription]) -> None:
+        feed = leg.feed = self._engine.hub.feed(leg.link, leg.wire.encoding, leg)
+        answers: list[Subscribed] = []
+        for subscription in subscriptions:
+            try:
+                answers.append(await self._add(leg, subscription))
+            except HybridError as error:
+                answers.append(Subscribed(subscription.channel, error=error.row.number))
+        if leg is not self.session.current:
+            feed.close()
+            return
+        leg.push(Push(subscribed=SubscribedAll(answers)))
+        self.session.receive_recovered(leg)
+        self.carry_out()
+        feed.start([answer.channel for answer in answers if not answer.error])
+
+    async def _add(self, leg: StreamLeg, wanted: AttachSubscription | Subscribe) -> Subscribed:
+        """Authorise with the rights of now and find the position; delivery starts with `feed.start`."""
+        assert leg.feed is not None
+        namespace = self._engine.operations.check_subscribe(self.session.principal, wanted.channel)
+        position = None if wanted.position is None else from_wire(wanted.position)
+        started = await leg.feed.add(wanted.channel, position, wanted.history)
+        if namespace.presence:
+            self._engine.presence.join(self.session.principal, self.session.id, wanted.channel)
+        return Subscribed(wanted.channel, to_wire(started.position), started.was_recovered)
+
+    async def _execute(self, effect: Execute) -> Reply:
+        command = effect.command
+        try:
+            match command:
+                case Subscribe():
+                    return await self._subscribe(command, effect.n)
+                case Unsubscribe():
+                    return self._unsubscribe(command, effect.n)
+                case Refresh():
+                    return await self._refresh(command, effect.n)
+        except HybridError as error:
+            return msgspec.structs.replace(replies.refused(error, command.id), n=effect.n)
+
+    def _stream(self) -> StreamLeg:
+        leg = self.session.current
+        if not isinstance(leg, StreamLeg) or leg.feed is None:
+            raise ProtocolError("session_unknown", "The session has no open stream; attach anew.")
+        return leg
+
+    async def _subscribe(self, command: Subscribe, n: int) -> Reply:
+        leg = self._stream()
+        assert leg.feed is not None
+        channels = leg.feed.channels()
+        if command.channel in channels:
+            raise ChannelError("already_subscribed")
+        if len(channels) >= self._engine.limits.channels_per_session_max:
+            raise LimitError("channels_per_session_max")
+        answer = await self._add(leg, command)
+        if leg is not self.session.current:
+            raise ProtocolError("session_unknown", "The leg ended meanwhile; the next attach says it all.")
+        # The reply has to be on its way before the first publication.
+        reply = Reply(id=command.id, n=n, position=answer.position, recovered=answer.recovered)
+        self._engine.call_soon(leg.feed.start, [command.channel])
+        return reply
+
+    def _unsubscribe(self, command: Unsubscribe, n: int) -> Reply:
+        leg = self._stream()
+        assert leg.feed is not None
+        if leg.feed.remove(command.channel) is None:
+            raise ChannelError("not_subscribed")
+        self._engine.presence.leave(self.session.id, command.channel)
+        return Reply(id=command.id, n=n)
+
+    async def _refresh(self, command: Refresh, n: int) -> Reply:
+        principal = self._engine.verifier.cached(command.token)
+        if principal is None:
+            try:
+                principal = await self._engine.verifier.verify(command.token)
+            except AuthError as error:
+                # The old token lives on: a failed refresh is an answer, not the end.
+                return Reply(id=command.id, n=n, error=replies.refused(error).error)
+        if not principal.is_same_party(self.session.principal):
+            self.end("principal_changed")
+            return Reply(id=command.id, n=n, error=replies.refused(AuthError("principal_changed")).error)
+        self.receive_principal(principal)
+        leg = self.session.current
+        if isinstance(leg, StreamLeg) and leg.feed is not None:
+            leg.principal = principal
+            for channel in leg.feed.channels():
+                try:
+                    self._engine.operations.check_subscribe(principal, channel)
+                except HybridError as error:
+                    leg.feed.remove(channel)
+                    self._engine.presence.leave(self.session.id, channel)
+                    self.session.push_unsubscribed(channel, error.row.number)
+        expires_in_s = self.session.expires_in_s(self._engine.clock.monotonic_s())
+        return Reply(id=command.id, n=n, token_expires_in_s=expires_in_s)
+
+
+class _Unnumbered(Execute, frozen=True):
+    """A session command without a number: answered to its sender alone, never repeated."""
+
+    reply_to: ReplyTo

@@ -1,0 +1,304 @@
+"""The session: the rules by which legs come, replace one another and go. Sans-I/O.
+
+`receive_*` and `tick` take values and return nothing; the runner then drains `effects()` and carries them out. Time
+enters only as `now_s` (monotonic). Publications never pass through here: they go from the hub to the link.
+
+    leg opened --attach--> CANDIDATE --confirm--> CURRENT --replaced, lost, closed--> ENDED
+
+The rule that makes races harmless: a client numbers its attempts, and a lower attempt never replaces a higher one,
+whatever order the network delivers them in.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from hybrid.limits import Limits
+from hybrid.model import Principal
+from hybrid.protocol.backlog import CommandSequence, PushBacklog
+from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Unsubscribe
+from hybrid.protocol.pushes import Expiring, Push, Reply, Unsubscribed
+from hybrid.protocol.states import LEG, SESSION, LegEvent, LegState, SessionEvent, SessionState, next_state
+
+NumberedCommand: TypeAlias = Subscribe | Unsubscribe | Refresh
+
+
+class SessionLeg:
+    """What the session knows of one leg. The runner's leg objects derive from it."""
+
+    __slots__ = ("attempt", "confirm_by_s", "is_polled", "state", "subscriptions")
+
+    def __init__(self, *, is_polled: bool) -> None:
+        self.attempt = 0
+        self.state = LegState.CANDIDATE
+        self.is_polled = is_polled
+        self.confirm_by_s = 0.0
+        self.subscriptions: list[AttachSubscription] = []
+
+
+class SendPush(msgspec.Struct, frozen=True):
+    """Effect: write a push on a leg."""
+
+    leg: SessionLeg
+    push: Push
+
+
+class EndLeg(msgspec.Struct, frozen=True):
+    """Effect: tell the leg why and close it; `error` is a name from the table of errors."""
+
+    leg: SessionLeg
+    error: str
+
+
+class Recover(msgspec.Struct, frozen=True):
+    """Effect: authorise and continue these subscriptions on the leg, answer `subscribed`, then deliver."""
+
+    leg: SessionLeg
+    subscriptions: list[AttachSubscription]
+
+
+class Execute(msgspec.Struct, frozen=True):
+    """Effect: carry out a numbered command and report to `receive_reply`."""
+
+    n: int
+    command: NumberedCommand
+
+
+class SendReply(msgspec.Struct, frozen=True):
+    """Effect: answer whoever sent a command. `reply_to` is what the runner gave with it."""
+
+    reply_to: object
+    reply: Reply | str
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Effect: the session is over; forget it."""
+
+
+Effect: TypeAlias = SendPush | EndLeg | Recover | Execute | SendReply | Close
+
+
+class Session:
+    """One logical connection. Constructed by the first attach; see the module's text for the rules."""
+
+    __slots__ = (
+        "_candidates",
+        "_effects",
+        "_expires_s",
+        "_is_warned",
+        "_kept_until_s",
+        "_limits",
+        "_sequence",
+        "_warn_s",
+        "backlog",
+        "current",
+        "id",
+        "principal",
+        "state",
+    )
+
+    def __init__(self, session_id: str, principal: Principal, limits: Limits) -> None:
+        self.id = session_id
+        self.principal = principal
+        self.state = SessionState.NEW
+        self.current: SessionLeg | None = None
+        self.backlog: PushBacklog | None = None
+        self._limits = limits
+        self._candidates: list[SessionLeg] | None = None
+        self._sequence: CommandSequence[NumberedCommand, object] | None = None
+        self._effects: list[Effect] = []
+        self._kept_until_s = float("inf")
+        self._expires_s = float("inf")
+        self._warn_s = float("inf")
+        self._is_warned = False
+
+    # -- what comes in
+
+    def receive_attach(self, leg: SessionLeg, attach: Attach, now_s: float) -> None:
+        """A leg was opened and authenticated. The runner has already written `attached` on it."""
+        self._acknowledge(attach.last_seq)
+        leg.attempt = attach.attempt
+        leg.subscriptions = attach.subscriptions
+        leg.confirm_by_s = now_s + self._limits.candidate_timeout_s
+        if self._candidates is None:
+            self._candidates = []
+        self._candidates.append(leg)
+        if attach.confirm:
+            self.receive_confirm(leg, None, now_s)
+            return
+        if len(self._candidates) > self._limits.candidates_max:
+            self._end(min(self._candidates, key=lambda candidate: candidate.attempt), "candidate_timeout")
+
+    def receive_confirm(self, leg: SessionLeg, subscriptions: list[AttachSubscription] | None, now_s: float) -> None:
+        """The client has proof that the leg carries payload both ways, and wants it."""
+        if leg.state is not LegState.CANDIDATE:
+            return  # a repeated confirm, or one that crossed the end of its leg
+        former = self.current
+        if former is not None and leg.attempt < former.attempt:
+            self._end(leg, "replaced")
+            return
+        self._drop_candidate(leg)
+        leg.state = next_state(LEG, leg.state, LegEvent.CONFIRMED)
+        if subscriptions is not None:
+            leg.subscriptions = subscriptions
+        self.current = leg
+        self._kept_until_s = float("inf")
+        if self.state is not SessionState.DRAINING:
+            self.state = next_state(SESSION, self.state, SessionEvent.ATTACHED)
+        if former is not None:
+            self._end(former, "replaced")
+        for candidate in [c for c in self._candidates or () if c.attempt < leg.attempt]:
+            self._end(candidate, "replaced")
+        self._effects.append(Recover(leg, leg.subscriptions))
+        leg.subscriptions = []  # kept for the confirm only: 256 names would weigh on every idle client
+
+    def receive_recovered(self, leg: SessionLeg) -> None:
+        """The runner has written `subscribed` on the leg: what was not acknowledged comes again, in order."""
+        if leg is self.current and self.backlog is not None:
+            self._effects.extend(SendPush(leg, push) for push in self.backlog.unacknowledged())
+
+    def receive_command(self, command: NumberedCommand, reply_to: object, now_s: float) -> None:
+        """A numbered command arrived, on a leg or in a POST."""
+        if self._sequence is None:
+            self._sequence = CommandSequence(self._limits.replies_kept_max)
+        due, kept = self._sequence.arrive(command.n, command, reply_to, now_s + self._limits.command_hole_s)
+        if kept is not None:
+            self._effects.append(SendReply(reply_to, msgspec.structs.replace(kept, id=command.id)))
+        self._effects.extend(Execute(n, due_command) for n, due_command, _ in due)
+
+    def receive_reply(self, n: int, reply: Reply) -> None:
+        """A numbered command was carried out."""
+        assert self._sequence is not None
+        self._effects.extend(SendReply(waiting, reply) for waiting in self._sequence.answered(n, reply))
+
+    def receive_heartbeat(self, last_seq: int) -> None:
+        """The client lives and has seen the pushes up to `last_seq`."""
+        self._acknowledge(last_seq)
+
+    def receive_poll(self, leg: SessionLeg, last_seq: int, now_s: float) -> None:
+        """A poll of this leg arrived: a polled leg lives as long as polls keep coming."""
+        self._acknowledge(last_seq)
+        if leg is self.current:
+            self._kept_until_s = now_s + self._limits.session_kept_s + self._limits.poll_wait_max_s
+
+    def receive_principal(self, principal: Principal, expires_in_s: float, margin_s: float, now_s: float) -> None:
+        """A token was shown, at attach or by a refresh, of the same party. A shorter life never shortens the session.
+
+        `margin_s` is how long before the end to warn: the runner jitters it, since tokens expire together.
+        """
+        expires_s = now_s + expires_in_s
+        if principal.token_hash != self.principal.token_hash and expires_s < self._expires_s < float("inf"):
+            return
+        self.principal = principal
+        self._expires_s = expires_s
+        self._warn_s = max(now_s, expires_s - min(margin_s, expires_in_s / 2))
+        self._is_warned = False
+        if self.state is SessionState.GRACE:
+            self.state = next_state(SESSION, self.state, SessionEvent.REFRESHED)
+
+    def receive_leg_lost(self, leg: SessionLeg, now_s: float, *, is_goodbye: bool = False) -> None:
+        """A leg has ended, from outside. `is_goodbye`: the client closed it in form and will not come back."""
+        self._drop_candidate(leg)
+        leg.state = LegState.ENDED
+        if leg is not self.current:
+            return
+        self.current = None
+        if is_goodbye or self.state is SessionState.DRAINING:
+            self._close()
+        elif self.state is not SessionState.CLOSED:
+            self.state = next_state(SESSION, self.state, SessionEvent.DETACHED)
+            self._kept_until_s = now_s + self._limits.session_kept_s
+
+    def push_unsubscribed(self, channel: str, error: int) -> None:
+        """The server ends a subscription: told now if there is a leg, and again until acknowledged."""
+        self._push_numbered(Push(unsubscribed=Unsubscribed(channel, error)))
+
+    def end(self, error: str) -> None:
+        """End the session and all its legs."""
+        for candidate in list(self._candidates or ()):
+            self._end(candidate, error)
+        if self.current is not None:
+            self._end(self.current, error)
+        self._close()
+
+    def tick(self, now_s: float) -> None:
+        """Time has passed: candidates, numbered commands, tokens and detached sessions run out."""
+        for candidate in [c for c in self._candidates or () if c.confirm_by_s <= now_s]:
+            self._end(candidate, "candidate_timeout")
+        if self._sequence is not None:
+            self._effects.extend(SendReply(late, "out_of_order") for late in self._sequence.overdue(now_s))
+        if now_s >= self._expires_s + self._limits.expiry_grace_s:
+            self.end("token_expired")
+        elif now_s >= self._expires_s:
+            if self.state is SessionState.OPEN:
+                self.state = next_state(SESSION, self.state, SessionEvent.EXPIRED)
+        elif now_s >= self._warn_s and not self._is_warned and self.current is not None:
+            self._is_warned = True
+            self._push_numbered(Push(expiring=Expiring(round(self._expires_s - now_s, 3))))
+        if now_s >= self._kept_until_s or (
+            self.current is None and not self._candidates and self.state is SessionState.NEW
+        ):
+            if self.current is not None:
+                self._end(self.current, "heartbeat_timeout")
+            self._close()
+
+    # -- what goes out
+
+    def effects(self) -> list[Effect]:
+        """What the runner has to do now, in order; each is given once."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline_s(self) -> float:
+        """When `tick` has something to do next; infinity when never."""
+        deadline = min(self._kept_until_s, self._expires_s + self._limits.expiry_grace_s)
+        if self.state is SessionState.OPEN:
+            deadline = min(deadline, self._expires_s if self._is_warned else self._warn_s)
+        for candidate in self._candidates or ():
+            deadline = min(deadline, candidate.confirm_by_s)
+        if self._sequence is not None and (hole_s := self._sequence.next_deadline_s()) is not None:
+            deadline = min(deadline, hole_s)
+        return deadline
+
+    def expires_in_s(self, now_s: float) -> float | None:
+        """Seconds of the token's life that are left; None for tokens without an end (anonymous)."""
+        return None if self._expires_s == float("inf") else max(0.0, round(self._expires_s - now_s, 3))
+
+    @property
+    def candidates(self) -> tuple[SessionLeg, ...]:
+        """The legs that are open but not confirmed."""
+        return tuple(self._candidates or ())
+
+    # -- inside
+
+    def _push_numbered(self, push: Push) -> None:
+        if self.backlog is None:
+            self.backlog = PushBacklog(self._limits.pushes_kept_max)
+        numbered = self.backlog.add(push)
+        if self.current is not None:
+            self._effects.append(SendPush(self.current, numbered))
+
+    def _acknowledge(self, last_seq: int) -> None:
+        if self.backlog is not None and last_seq:
+            self.backlog.acknowledge(last_seq)
+
+    def _end(self, leg: SessionLeg, error: str) -> None:
+        self._drop_candidate(leg)
+        if leg is self.current:
+            self.current = None
+        if leg.state is not LegState.ENDED:
+            leg.state = LegState.ENDED
+            self._effects.append(EndLeg(leg, error))
+
+    def _drop_candidate(self, leg: SessionLeg) -> None:
+        if self._candidates is not None and leg in self._candidates:
+            self._candidates.remove(leg)
+            if not self._candidates:
+                self._candidates = None
+
+    def _close(self) -> None:
+        if self.state is not SessionState.CLOSED:
+            self.state = SessionState.CLOSED
+            self._effects.append(Close())

@@ -1,0 +1,136 @@
+"""Everything under `/v1`, as one ASGI callable in front of the application's own.
+
+Channel names are read from the raw path (an encoded `/` belongs to a name), which is why none of this is routed by the
+web framework.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from hybrid.auth.origin import DoorPolicy
+from hybrid.engine.engine import Engine
+from hybrid.errors import HybridError, ProtocolError
+from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
+from hybrid.transports.gate import Gate
+from hybrid.transports.longpoll import LongPolls
+from hybrid.transports.requests import Requests
+from hybrid.transports.sse import MEDIA_TYPE, EventStreams, refuse_for_browser
+from hybrid.transports.target import CHANNELS_PATH
+from hybrid.transports.uplink import Uplink
+from hybrid.transports.websocket import WebSockets
+
+_log = logging.getLogger(__name__)
+PREFIX = b"/v1/"
+_HISTORY = b"/v1/history/"
+_PRESENCE = b"/v1/presence/"
+_STREAM = b"/v1/stream"
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class Transports:
+    """Routes a request to its transport and turns errors into answers."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        door_policy: DoorPolicy,
+        fallback: AsgiApp,
+        *,
+        allow_handoff: bool = True,
+        resource_metadata: str = "",
+    ) -> None:
+        self._engine = engine
+        self._fallback = fallback
+        self._gate = Gate(engine, door_policy, resource_metadata=resource_metadata)
+        self._websockets = WebSockets(engine, self._gate, allow_handoff=allow_handoff)
+        self._event_streams = EventStreams(engine, self._gate, allow_handoff=allow_handoff)
+        self._long_polls = LongPolls(engine, self._gate)
+        self._uplink = Uplink(engine, self._gate)
+        self._requests = Requests(engine, self._gate)
+        self._posts: dict[bytes, Handler] = {
+            _STREAM: self._session_stream,
+            b"/v1/command": self._uplink.command,
+            b"/v1/publish": self._requests.publish_many,
+            b"/v1/ticket": self._requests.ticket,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI call; whatever is not ours goes to the application behind."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._fallback(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send)
+        if not exchange.raw_path.startswith(PREFIX):
+            await self._fallback(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._handshake(exchange)
+        else:
+            await self._request(exchange)
+
+    async def _handshake(self, exchange: Exchange) -> None:
+        try:
+            self._gate.check(exchange)
+            if exchange.raw_path == _STREAM:
+                await self._websockets.session(exchange)
+            elif _is_channels(exchange.raw_path):
+                await self._websockets.plain(exchange)
+            else:
+                raise _not_found()
+        except HybridError as error:
+            await self._gate.refuse_handshake(exchange, error)
+
+    async def _request(self, exchange: Exchange) -> None:
+        try:
+            exchange.extra_headers = self._gate.cors_headers(exchange)
+            try:
+                self._gate.check(exchange)
+                await self._route(exchange)
+            except HybridError as error:
+                if error.row.name == "draining" and exchange.accepts(MEDIA_TYPE) and exchange.method == "GET":
+                    await refuse_for_browser(exchange, error.retry_after_s or 0.0)
+                else:
+                    await self._gate.refuse(exchange, error)
+            except (PeerGone, OSError):
+                raise
+            except Exception:
+                _log.exception("a request failed")
+                await self._gate.refuse(exchange, HybridError("internal"))
+        except (PeerGone, OSError):
+            return  # nobody is left to answer
+
+    async def _route(self, exchange: Exchange) -> None:
+        path, method = exchange.raw_path, exchange.method
+        if method == "OPTIONS":
+            exchange.extra_headers = self._gate.cors_headers(exchange, is_preflight=True)
+            await exchange.respond(204)
+        elif method == "POST" and path in self._posts:
+            await self._posts[path](exchange)
+        elif method == "POST" and path.startswith(CHANNELS_PATH + b"/"):
+            await self._requests.publish(exchange, path[len(CHANNELS_PATH) + 1 :])
+        elif method in ("GET", "HEAD") and _is_channels(path):
+            await (self._event_streams.plain if exchange.accepts(MEDIA_TYPE) else self._long_polls.plain)(exchange)
+        elif method in ("GET", "HEAD") and path == _STREAM:
+            await self._event_streams.session_by_ticket(exchange)
+        elif method in ("GET", "HEAD") and path.startswith(_HISTORY):
+            await self._requests.history(exchange, path[len(_HISTORY) :])
+        elif method in ("GET", "HEAD") and path.startswith(_PRESENCE):
+            await self._requests.presence(exchange, path[len(_PRESENCE) :])
+        else:
+            raise _not_found()
+
+    async def _session_stream(self, exchange: Exchange) -> None:
+        if exchange.accepts(MEDIA_TYPE):
+            await self._event_streams.session(exchange)
+        else:
+            await self._long_polls.session(exchange)
+
+
+def _is_channels(path: bytes) -> bool:
+    return path == CHANNELS_PATH or path.startswith(CHANNELS_PATH + b"/")
+
+
+def _not_found() -> ProtocolError:
+    return ProtocolError("not_found", "There is nothing here: see docs/protocol.md for the paths and their methods.")

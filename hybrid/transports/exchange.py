@@ -1,0 +1,176 @@
+"""One HTTP request and its answer on plain ASGI: what a transport needs of it, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qs
+
+from hybrid.errors import ProtocolError
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+_Result = TypeVar("_Result")
+
+BODY_TIMEOUT_S = 10.0
+"""For a whole body: the largest takes 10 s on 1 Mbit/s; a dripped one is an attack."""
+_QUERY_FIELDS_MAX = 64
+
+
+class PeerGone(Exception):
+    """The client went away before its answer; there is nobody to tell."""
+
+
+class Exchange:
+    """A request: its parts, read when they are asked for."""
+
+    __slots__ = ("_query", "extra_headers", "receive", "scope", "send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.extra_headers: Headers = ()
+        self._query: Mapping[str, list[str]] | None = None
+
+    @property
+    def method(self) -> str:
+        """The request's method; GET for a WebSocket handshake."""
+        return str(self.scope.get("method", "GET"))
+
+    @property
+    def headers(self) -> Headers:
+        """ASGI's pairs, names in lower case."""
+        headers: Headers = self.scope["headers"]
+        return headers
+
+    @property
+    def address(self) -> str:
+        """The peer's address; empty where the server does not tell."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as it was sent, percent-encoding and all, without the query."""
+        raw = self.scope.get("raw_path")
+        path: bytes = raw if raw is not None else self.scope["path"].encode()
+        return path.split(b"?", 1)[0]
+
+    def header(self, name: bytes) -> str | None:
+        """The first value of a header, in Latin-1; None without it."""
+        for key, value in self.headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the Accept header names this type (wildcards do not count: they ask for nothing in particular)."""
+        accept = self.header(b"accept") or ""
+        return any(part.split(";", 1)[0].strip().lower() == media_type for part in accept.split(","))
+
+    def query(self, name: str) -> list[str]:
+        """All values of a query parameter. Raises ProtocolError for a malformed query."""
+        if self._query is None:
+            try:
+                text = self.scope.get("query_string", b"").decode("ascii")
+                self._query = parse_qs(
+                    text, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX, encoding="utf-8", errors="strict"
+                )
+            except ValueError:
+                raise ProtocolError("bad_request", "The query is malformed.") from None
+        return self._query.get(name, [])
+
+    def query_one(self, name: str) -> str | None:
+        """The value of a query parameter that may stand once. Raises ProtocolError when it stands twice."""
+        values = self.query(name)
+        if len(values) > 1:
+            raise ProtocolError("bad_request", f"Give `{name}` once.")
+        return values[0] if values else None
+
+    def query_number(self, name: str, default: float, maximum: float) -> float:
+        """A number of at least 0; more than `maximum` counts as that. Raises ProtocolError for anything else."""
+        text = self.query_one(name)
+        if text is None:
+            return default
+        try:
+            value = float(text) if len(text) <= 32 else float("nan")
+        except ValueError:
+            value = float("nan")
+        if not 0 <= value < float("inf"):
+            raise ProtocolError("bad_request", f"`{name}` is a number of at least 0.")
+        return min(value, maximum)
+
+    async def body(self, max_bytes: int) -> bytes:
+        """The whole body. Raises ProtocolError too_large, or bad_request when it takes too long; PeerGone."""
+        length = self.header(b"content-length")
+        if length is not None and length.isdecimal() and int(length[:20]) > max_bytes:
+            raise _too_large(max_bytes)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                while True:
+                    message = await self.receive()
+                    if message["type"] != "http.request":
+                        raise PeerGone
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > max_bytes:
+                        raise _too_large(max_bytes)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise ProtocolError("bad_request", "The body did not arrive in time.") from None
+
+    async def unless_gone(self, answer: Awaitable[_Result]) -> _Result:
+        """Await `answer`, but cancel it when the client goes away. Raises PeerGone then."""
+        asked = asyncio.ensure_future(answer)
+        gone = asyncio.ensure_future(self._gone())
+        try:
+            await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                return asked.result()
+            raise PeerGone
+        finally:
+            for task in (asked, gone):
+                task.cancel()
+            await asyncio.gather(asked, gone, return_exceptions=True)
+
+    async def respond(
+        self,
+        status: int,
+        body: bytes = b"",
+        *,
+        content_type: str = "application/json",
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Answer, whole and uncacheable, with Content-Length so that nothing on the way holds it back."""
+        head = [
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+            *self.extra_headers,
+            *headers,
+        ]
+        if body:
+            head.append((b"content-type", content_type.encode()))
+        try:
+            await self.send({"type": "http.response.start", "status": status, "headers": head})
+            await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        except OSError:
+            raise PeerGone from None
+
+    async def _gone(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+def _too_large(max_bytes: int) -> ProtocolError:
+    return ProtocolError("too_large", f"The body is larger than {max_bytes} bytes.")

@@ -1,0 +1,93 @@
+"""What every request passes before anything else: Host and Origin, no token in the URL, then who it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hybrid.auth.bearer import find_bearer, refuse_query_tokens, www_authenticate
+from hybrid.auth.door import Admission
+from hybrid.auth.origin import DoorPolicy
+from hybrid.engine.engine import Engine
+from hybrid.errors import AuthError, HybridError
+from hybrid.model import ANONYMOUS, Principal
+from hybrid.protocol.codec import problem
+from hybrid.transports.exchange import Exchange, Headers
+
+
+class Gate:
+    """See the module's text. One per process."""
+
+    def __init__(self, engine: Engine, door_policy: DoorPolicy, *, resource_metadata: str = "") -> None:
+        self._engine = engine
+        self._door_policy = door_policy
+        self._resource_metadata = resource_metadata
+
+    def check(self, exchange: Exchange) -> None:
+        """Raises AuthError origin_refused, or bad_request for a token in the URL."""
+        self._door_policy.check(exchange.headers, scheme=exchange.scope.get("scheme", "http"))
+        refuse_query_tokens(exchange.scope.get("query_string", b""))
+
+    def cors_headers(self, exchange: Exchange, *, is_preflight: bool = False) -> Headers:
+        """What lets a listed page read the answer."""
+        return self._door_policy.cors_headers(exchange.header(b"origin"), is_preflight=is_preflight)
+
+    async def principal(self, exchange: Exchange) -> Principal:
+        """Who the request speaks for, by its header; anonymous without one.
+
+        Raises AuthError; LimitError when too many unverified requests wait.
+        """
+        token = find_bearer(exchange.headers)
+        if token is None:
+            return ANONYMOUS
+        return self._engine.verifier.cached(token) or await self._verified(exchange, token)
+
+    async def known_principal(self, exchange: Exchange) -> Principal:
+        """As `principal`, but refuses anonymous ones where no namespace has anything for them."""
+        principal = await self.principal(exchange)
+        if principal.is_anonymous and not self._engine.allows_anonymous:
+            raise AuthError("unauthorized", "Send a token in the Authorization header.")
+        return principal
+
+    def enter(self, exchange: Exchange) -> Admission:
+        """Count a connection that has not shown who it is. Raises LimitError."""
+        return self._engine.door.enter(exchange.address)
+
+    async def refuse(self, exchange: Exchange, error: HybridError) -> None:
+        """Answer an HTTP request with an error."""
+        await exchange.respond(
+            error.row.http_status,
+            problem(error),
+            content_type="application/problem+json",
+            headers=self._error_headers(error),
+        )
+
+    async def refuse_handshake(self, exchange: Exchange, error: HybridError) -> None:
+        """Answer a WebSocket handshake with an HTTP error, where the server can; with a bare refusal otherwise."""
+        if "websocket.http.response" not in exchange.scope.get("extensions", {}):
+            await exchange.send({"type": "websocket.close"})
+            return
+        body = problem(error)
+        head = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            *self._error_headers(error),
+        ]
+        await exchange.send({"type": "websocket.http.response.start", "status": error.row.http_status, "headers": head})
+        await exchange.send({"type": "websocket.http.response.body", "body": body})
+
+    async def _verified(self, exchange: Exchange, token: str) -> Principal:
+        admission = self.enter(exchange)
+        try:
+            return await self._engine.verifier.verify(token)
+        finally:
+            admission.leave()
+
+    def _error_headers(self, error: HybridError) -> Iterable[tuple[bytes, bytes]]:
+        challenge = www_authenticate(error, resource_metadata=self._resource_metadata)
+        if challenge:
+            yield b"www-authenticate", challenge.encode("ascii")
+        if error.retry_after_s is not None:
+            yield b"retry-after", str(max(1, round(error.retry_after_s))).encode()
+        if error.row.name == "draining":
+            yield b"connection", b"close"

@@ -1,0 +1,75 @@
+"""Long polling (RFC 6202): sessions by POST, plain channels by GET."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hybrid.engine.encodings import PLAIN_JSON
+from hybrid.engine.engine import Engine
+from hybrid.engine.polling import ANSWER_MAX_BYTES
+from hybrid.errors import ProtocolError
+from hybrid.model import Principal
+from hybrid.protocol.codec import JSON
+from hybrid.protocol.commands import Attach, Poll
+from hybrid.protocol.cursor import format_composite, format_cursor
+from hybrid.transports.exchange import Exchange
+from hybrid.transports.gate import Gate
+from hybrid.transports.target import read_target
+
+
+class LongPolls:
+    """Serves polls."""
+
+    def __init__(self, engine: Engine, gate: Gate) -> None:
+        self._engine = engine
+        self._gate = gate
+
+    async def session(self, exchange: Exchange) -> None:
+        """`POST /v1/stream`, asked for as JSON: an attach, or a later poll."""
+        principal = await self._gate.known_principal(exchange)
+        limits = self._engine.limits
+        raw = await exchange.body(limits.attach_max_bytes)
+        command = JSON.decode_command(raw, limits.attach_max_bytes)
+        match command:
+            case Attach():
+                payloads = await self._engine.polling.attach(principal, command)
+            case Poll():
+                payloads = await self._wait(exchange, principal, command)
+            case _:
+                raise ProtocolError("bad_request", "The body of a poll is an `attach` or a `poll`.")
+        await exchange.respond(200, b'{"pushes":[%b]}' % b",".join(payloads))
+
+    async def plain(self, exchange: Exchange) -> None:
+        """A channel's own URL: waits for what comes after the cursor, or tells the current one."""
+        engine = self._engine
+        principal = await self._gate.principal(exchange)
+        target = read_target(exchange, engine.limits)
+        for channel in target.channels:
+            engine.operations.check_subscribe(principal, channel)
+        wait_s = exchange.query_number("wait", engine.limits.poll_wait_max_s, engine.limits.poll_wait_max_s)
+        wait_s = min(wait_s, max(0.0, principal.expires_at_s - engine.clock.wall_s()))
+        if exchange.method == "HEAD" or not target.has_cursor:
+            wait_s = 0.0
+        engine.check_room()
+        positions = dict(target.positions)
+        for channel in target.channels:
+            if channel not in positions:
+                positions[channel] = (await engine.hub.locate(channel, None, target.history)).position
+        with engine.open.poll() as drained:
+            collected = await exchange.unless_gone(
+                engine.hub.collect(
+                    positions, encoding=PLAIN_JSON, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES, ended=drained
+                )
+            )
+        positions |= collected.positions | collected.resets
+        cursor = format_cursor(positions[target.channels[0]]) if len(positions) == 1 else format_composite(positions)
+        body = b'{"cursor":%b,"recovered":%b,"publications":[%b]}' % (
+            msgspec.json.encode(cursor),
+            b"false" if collected.resets else b"true",
+            b",".join(collected.payloads),
+        )
+        await exchange.respond(200, body)
+
+    async def _wait(self, exchange: Exchange, principal: Principal, poll: Poll) -> list[bytes]:
+        with self._engine.open.poll():
+            return await exchange.unless_gone(self._engine.polling.poll(principal, poll))

@@ -1,0 +1,187 @@
+"""Plain requests with one answer: publish, history, presence, tickets."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from hybrid.auth.tickets import CHANNELS_PURPOSE, SESSION_PURPOSE, Ticket
+from hybrid.broker.base import Appended
+from hybrid.engine.engine import Engine
+from hybrid.engine.operations import PublishRequest
+from hybrid.errors import AuthError, HybridError, LimitError, ProtocolError
+from hybrid.protocol.channels import channel_from_path, parse_channel
+from hybrid.protocol.codec import JSON, wire_error
+from hybrid.protocol.commands import Attach, ChannelText, Key, TypeText, WirePosition
+from hybrid.protocol.cursor import format_cursor, parse_cursor, to_wire
+from hybrid.protocol.publications import plain_json
+from hybrid.protocol.pushes import PresenceItem, WireError
+from hybrid.transports.exchange import Exchange
+from hybrid.transports.gate import Gate
+
+_Body = TypeVar("_Body")
+
+
+class _Item(msgspec.Struct, frozen=True):
+    channel: ChannelText
+    data: msgspec.Raw
+    type: TypeText | None = None
+    key: Key | None = None
+    binary: bool = False
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    publications: list[msgspec.Raw]
+
+
+class _Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    position: WirePosition | None = None
+    repeated: bool = False
+    error: WireError | None = None
+
+
+class _TicketRequest(msgspec.Struct, frozen=True):
+    purpose: str
+    channels: Annotated[list[ChannelText], msgspec.Meta(max_length=16)] = []
+    attach: msgspec.Raw | None = None
+
+
+class Requests:
+    """Serves them."""
+
+    def __init__(self, engine: Engine, gate: Gate) -> None:
+        self._engine = engine
+        self._gate = gate
+
+    async def publish(self, exchange: Exchange, segment: bytes) -> None:
+        """`POST /v1/channels/{channel}`: the body is the data."""
+        principal = await self._gate.principal(exchange)
+        channel = channel_from_path(segment)
+        form = _form(exchange.header(b"content-type"))
+        raw = await exchange.body(self._engine.limits.body_max_bytes)
+        key = exchange.header(b"idempotency-key")
+        appended = await self._engine.operations.publish(
+            principal,
+            PublishRequest(channel=channel, data=raw, form=form, type=exchange.header(b"hybrid-type"), key=key),
+        )
+        position = appended.position
+        body = b'{"offset":%d,"epoch":"%b","tag":"%b"%b}' % (
+            position.offset,
+            position.epoch.encode(),
+            position.tag.encode(),
+            b',"repeated":true' if appended.was_repeated else b"",
+        )
+        await exchange.respond(200, body)
+
+    async def publish_many(self, exchange: Exchange) -> None:
+        """`POST /v1/publish`: many publications, one answer each."""
+        principal = await self._gate.known_principal(exchange)
+        limits = self._engine.limits
+        raw = await exchange.body(limits.body_max_bytes)
+        batch = _decoded(raw, _Batch)
+        if len(batch.publications) > limits.commands_per_post_max:
+            raise LimitError("commands_per_post_max", name="too_large")
+        requests: list[PublishRequest] = []
+        answers: list[Appended | HybridError | None] = []
+        for item_raw in batch.publications:
+            try:
+                item = _decoded(bytes(item_raw), _Item)
+            except ProtocolError as error:
+                answers.append(error)
+                continue
+            form = "binary" if item.binary else "json"
+            requests.append(
+                PublishRequest(channel=item.channel, data=bytes(item.data), form=form, type=item.type, key=item.key)
+            )
+            answers.append(None)
+        appended = iter(await self._engine.operations.publish_many(principal, requests))
+        results = [_result(answer if answer is not None else next(appended)) for answer in answers]
+        await exchange.respond(200, msgspec.json.encode({"results": results}))
+
+    async def history(self, exchange: Exchange, segment: bytes) -> None:
+        """`GET /v1/history/{channel}`."""
+        principal = await self._gate.principal(exchange)
+        after = exchange.query_one("after")
+        reverse = exchange.query_one("reverse")
+        if reverse not in (None, "", "0", "1", "true", "false"):
+            raise ProtocolError("bad_request", "`reverse` is true or false.")
+        page = await self._engine.operations.history(
+            principal,
+            channel_from_path(segment),
+            after=None if after is None else parse_cursor(after),
+            limit=max(1, int(exchange.query_number("limit", 100, self._engine.limits.history_page_max))),
+            is_reverse=reverse in ("", "1", "true"),
+        )
+        body = b'{"publications":[%b],"cursor":"%b"}' % (
+            b",".join(map(plain_json, page.publications)),
+            format_cursor(page.head).encode(),
+        )
+        await exchange.respond(200, body)
+
+    async def presence(self, exchange: Exchange, segment: bytes) -> None:
+        """`GET /v1/presence/{channel}`."""
+        principal = await self._gate.principal(exchange)
+        entries = await self._engine.operations.presence(principal, channel_from_path(segment))
+        items = [PresenceItem(entry.subject, entry.client) for entry in entries]
+        await exchange.respond(200, msgspec.json.encode({"entries": items}))
+
+    async def ticket(self, exchange: Exchange) -> None:
+        """`POST /v1/ticket`."""
+        principal = await self._gate.principal(exchange)
+        if principal.is_anonymous:
+            raise AuthError("unauthorized", "Send the token in the Authorization header.")
+        wanted = _decoded(await exchange.body(self._engine.limits.attach_max_bytes), _TicketRequest)
+        attach = b""
+        channels: tuple[str, ...] = ()
+        if wanted.purpose == CHANNELS_PURPOSE:
+            channels = tuple(sorted({parse_channel(channel) for channel in wanted.channels}))
+            if not channels:
+                raise ProtocolError("bad_request", "Name the channels the ticket is for.")
+            for channel in channels:
+                self._engine.operations.check_subscribe(principal, channel)
+        elif wanted.purpose == SESSION_PURPOSE and wanted.attach is not None:
+            attach = bytes(wanted.attach)
+            command = JSON.decode_command(attach, self._engine.limits.attach_max_bytes)
+            if not isinstance(command, Attach):
+                raise ProtocolError("bad_request", "`attach` is an attach command.")
+            self._engine.check_subscriptions(command.subscriptions)
+        else:
+            raise ProtocolError(
+                "bad_request", 'A ticket is for "channels" with `channels`, or for "session" with `attach`.'
+            )
+        text, expires_in_s = await self._engine.tickets.issue(
+            Ticket(
+                principal=principal,
+                purpose=wanted.purpose,
+                origin=exchange.header(b"origin"),
+                channels=channels,
+                attach=attach,
+            )
+        )
+        await exchange.respond(201, msgspec.json.encode({"ticket": text, "expires_in_s": round(expires_in_s, 3)}))
+
+
+def _form(content_type: str | None) -> str:
+    media_type = (content_type or "application/json").split(";", 1)[0].strip().lower()
+    if media_type == "application/json":
+        return "json"
+    if media_type == "application/octet-stream":
+        return "bytes"
+    # A form can be sent across origins without asking; what a page can forge is not taken for a publication.
+    if media_type.startswith("text/"):
+        return "text"
+    raise ProtocolError("bad_request", "Send application/json, text/* or application/octet-stream.")
+
+
+def _decoded(raw: bytes, kind: type[_Body]) -> _Body:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise ProtocolError("bad_request", "The body is not the JSON that belongs here.") from None
+
+
+def _result(answer: Appended | HybridError) -> _Result:
+    if isinstance(answer, HybridError):
+        return _Result(error=wire_error(answer))
+    return _Result(position=to_wire(answer.position), repeated=answer.was_repeated)

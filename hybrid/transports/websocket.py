@@ -1,0 +1,101 @@
+"""WebSocket (RFC 6455): sessions, both ways; and plain channels, one way."""
+
+from __future__ import annotations
+
+from hybrid.auth.bearer import find_bearer
+from hybrid.engine.engine import Engine
+from hybrid.engine.leg import StreamLeg
+from hybrid.engine.plain import PlainStream
+from hybrid.engine.wire import WEBSOCKET_JSON, WEBSOCKET_MSGPACK, Wire
+from hybrid.errors import HybridError
+from hybrid.links.open import open_websocket
+from hybrid.model import ANONYMOUS, Principal
+from hybrid.transports.exchange import Exchange
+from hybrid.transports.gate import Gate
+from hybrid.transports.target import read_target
+
+_WIRES: dict[str, Wire] = {"hybrid.v1": WEBSOCKET_JSON, "hybrid.v1.msgpack": WEBSOCKET_MSGPACK}
+
+
+class WebSockets:
+    """Serves WebSocket handshakes."""
+
+    def __init__(self, engine: Engine, gate: Gate, *, allow_handoff: bool) -> None:
+        self._engine = engine
+        self._gate = gate
+        self._allow_handoff = allow_handoff
+
+    async def session(self, exchange: Exchange) -> None:
+        """`GET /v1/stream` with Upgrade."""
+        offered = exchange.scope.get("subprotocols", [])
+        subprotocol = next((name for name in offered if name in _WIRES), None)
+        wire = _WIRES[subprotocol or "hybrid.v1"]
+        principal = await self._shown(exchange)
+        admission = self._gate.enter(exchange) if principal is None else None
+        leg = StreamLeg(self._engine, wire, principal, admission)
+        refusal = self._refusal()
+        limits = self._engine.limits
+        link = await open_websocket(
+            exchange.scope,
+            exchange.receive,
+            exchange.send,
+            owner=leg,
+            subprotocol=subprotocol,
+            is_binary=wire.codec.is_binary,
+            limits=limits,
+            clock=self._engine.clock,
+            message_max_bytes=limits.auth_frame_max_bytes if principal is None else limits.command_max_bytes,
+            allow_handoff=self._allow_handoff,
+        )
+        leg.opened(link)
+        if refusal is not None:
+            leg.end(refusal.row.name, delay_ms=round((refusal.retry_after_s or 0) * 1000))
+        await link.served()
+
+    async def plain(self, exchange: Exchange) -> None:
+        """A channel's own URL with Upgrade: publications as text frames."""
+        principal = await self._shown(exchange)
+        target = read_target(exchange, self._engine.limits)
+        if principal is None and all(self._is_public(channel) for channel in target.channels):
+            principal = ANONYMOUS
+        admission = self._gate.enter(exchange) if principal is None else None
+        stream = PlainStream(self._engine, target.channels, target.positions, target.history, principal, admission)
+        refusal = self._refusal()
+        limits = self._engine.limits
+        link = await open_websocket(
+            exchange.scope,
+            exchange.receive,
+            exchange.send,
+            owner=stream,
+            subprotocol=None,
+            is_binary=False,
+            limits=limits,
+            clock=self._engine.clock,
+            message_max_bytes=limits.auth_frame_max_bytes,
+            allow_handoff=self._allow_handoff,
+        )
+        stream.opened(link, answers_probes=link.is_handed_off)
+        if refusal is not None:
+            stream.end(refusal.row.name)
+        await link.served()
+
+    async def _shown(self, exchange: Exchange) -> Principal | None:
+        """Who the Authorization header speaks for; None without one: then the first frame has to tell."""
+        if find_bearer(exchange.headers) is None:
+            return None
+        return await self._gate.principal(exchange)
+
+    def _is_public(self, channel: str) -> bool:
+        try:
+            self._engine.operations.check_subscribe(ANONYMOUS, channel)
+        except HybridError:
+            return False
+        return True
+
+    def _refusal(self) -> HybridError | None:
+        """Why no stream can be taken now; told after accepting, since a browser cannot read a refused handshake."""
+        try:
+            self._engine.check_room()
+        except HybridError as error:
+            return error
+        return None

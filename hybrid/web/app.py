@@ -1,0 +1,106 @@
+"""The application: wiring, no decisions."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+from quart import Quart
+
+from hybrid.auth.development import DevelopmentIssuer, check_loopback
+from hybrid.auth.jwt import IssuerConfig, JwtVerifier
+from hybrid.auth.origin import DoorPolicy
+from hybrid.auth.tickets import TicketStore
+from hybrid.auth.verifier import TokenVerifier
+from hybrid.broker.base import Broker, PresenceStore
+from hybrid.broker.memory import MemoryBroker
+from hybrid.broker.memory_tickets import MemoryTicketStore
+from hybrid.clock import Clock, SystemClock
+from hybrid.engine.engine import Engine
+from hybrid.settings import Settings
+from hybrid.transports.app import Transports
+from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint
+from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
+
+_log = logging.getLogger(__name__)
+EXTENSION = "hybrid"
+"""Where an app's engine stands in `app.extensions`."""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    verifier: TokenVerifier | None = None,
+    clock: Clock | None = None,
+) -> Quart:
+    """A Quart app that serves the channels of `settings` under `/v1`, with health and metadata beside them.
+
+    `verifier` replaces the one made from the settings' issuers. The engine is `app.extensions["hybrid"]`; its `drain`
+    should be awaited before the server stops (the launcher does). Raises SettingsError.
+    """
+    clock = clock or SystemClock()
+    app = Quart("hybrid", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
+    issuer = _development_issuer(settings, clock)
+    if verifier is None:
+        verifier = JwtVerifier(_issuers(settings, issuer), settings.public_url, clock, settings.limits)
+    broker, presence_store, ticket_store = _stores(settings, clock)
+    engine = Engine(
+        broker=broker,
+        presence_store=presence_store,
+        ticket_store=ticket_store,
+        verifier=verifier,
+        namespace_for=settings.namespace_for,
+        allows_anonymous=any(namespace.subscribe == "anyone" for namespace in settings.namespaces.values()),
+        limits=settings.limits,
+        clock=clock,
+    )
+    app.extensions[EXTENSION] = engine
+    if issuer is not None:
+        app.register_blueprint(issuer_blueprint(issuer))
+    issuer_urls = [config.url for config in settings.issuers] + ([issuer.issuer] if issuer else [])
+    app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls))
+
+    @app.before_serving
+    async def _start() -> None:
+        await engine.start()
+        if isinstance(verifier, JwtVerifier) and not await verifier.warm():
+            _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
+
+    app.after_serving(engine.close)
+    app.asgi_app = Transports(  # type: ignore[method-assign,assignment]
+        engine,
+        DoorPolicy(settings.allowed_origins, settings.allowed_hosts, allow_same_origin=settings.allow_same_origin),
+        cast(Any, app.asgi_app),
+        allow_handoff=settings.handoff,
+        resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
+    )
+    return app
+
+
+def _development_issuer(settings: Settings, clock: Clock) -> DevelopmentIssuer | None:
+    if not settings.development_issuer:
+        return None
+    check_loopback(settings.host, settings.allow_public_development_issuer)
+    return DevelopmentIssuer(settings.public_url + ISSUER_PATH, settings.public_url, clock)
+
+
+def _issuers(settings: Settings, issuer: DevelopmentIssuer | None) -> list[IssuerConfig]:
+    configs = [
+        IssuerConfig(
+            issuer=configured.url,
+            audience=configured.audience,
+            jwks_url=configured.jwks_url,
+            algorithms=tuple(configured.algorithms),
+            requires_typ=configured.require_typ,
+        )
+        for configured in settings.issuers
+    ]
+    if issuer is not None:
+        configs.append(IssuerConfig(issuer=issuer.issuer, keys=issuer.keys))
+    return configs
+
+
+def _stores(settings: Settings, clock: Clock) -> tuple[Broker, PresenceStore, TicketStore]:
+    broker = MemoryBroker(clock, settings.limits)
+    return broker, broker, MemoryTicketStore(clock, settings.limits)

@@ -1,0 +1,40 @@
+"""What machines ask about this server: is it alive, is it ready, whose tokens does it take (RFC 9728)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quart import Blueprint, Response, jsonify
+
+from hybrid.engine.engine import Engine
+from hybrid.settings import Settings
+
+RESOURCE_METADATA_PATH = "/.well-known/oauth-protected-resource"
+
+
+def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str]) -> Blueprint:
+    """The routes. None of them tells anything about clients or channels."""
+    blueprint = Blueprint("hybrid_metadata", __name__)
+
+    @blueprint.get("/healthz")
+    async def health() -> Response:
+        return jsonify({"status": "alive"})
+
+    @blueprint.get("/readyz")
+    async def readiness() -> Response:
+        response = jsonify({"status": "draining" if engine.is_draining else "ready"})
+        response.status_code = 503 if engine.is_draining else 200
+        return response
+
+    @blueprint.get(RESOURCE_METADATA_PATH)
+    async def resource() -> Response:
+        return jsonify(
+            {
+                "resource": settings.public_url,
+                "authorization_servers": list(issuers),
+                "bearer_methods_supported": ["header"],
+                "scopes_supported": ["hybrid:subscribe:*", "hybrid:publish:*"],
+            }
+        )
+
+    return blueprint
