@@ -1,0 +1,74 @@
+"""What `TicketStore` promises, held against every store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hybrid.auth.tickets import Ticket, TicketStore
+from hybrid.model import Grant, Principal
+from tests.support.clock import FakeClock
+
+ALICE = Principal(
+    issuer="https://issuer.test",
+    subject="alice",
+    client="app",
+    grants=(Grant("subscribe", "chat:*"),),
+    expires_at_s=1_800_003_600.0,
+    token_id="t1",
+    token_hash=b"\x00\xff" * 8,
+)
+SESSION = Ticket(principal=ALICE, purpose="session", origin="https://page.test", attach=b'{"method":"attach"}')
+CHANNELS = Ticket(principal=ALICE, purpose="channels", origin=None, channels=("chat:1", "日本"))
+HASH = bytes(range(32))
+
+
+async def test_ticket_comes_back_as_it_was(tickets: TicketStore) -> None:
+    await tickets.put(HASH, SESSION, 30.0)
+    await tickets.put(HASH[::-1], CHANNELS, 30.0)
+    assert await tickets.take(HASH) == SESSION
+    assert await tickets.take(HASH[::-1]) == CHANNELS
+
+
+async def test_ticket_is_taken_once(tickets: TicketStore) -> None:
+    await tickets.put(HASH, SESSION, 30.0)
+    taken = await asyncio.gather(*[tickets.take(HASH) for _ in range(5)])
+    assert [ticket for ticket in taken if ticket is not None] == [SESSION]
+    assert await tickets.look(HASH, 30.0) is None
+
+
+async def test_unknown_ticket(tickets: TicketStore) -> None:
+    assert await tickets.take(HASH) is None
+    assert await tickets.look(HASH, 30.0) is None
+    assert await tickets.take(HASH) is None
+
+
+async def test_ticket_ends(tickets: TicketStore, clock: FakeClock) -> None:
+    await tickets.put(HASH, SESSION, 30.0)
+    clock.advance(29)
+    assert await tickets.look(HASH, 0.0) == SESSION
+    clock.advance(2)
+    assert await tickets.take(HASH) is None
+
+
+async def test_looking_prolongs(tickets: TicketStore, clock: FakeClock) -> None:
+    await tickets.put(HASH, CHANNELS, 30.0)
+    for _ in range(3):
+        clock.advance(29)
+        assert await tickets.look(HASH, 30.0) == CHANNELS
+    clock.advance(31)
+    assert await tickets.look(HASH, 30.0) is None
+
+
+async def test_looking_never_shortens(tickets: TicketStore, clock: FakeClock) -> None:
+    await tickets.put(HASH, CHANNELS, 60.0)
+    await tickets.look(HASH, 1.0)
+    clock.advance(59)
+    assert await tickets.look(HASH, 1.0) == CHANNELS
+
+
+async def test_taken_ticket_does_not_end_its_successor(tickets: TicketStore, clock: FakeClock) -> None:
+    await tickets.put(HASH, SESSION, 30.0)
+    await tickets.take(HASH)
+    await tickets.put(HASH, CHANNELS, 60.0)
+    clock.advance(31)
+    assert await tickets.take(HASH) == CHANNELS
