@@ -57,13 +57,15 @@ _PINNABLE: Final = frozenset((*ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "
 class IssuerConfig:
     """One issuer whose tokens are accepted.
 
-    `issuer` is compared with `iss` exactly. Its keys are `keys` if given, else fetched from `jwks_url`, else from where
-    its metadata says. `requires_typ` False accepts tokens without the `at+jwt` type, for issuers that do not send it;
+    `issuer` is compared with `iss` exactly. `audience` is our own name as this issuer writes it, where it uses another
+    than the verifier's. Its keys are `keys` if given, else fetched from `jwks_url`, else from where its metadata says.
+    `requires_typ` False accepts tokens without the `at+jwt` type, for issuers that do not send it;
     then any JWT of that issuer for our audience counts, an ID token too. `scope_claim` names the claim that holds the
     scopes: a string, or a list of strings. `http_hosts` may be asked over plain http, by exact host name.
     """
 
     issuer: str
+    audience: str | None = None
     jwks_url: str | None = None
     algorithms: tuple[str, ...] = ALGORITHMS
     requires_typ: bool = True
@@ -128,7 +130,7 @@ class JwtVerifier:
         cache_max: int = CACHE_MAX,
     ) -> None:
         """`audience` is our own name as the issuers write it into `aud`. Raises SettingsError."""
-        if not audience:
+        if not audience or any(config.audience == "" for config in issuers):
             raise SettingsError(detail="The audience is empty; tokens made for other services would be accepted.")
         self._issuers = {config.issuer: _Issuer(config, clock) for config in issuers}
         if len(self._issuers) != len(issuers):
@@ -236,7 +238,7 @@ class JwtVerifier:
             {},  # the type has been judged, by the issuer's settings
             {
                 "iss": {"essential": True, "value": config.issuer},
-                "aud": {"essential": True, "value": self._audience},
+                "aud": {"essential": True, "value": config.audience or self._audience},
                 "exp": {"essential": True},
                 "iat": {"essential": True},
                 "sub": {"essential": True},
