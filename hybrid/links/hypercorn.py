@@ -23,6 +23,7 @@ from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
 try:
     import h11
     from hypercorn.asyncio.tcp_server import TCPServer
+    from hypercorn.protocol.events import StreamClosed
     from hypercorn.protocol.h2 import H2Protocol
     from hypercorn.protocol.h11 import H11Protocol
     from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
@@ -212,6 +213,30 @@ def end_if_refused(send: Send) -> bool:
     if transport is not None and isinstance(stream.send.__self__, H11Protocol):  # type: ignore[attr-defined]
         transport.close()
     return True
+
+
+def close_refused_handshakes() -> None:
+    """Make Hypercorn close the connection behind every WebSocket handshake it refuses. For the launcher, once.
+
+    As it is, one request with a wrong version holds a connection for ever: the refusal stops the idle timeout and the
+    application, which is not called, cannot end it. This adds to the refusal the step that ends any other response.
+    """
+    if _import_error is not None:
+        return
+    try:
+        refuse = WSStream._send_error_response
+    except AttributeError as error:
+        _warn_once(error)
+        return
+    if getattr(refuse, "closes_connection", False):
+        return
+
+    async def refuse_and_close(self: Any, status_code: int) -> None:
+        await refuse(self, status_code)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    refuse_and_close.closes_connection = True  # type: ignore[attr-defined]
+    WSStream._send_error_response = refuse_and_close  # type: ignore[method-assign]
 
 
 def find_transport(send: Send) -> asyncio.WriteTransport | None:

@@ -24,7 +24,7 @@ from hypercorn.config import Config, Sockets
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
 from hybrid.links.asgi import Receive, Scope, Send
-from hybrid.links.hypercorn import end_if_refused, find_transport
+from hybrid.links.hypercorn import close_refused_handshakes, end_if_refused, find_transport
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _Result = TypeVar("_Result")
@@ -99,6 +99,7 @@ async def serve(
     Raises SettingsError, one line, if the address cannot be had. Whatever is open at the deadline is aborted, also
     when this call is cancelled.
     """
+    close_refused_handshakes()
     connections = _Connections(app)
     config = _Config()
     config.listener = _bind(host, port, send_buffer_bytes)

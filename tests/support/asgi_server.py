@@ -9,7 +9,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -303,10 +303,8 @@ async def connected(port: int, first: bytes = b"", **options: Any) -> AsyncItera
         yield RawClient(reader, writer)
     finally:
         writer.transport.abort()
-        try:
+        with suppress(ConnectionError):
             await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 @asynccontextmanager
@@ -327,6 +325,13 @@ async def opened_stream(
         status, _ = await client.head()
         assert status.startswith(b"HTTP/1.1 200"), status
         yield client, await app.next_opened()
+
+
+async def true_soon(condition: Callable[[], bool]) -> None:
+    """Wait for something that nobody announces, looking at every turn of the loop."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 @contextmanager
