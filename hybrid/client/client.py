@@ -1,0 +1,230 @@
+"""The Python client: channels over whichever transport works, and over another one when it stops working.
+
+    async with Client("https://live.example.com", get_token) as client:
+        subscription = await client.subscribe("chat:lobby")
+        await client.publish("chat:lobby", {"text": "hello"})
+        async for publication in subscription:
+            print(publication.cursor, publication.data)
+
+Promise: a subscription yields offsets that rise by exactly one, whatever carried them, for as long as the client comes
+back within the history kept; otherwise `on_reset` is called. Nothing here is safe to use from another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from collections import deque
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import msgspec
+
+from hybrid.client.credentials import Credentials, TokenSource
+from hybrid.client.endpoint import Dial, Endpoint
+from hybrid.client.session import LEGS, Session, Timing
+from hybrid.client.subscription import Subscription
+from hybrid.client.values import LegEvent, ReceivedPublication, Stats, received
+from hybrid.errors import ProtocolError
+from hybrid.model import Position, PresenceEntry
+from hybrid.protocol.channels import parse_channel, parse_type
+from hybrid.protocol.commands import History, Presence, Publish
+from hybrid.protocol.cursor import from_wire, to_wire
+from hybrid.protocol.data import bytes_to_json, check_json
+
+BUFFER_MAX: Final = 1_000
+"""Publications that one subscription holds for a slow reader; see `Subscription` for what happens past it."""
+CALLS_MAX: Final = 128
+"""Publishes and questions in flight of one client; more wait their turn."""
+_GOODBYE_TIMEOUT_S: Final = 2.0
+_DATA_MAX_BYTES: Final = 1_048_576  # of any server; what this one takes it says itself
+
+
+class Client:
+    """See the module's text. `get_token` gives an access token, or None to be anonymous, and may be a coroutine.
+
+    `transport` is one name or several, the best first: websocket, sse, longpoll. `encoding` "msgpack" concerns the
+    WebSocket. `dial` sends the bytes elsewhere than the URL says (see `endpoint`). Raises SettingsError for a URL or a
+    transport that does not exist.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        get_token: TokenSource | None = None,
+        transport: str | tuple[str, ...] = tuple(LEGS),
+        *,
+        encoding: Literal["json", "msgpack"] = "json",
+        dial: Dial | None = None,
+        tls: ssl.SSLContext | None = None,
+        timing: Timing | None = None,
+        buffer_max: int = BUFFER_MAX,
+    ) -> None:
+        self._timing = timing or Timing()
+        self._transports = check_transports(transport)
+        self._endpoint = Endpoint(url, dial=dial, tls=tls, connect_timeout_s=self._timing.connect_timeout_s)
+        self._credentials = Credentials(get_token)
+        self._encoding = encoding
+        self._buffer_max = buffer_max
+        self._calls = asyncio.Semaphore(CALLS_MAX)
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._live: Session | None = None
+
+    async def __aenter__(self) -> Client:
+        """Start to connect; `connected` waits for it, and so do all calls that need it."""
+        await self._endpoint.open()
+        await self._group.__aenter__()
+        self._live = Session(
+            self._endpoint,
+            self._credentials,
+            self._transports,
+            encoding=self._encoding,
+            timing=self._timing,
+            buffer_max=self._buffer_max,
+            group=self._group,
+        )
+        self._tasks = [self._group.create_task(self._live.run()), self._group.create_task(self._live.probe())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Say goodbye and end everything; readers of subscriptions come to their end."""
+        session = self._session
+        try:
+            for task in self._tasks:
+                task.cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
+                    await session.goodbye()
+        finally:
+            session.close()
+            try:
+                # The group would wrap the body's own error into an ExceptionGroup if it were told of it.
+                await self._group.__aexit__(None, None, None)
+            finally:
+                await self._endpoint.close()
+
+    @property
+    def _session(self) -> Session:
+        if self._live is None:
+            raise RuntimeError("use the client within `async with`")
+        return self._live
+
+    # -- channels
+
+    async def subscribe(self, channel: str, position: Position | None = None, history: int = 0) -> Subscription:
+        """Subscribe: after `position`, or to the last `history` publications and on, or from now.
+
+        Returns when the server has answered, also across reconnects. Raises HybridError: ChannelError `forbidden` where
+        the channel may not be read (or does not exist), `already_subscribed` for a second one. Cancel-safe.
+        """
+        if not 0 <= history <= 1000:
+            raise ProtocolError("bad_request", f"history lies between 0 and 1000, not {history}.")
+        return await self._session.subscribe(parse_channel(channel), position, history)
+
+    async def publish(self, channel: str, data: Any, key: str | None = None, type: str | None = None) -> Position:
+        """Publish a JSON value or bytes; returns where it stands in the log.
+
+        It is repeated on another leg until it is answered, and takes effect once: `key` names it (one is made where
+        none is given). Raises HybridError; `outcome_unknown` when no answer came for as long as the server knows the
+        key. Cancelling it leaves the outcome unknown.
+        """
+        raw, is_binary = encode_data(data)
+        command = Publish(
+            channel=parse_channel(channel),
+            data=msgspec.Raw(raw),
+            key=key if key is not None else secrets.token_hex(16),
+            type=parse_type(type) if type is not None else None,
+            binary=is_binary,
+        )
+        async with self._calls:
+            reply = await self._session.call(command)
+        if reply.position is None:
+            raise ProtocolError("protocol_error", "The answer to a publish holds no position.")
+        return from_wire(reply.position)
+
+    async def history(
+        self, channel: str, after: Position | None = None, limit: int = 100, reverse: bool = False
+    ) -> list[ReceivedPublication]:
+        """Publications that are kept: after a position, or the first `limit`, or (reverse) the newest first.
+
+        Raises HybridError: `not_offered`, `unrecoverable`, `forbidden`. Cancel-safe.
+        """
+        command = History(
+            channel=parse_channel(channel),
+            after=None if after is None else to_wire(after),
+            limit=limit,
+            reverse=reverse,
+        )
+        async with self._calls:
+            reply = await self._session.call(command)
+        return [received(publication) for publication in reply.publications or ()]
+
+    async def presence(self, channel: str) -> list[PresenceEntry]:
+        """Who is on the channel now. Raises HybridError `not_offered`, `forbidden`. Cancel-safe."""
+        async with self._calls:
+            reply = await self._session.call(Presence(channel=parse_channel(channel)))
+        return [PresenceEntry(entry.subject, entry.client) for entry in reply.entries or ()]
+
+    # -- the connection
+
+    async def connected(self) -> None:
+        """Return when a leg is current. Raises HybridError when the server said stay away. Cancel-safe."""
+        await self._session.connected()
+
+    async def refresh(self) -> None:
+        """Ask `get_token` for a new token and show it to the server without reconnecting. Raises HybridError.
+
+        It happens by itself when the server says that the token is about to end.
+        """
+        await self._session.refresh()
+
+    async def move_to(self, transport: str) -> None:
+        """Carry on over another transport without losing, repeating or reordering anything; the client stays there.
+
+        Raises ConnectionError when it does not work; the former transport then goes on. Cancel-safe.
+        """
+        await self._session.move_to(check_transports(transport)[0])
+
+    def cut(self) -> None:
+        """Drop the open transport without a word, as a cut cable would; the client comes back by itself."""
+        self._session.cut()
+
+    @property
+    def transport(self) -> str | None:
+        """What carries the session now; None while nothing does."""
+        return self._session.current.transport if self._session.current is not None else None
+
+    @property
+    def log(self) -> deque[LegEvent]:
+        """What happened to its legs, the last 1000 events."""
+        return self._session.log
+
+    @property
+    def stats(self) -> Stats:
+        """Counters."""
+        return self._session.stats
+
+
+def check_transports(transport: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The transports named, in order. Raises ProtocolError for one that does not exist."""
+    names = (transport,) if isinstance(transport, str) else tuple(transport)
+    for name in names or ("",):
+        if name not in LEGS:
+            raise ProtocolError("bad_request", f"{name!r} is no transport; there are {', '.join(LEGS)}.")
+    return names
+
+
+def encode_data(data: Any) -> tuple[bytes, bool]:
+    """What is to be published as checked JSON, and whether it stands for bytes. Raises ProtocolError."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes_to_json(bytes(data), _DATA_MAX_BYTES), True
+    try:
+        raw = msgspec.json.encode(data)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolError("bad_request", f"The data cannot be written as JSON: {error}.") from None
+    return check_json(raw, _DATA_MAX_BYTES), False

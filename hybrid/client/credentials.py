@@ -1,0 +1,52 @@
+"""The client's token: asked for only when there is none, or the one at hand is of no more use."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from hybrid.errors import HybridError
+
+TokenSource: TypeAlias = Callable[[], "str | Awaitable[str | None] | None"]
+
+
+class TokenFailed(Exception):
+    """`get_token` raised something that is no HybridError; worth another try, as a network failure is."""
+
+
+class Credentials:
+    """Keeps the last token of `get_token` (a function or coroutine function; None for anonymous clients)."""
+
+    def __init__(self, get_token: TokenSource | None) -> None:
+        self._get_token = get_token
+        self._token: str | None = None
+        self._is_needed = True
+        self._asking = asyncio.Lock()
+
+    async def token(self) -> str | None:
+        """The token to show; None for anonymous. Cancel-safe.
+
+        Raises what `get_token` raises: a HybridError as it is, everything else as TokenFailed.
+        """
+        async with self._asking:
+            if self._is_needed and self._get_token is not None:
+                try:
+                    answer = self._get_token()
+                    self._token = await answer if inspect.isawaitable(answer) else answer
+                except HybridError:
+                    raise
+                except Exception as error:
+                    raise TokenFailed(f"get_token failed: {error or type(error).__name__}") from error
+            self._is_needed = False
+            return self._token
+
+    def invalidate(self) -> None:
+        """The server did not want the token at hand, or it is about to end: the next use asks for a new one."""
+        self._is_needed = True
+
+    async def headers(self) -> dict[str, str]:
+        """The `Authorization` header (RFC 6750, section 2.1), or nothing."""
+        token = await self.token()
+        return {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,0 +1,118 @@
+"""Where the server is, and the HTTP client that reaches it. The home of httpx2 in the client.
+
+`dial` sends the bytes somewhere else than the URL says, for tests that put a faulty wire in between: a (host, port),
+or a function that gives one for the name of a transport. Host header and TLS name stay those of the URL.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import httpx2
+
+from hybrid.client.ending import Ending, network, of_http
+from hybrid.errors import SettingsError
+
+Dial: TypeAlias = tuple[str, int] | Callable[[str], tuple[str, int]]
+
+_BODY_MAX_BYTES: Final = 33_554_432
+"""Of one answer, such as a poll after a long absence; a server that sends more is not ours."""
+
+HTTP_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL)
+"""Everything that the library raises for what a network or a peer did."""
+
+
+class BodyTooLarge(httpx2.ReadError):
+    """An answer passed the bound."""
+
+
+class Endpoint:
+    """One server. `open` and `close` frame its use."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        dial: Dial | None = None,
+        tls: ssl.SSLContext | None = None,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise SettingsError(detail=f"The URL must read http://host[:port] or https://host[:port], not {url!r}.")
+        try:
+            self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            raise SettingsError(detail=f"The port in {url!r} is not a number from 1 to 65535.") from None
+        self.is_secure = parts.scheme == "https"
+        self.host = parts.hostname
+        self.tls = tls
+        self.connect_timeout_s = connect_timeout_s
+        self._netloc = parts.netloc.rpartition("@")[2]
+        self._path = parts.path.rstrip("/")
+        self._dial = dial
+        self._http: httpx2.AsyncClient | None = None
+
+    def websocket_url(self, path: str) -> str:
+        """The ws or wss URL of a path."""
+        return f"{'wss' if self.is_secure else 'ws'}://{self._netloc}{self._path}{path}"
+
+    def dialled(self, transport: str) -> tuple[str, int] | None:
+        """Where the bytes of a transport go when it is not where the URL says."""
+        return self._dial(transport) if callable(self._dial) else self._dial
+
+    async def open(self) -> None:
+        """Make the HTTP client. Proxies and netrc of the environment are not used: a token must not go astray."""
+        self._http = httpx2.AsyncClient(
+            trust_env=False,
+            verify=self.tls if self.tls is not None else True,
+            timeout=httpx2.Timeout(None, connect=self.connect_timeout_s),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=4.0),
+        )
+
+    async def close(self) -> None:
+        """Release connections; safe to call twice."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    def stream(self, method: str, path: str, transport: str, headers: dict[str, str], **options: Any) -> Any:
+        """An HTTP exchange as an async context manager that gives the response. Raises one of HTTP_ERRORS inside."""
+        assert self._http is not None, "the endpoint is not open"
+        dialled = self.dialled(transport)
+        host = self._netloc
+        extensions: dict[str, Any] = {}
+        if dialled is not None:
+            headers = {**headers, "Host": self._netloc}
+            host = f"[{dialled[0]}]:{dialled[1]}" if ":" in dialled[0] else f"{dialled[0]}:{dialled[1]}"
+            extensions = {"sni_hostname": self.host}
+        url = f"{'https' if self.is_secure else 'http'}://{host}{self._path}{path}"
+        return self._http.stream(method, url, headers=headers, extensions=extensions, **options)
+
+    async def request(
+        self, method: str, path: str, transport: str, headers: dict[str, str], **options: Any
+    ) -> bytes | Ending:
+        """The body of a 200 or 201, otherwise how it ended. Raises nothing but cancellation."""
+        try:
+            async with self.stream(method, path, transport, headers, **options) as response:
+                body = await read_bounded(response)
+        except HTTP_ERRORS as error:
+            return network(error)
+        if response.status_code in (200, 201):
+            return body
+        return of_http(response.status_code, response.headers, body)
+
+
+async def read_bounded(response: httpx2.Response) -> bytes:
+    """The whole body. Raises one of HTTP_ERRORS, also when it is too large."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > _BODY_MAX_BYTES:
+            raise BodyTooLarge(f"the answer is larger than {_BODY_MAX_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,141 @@
+"""What all legs have in common: one open transport of the session, with the commands that wait to be sent on it.
+
+A leg turns bytes into pushes and commands into bytes. It decides nothing: what a push means, whether to come back and
+what to send again is the session's. `carry` runs from the first byte to the last and says how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from typing import ClassVar, Final, Protocol
+
+import msgspec
+
+from hybrid.client.credentials import Credentials
+from hybrid.client.ending import Ending, of_number
+from hybrid.client.endpoint import Endpoint
+from hybrid.protocol.commands import AnyCommand, Attach, AttachSubscription, PolledPosition, Publish
+from hybrid.protocol.data import to_msgpack
+from hybrid.protocol.pushes import Attached, Push
+
+STREAM_PATH: Final = "/v1/stream"
+COMMAND_PATH: Final = "/v1/command"
+SILENT_INTERVALS: Final = 2.5
+"""A leg on which nothing was heard for this many heartbeat intervals is dropped."""
+
+
+class LegHost(Protocol):
+    """What a leg needs from its session."""
+
+    endpoint: Endpoint
+    credentials: Credentials
+    encoding: str
+    last_seq: int
+    sealed: str
+    poll_wait_s: float
+
+    def leg_pushed(self, leg: Leg, push: Push) -> None:
+        """A push came in. Must not raise."""
+
+    def positions(self) -> list[PolledPosition]:
+        """What has been received of each channel, for the next poll."""
+
+
+class Leg:
+    """One open transport. Made for one attach, used once."""
+
+    transport: ClassVar[str]
+    is_polled: ClassVar[bool] = False
+    sends_token: ClassVar[bool] = False
+    """Whether a refresh carries its token in the command rather than in a header."""
+
+    def __init__(self, host: LegHost, attach: Attach) -> None:
+        self.host = host
+        self.attach = attach
+        self.attached: Attached | None = None
+        self.opened: asyncio.Future[Attached | Ending] = asyncio.get_running_loop().create_future()
+        self.subscribed = asyncio.Event()
+        self.is_aborted = False
+        self.task: asyncio.Task[None] | None = None
+        self.disconnected: Ending | None = None
+        self.current_since_s: float | None = None
+        self._outbox: deque[AnyCommand] = deque()
+        self._has_commands = asyncio.Event()
+
+    @property
+    def attempt(self) -> int:
+        """The client's own number of this leg."""
+        return self.attach.attempt
+
+    @property
+    def session(self) -> str:
+        """The session that this leg belongs to, as the server named it; "" before it did."""
+        return self.attached.session if self.attached is not None else ""
+
+    @property
+    def silence_max_s(self) -> float | None:
+        """How long nothing may be heard before the leg counts as dead; None before the interval is known."""
+        return self.attached.heartbeat_interval_s * SILENT_INTERVALS if self.attached is not None else None
+
+    async def carry(self) -> Ending:
+        """Open, attach, and pass on every push until the end. Raises nothing but cancellation."""
+        raise NotImplementedError
+
+    def confirm(self, subscriptions: list[AttachSubscription]) -> None:
+        """Make this leg the current one."""
+        raise NotImplementedError
+
+    def send(self, command: AnyCommand) -> None:
+        """Send it as soon as possible, in order. Bounded by the session's number of calls in flight."""
+        self._outbox.append(command)
+        self._has_commands.set()
+
+    def poll_anew(self) -> None:
+        """What polls are made of has changed; does nothing on a stream."""
+
+    async def goodbye(self) -> None:
+        """Tell the server that the client will not come back, where the transport can say so."""
+
+    def abort(self) -> None:
+        """End at once, as a cut cable would."""
+        self.is_aborted = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def take_push(self, push: Push) -> None:
+        """Look at what concerns the leg itself, then hand it to the session."""
+        if push.attached is not None:
+            self.attached = push.attached
+        if push.disconnect is not None:
+            told = push.disconnect
+            delay_s = told.delay_ms / 1000 if told.delay_ms else None
+            self.disconnected = of_number(told.code, told.reason, delay_s, told.reconnect)
+        self.host.leg_pushed(self, push)
+
+    def waiting(self, count_max: int) -> Iterator[AnyCommand]:
+        """Take up to `count_max` commands out of the outbox."""
+        while self._outbox and count_max > 0:
+            count_max -= 1
+            yield self._outbox.popleft()
+        if not self._outbox:
+            self._has_commands.clear()
+
+    async def wait_for_commands(self) -> None:
+        """Return when there is a command to send. Cancel-safe."""
+        await self._has_commands.wait()
+
+
+_encode_json: Final = msgspec.json.Encoder().encode
+_encode_msgpack: Final = msgspec.msgpack.Encoder().encode
+
+
+def encode_command(command: AnyCommand, encoding: str) -> bytes:
+    """A command as one frame. The data of a publish is JSON and becomes MessagePack where the frame is."""
+    if encoding == "json":
+        return _encode_json(command)
+    if isinstance(command, Publish):
+        data = to_msgpack(bytes(command.data), command.binary)
+        command = msgspec.structs.replace(command, data=msgspec.Raw(data))
+    return _encode_msgpack(command)

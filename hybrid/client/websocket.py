@@ -1,0 +1,146 @@
+"""The session over a WebSocket: commands and pushes as frames, both ways (`docs/protocol.md`, part B).
+
+The home of the `websockets` library in the client. Compression is never offered: it costs the server 100 KB a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar, Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
+
+from hybrid.client.ending import Ending, network, of_close, of_http, of_number
+from hybrid.client.endpoint import Endpoint
+from hybrid.client.leg import STREAM_PATH, Leg, encode_command
+from hybrid.errors import ProtocolError
+from hybrid.protocol.codec import JSON, MSGPACK
+from hybrid.protocol.commands import AttachSubscription, Confirm, Heartbeat
+
+FRAME_MAX_BYTES: Final = 16_777_216
+"""Of one frame from the server: a page of history, or what was gathered for one flush."""
+_SUBPROTOCOLS: Final = {"json": Subprotocol("hybrid.v1"), "msgpack": Subprotocol("hybrid.v1.msgpack")}
+_CLOSE_TIMEOUT_S: Final = 2.0
+_PUSHES_IN_A_ROW: Final = 64  # then others have a turn: frames that are here already are read without waiting
+
+
+async def open_websocket(
+    endpoint: Endpoint, path: str, headers: dict[str, str], subprotocols: list[Subprotocol] | None = None
+) -> ClientConnection | Ending:
+    """An open WebSocket, or why there is none. Raises nothing but cancellation."""
+    where: dict[str, Any] = {}
+    dialled = endpoint.dialled("websocket")
+    if dialled is not None:
+        where = {"host": dialled[0], "port": dialled[1]}
+    if endpoint.is_secure and endpoint.tls is not None:
+        where["ssl"] = endpoint.tls
+    try:
+        return await connect(
+            endpoint.websocket_url(path),
+            additional_headers=headers,
+            subprotocols=subprotocols,
+            compression=None,
+            proxy=None,
+            open_timeout=endpoint.connect_timeout_s,
+            ping_interval=None,
+            close_timeout=_CLOSE_TIMEOUT_S,
+            max_size=FRAME_MAX_BYTES,
+            **where,
+        )
+    except InvalidStatus as error:
+        response = error.response
+        answer = {name.lower(): value for name, value in response.headers.raw_items()}
+        return of_http(response.status_code, answer, bytes(response.body or b""))
+    except (OSError, TimeoutError, WebSocketException, ValueError) as error:
+        return network(error)
+
+
+def ending_of(closed: ConnectionClosed) -> Ending:
+    """The end that a closed connection tells; a missing close frame is a cut."""
+    if closed.rcvd is None:
+        return network("the connection was cut")
+    return of_close(closed.rcvd.code, closed.rcvd.reason)
+
+
+class WebSocketLeg(Leg):
+    """See `Leg`."""
+
+    transport: ClassVar[str] = "websocket"
+    sends_token: ClassVar[bool] = True
+
+    _socket: ClientConnection | None = None
+
+    async def carry(self) -> Ending:
+        """See `Leg.carry`."""
+        subprotocol = _SUBPROTOCOLS[self.host.encoding]
+        headers = await self.host.credentials.headers()
+        socket = await open_websocket(self.host.endpoint, STREAM_PATH, headers, [subprotocol])
+        if isinstance(socket, Ending):
+            return socket
+        self._socket = socket
+        sender: asyncio.Task[None] | None = None
+        try:
+            if socket.subprotocol != subprotocol:
+                return network("the subprotocol was not accepted")
+            await socket.send(encode_command(self.attach, self.host.encoding), text=self.host.encoding == "json")
+            sender = asyncio.create_task(self._send_all(socket))
+            return await self._read_all(socket)
+        except ConnectionClosed as closed:
+            return self.disconnected or ending_of(closed)
+        finally:
+            if sender is not None:
+                sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
+            socket.transport.abort()
+
+    async def _read_all(self, socket: ClientConnection) -> Ending:
+        codec = JSON if self.host.encoding == "json" else MSGPACK
+        loop = asyncio.get_running_loop()
+        count = 0
+        try:
+            async with asyncio.timeout(self.host.endpoint.connect_timeout_s) as silence:
+                while True:
+                    frame = await socket.recv(decode=False)
+                    for line in frame.split(b"\n") if not codec.is_binary else (frame,):
+                        if line:
+                            self.take_push(codec.decode_push(line))
+                            count += 1
+                    if self.disconnected is not None:
+                        return self.disconnected
+                    silence_max_s = self.silence_max_s
+                    if silence_max_s is not None:
+                        silence.reschedule(loop.time() + silence_max_s)
+                    if count >= _PUSHES_IN_A_ROW:
+                        count = 0
+                        await asyncio.sleep(0)
+        except TimeoutError:
+            return network("nothing was heard for too long")
+        except ProtocolError as error:
+            return of_number(0, f"the server sent what cannot be read: {error}")
+
+    async def _send_all(self, socket: ClientConnection) -> None:
+        """Send commands as they come, and a heartbeat where none came for an interval."""
+        try:
+            while True:
+                try:
+                    interval_s = self.attached.heartbeat_interval_s if self.attached is not None else 1.0
+                    await asyncio.wait_for(self.wait_for_commands(), interval_s)
+                except TimeoutError:
+                    if self.attached is not None:
+                        self.send(Heartbeat(last_seq=self.host.last_seq))
+                for command in self.waiting(1):
+                    frame = encode_command(command, self.host.encoding)
+                    await socket.send(frame, text=self.host.encoding == "json")
+        except ConnectionClosed:
+            return  # the reader hears of it too, with its reason
+
+    def confirm(self, subscriptions: list[AttachSubscription]) -> None:
+        """See `Leg.confirm`."""
+        self.send(Confirm(attempt=self.attempt, subscriptions=subscriptions))
+
+    async def goodbye(self) -> None:
+        """Close in form: the server forgets the session at once."""
+        if self._socket is not None:
+            await self._socket.close(1000)
