@@ -27,9 +27,17 @@ _PUSHES_IN_A_ROW: Final = 64  # then others have a turn: frames that are here al
 
 
 async def open_websocket(
-    endpoint: Endpoint, path: str, headers: dict[str, str], subprotocols: list[Subprotocol] | None = None
+    endpoint: Endpoint,
+    path: str,
+    headers: dict[str, str],
+    subprotocols: list[Subprotocol] | None = None,
+    *,
+    ping_interval_s: float | None = None,
 ) -> ClientConnection | Ending:
-    """An open WebSocket, or why there is none. Raises nothing but cancellation."""
+    """An open WebSocket, or why there is none. Raises nothing but cancellation.
+
+    `ping_interval_s` is for streams without heartbeats of their own: a peer that answers no ping is dropped.
+    """
     where: dict[str, Any] = {}
     dialled = endpoint.dialled("websocket")
     if dialled is not None:
@@ -44,7 +52,8 @@ async def open_websocket(
             compression=None,
             proxy=None,
             open_timeout=endpoint.connect_timeout_s,
-            ping_interval=None,
+            ping_interval=ping_interval_s,
+            ping_timeout=ping_interval_s,
             close_timeout=_CLOSE_TIMEOUT_S,
             max_size=FRAME_MAX_BYTES,
             **where,
