@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from hybrid.errors import ProtocolError
 from hybrid.protocol.pushes import Push, Reply
 
 ReplyTo = TypeVar("ReplyTo")
@@ -62,33 +63,33 @@ class CommandSequence(Generic[CommandT, ReplyTo]):
         self.last_n = 0
         self._kept_max = kept_max
         self._replies: dict[int, Reply | list[ReplyTo]] | None = None
-        self._early: dict[int, tuple[CommandT, ReplyTo, float]] | None = None
+        self._early: dict[int, tuple[CommandT, list[ReplyTo], float]] | None = None
 
     def arrive(
         self, n: int, command: CommandT, reply_to: ReplyTo, deadline_s: float
-    ) -> tuple[list[tuple[int, CommandT, ReplyTo]], Reply | None]:
+    ) -> tuple[list[tuple[int, CommandT]], Reply | None]:
         """Returns the commands that are due now, and the kept reply where this was a repeat.
 
-        An empty list and None: the command waits (for an earlier one, or for its first copy to be answered).
+        An empty list and None: the command waits (for an earlier one, or for its first copy to be answered). Raises
+        ProtocolError `out_of_order` for a number so far ahead that its hole could not be kept, `outcome_unknown` for
+        one so far back that its reply is kept no more.
         """
         if n <= self.last_n:
-            kept = (self._replies or {}).get(n)
-            if isinstance(kept, Reply):
-                return [], kept
-            if kept is not None:
-                kept.append(reply_to)
-            return [], None
+            return [], self._repeated(n, reply_to)
+        if n > self.last_n + self._kept_max:
+            raise ProtocolError("out_of_order")
         if self._early is None:
             self._early = {}
-        if n > self.last_n + 1 + self._kept_max:
-            n = self.last_n + 2  # too far ahead to be kept apart: it waits in the hole's place and is given up with it
-        self._early[n] = (command, reply_to, deadline_s)
-        due: list[tuple[int, CommandT, ReplyTo]] = []
-        while self._early and self.last_n + 1 in self._early:
+        if n in self._early:
+            self._early[n][1].append(reply_to)
+        else:
+            self._early[n] = (command, [reply_to], deadline_s)
+        due: list[tuple[int, CommandT]] = []
+        while self.last_n + 1 in self._early:
             self.last_n += 1
-            next_command, next_reply_to, _ = self._early.pop(self.last_n)
-            self._remember(self.last_n, [next_reply_to])
-            due.append((self.last_n, next_command, next_reply_to))
+            next_command, waiting, _ = self._early.pop(self.last_n)
+            self._remember(self.last_n, waiting)
+            due.append((self.last_n, next_command))
         if not self._early:
             self._early = None
         return due, None
@@ -104,7 +105,7 @@ class CommandSequence(Generic[CommandT, ReplyTo]):
         if self._early is None:
             return []
         late = [n for n, (_, _, deadline_s) in self._early.items() if deadline_s <= now_s]
-        told = [self._early.pop(n)[1] for n in late]
+        told = [reply_to for n in late for reply_to in self._early.pop(n)[1]]
         if not self._early:
             self._early = None
         return told
@@ -112,6 +113,15 @@ class CommandSequence(Generic[CommandT, ReplyTo]):
     def next_deadline_s(self) -> float | None:
         """When `overdue` has something to do."""
         return min((deadline_s for _, _, deadline_s in self._early.values()), default=None) if self._early else None
+
+    def _repeated(self, n: int, reply_to: ReplyTo) -> Reply | None:
+        kept = (self._replies or {}).get(n)
+        if isinstance(kept, Reply):
+            return kept
+        if kept is None:
+            raise ProtocolError("outcome_unknown")  # answered so long ago that the reply is kept no more
+        kept.append(reply_to)
+        return None
 
     def _remember(self, n: int, entry: Reply | list[ReplyTo]) -> None:
         if self._replies is None:

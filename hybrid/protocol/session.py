@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from hybrid.errors import ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.backlog import CommandSequence, PushBacklog
@@ -163,10 +164,15 @@ class Session:
         """A numbered command arrived, on a leg or in a POST."""
         if self._sequence is None:
             self._sequence = CommandSequence(self._limits.replies_kept_max)
-        due, kept = self._sequence.arrive(command.n, command, reply_to, now_s + self._limits.command_hole_s)
+        deadline_s = now_s + self._limits.command_hole_s
+        try:
+            due, kept = self._sequence.arrive(command.n, command, reply_to, deadline_s)
+        except ProtocolError as error:
+            self._effects.append(SendReply(reply_to, error.row.name))
+            return
         if kept is not None:
             self._effects.append(SendReply(reply_to, msgspec.structs.replace(kept, id=command.id)))
-        self._effects.extend(Execute(n, due_command) for n, due_command, _ in due)
+        self._effects.extend(Execute(n, due_command) for n, due_command in due)
 
     def receive_reply(self, n: int, reply: Reply) -> None:
         """A numbered command was carried out."""
@@ -201,7 +207,7 @@ class Session:
     def receive_leg_lost(self, leg: SessionLeg, now_s: float, *, is_goodbye: bool = False) -> None:
         """A leg has ended, from outside. `is_goodbye`: the client closed it in form and will not come back."""
         self._drop_candidate(leg)
-        leg.state = LegState.ENDED
+        leg.state = next_state(LEG, leg.state, LegEvent.ENDED)
         if leg is not self.current:
             return
         self.current = None
@@ -289,7 +295,7 @@ class Session:
         if leg is self.current:
             self.current = None
         if leg.state is not LegState.ENDED:
-            leg.state = LegState.ENDED
+            leg.state = next_state(LEG, leg.state, LegEvent.ENDED)
             self._effects.append(EndLeg(leg, error))
 
     def _drop_candidate(self, leg: SessionLeg) -> None:
@@ -300,5 +306,5 @@ class Session:
 
     def _close(self) -> None:
         if self.state is not SessionState.CLOSED:
-            self.state = SessionState.CLOSED
+            self.state = next_state(SESSION, self.state, SessionEvent.CLOSED)
             self._effects.append(Close())

@@ -1,0 +1,25 @@
+"""What is missing on a machine skips loudly; `HYBRID_REQUIRE=chromium,redis` makes it fail instead."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than some seconds; `make slow` runs these")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
+    """Turn the skip of something that is required into a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = str(report.longrepr[2])
+        required = [name for name in os.environ.get("HYBRID_REQUIRE", "").split(",") if name]
+        for name in required:
+            if f"needs {name}" in reason:
+                report.outcome = "failed"
+                report.longrepr = f"{name} is required here and missing: {reason}"
