@@ -175,8 +175,8 @@ class _MessagePack:
             raise _refusal(error, "MessagePack") from None
 
 
-# TypeError: a MessagePack key that Python cannot hash. ValueError covers UnicodeDecodeError and msgspec's own errors.
-_DECODING_ERRORS: Final = (ValueError, TypeError, RecursionError)
+# ValueError covers UnicodeDecodeError and all that msgspec raises itself.
+_DECODING_ERRORS: Final = (ValueError, RecursionError)
 
 JSON: Final = _Json()
 MSGPACK: Final = _MessagePack()

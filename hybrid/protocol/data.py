@@ -174,8 +174,7 @@ def from_msgpack(raw: bytes) -> tuple[bytes, bool]:
         return _encode(value), False
     except UnicodeDecodeError:
         raise ProtocolError(None, "A string in the data is not valid UTF-8.") from None
-    except (msgspec.DecodeError, TypeError):
-        # TypeError: a key that Python cannot hash (an array or a map).
+    except msgspec.DecodeError:
         raise ProtocolError(None, "The data is not valid MessagePack, or has a key that is not a string.") from None
     except RecursionError:
         raise _too_deep() from None

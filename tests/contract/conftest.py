@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from hybrid.broker.base import PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.limits import Limits
@@ -40,7 +41,7 @@ async def broker(clock: FakeClock, limits: Limits, listener: RecordingListener) 
 
 
 @pytest.fixture
-def presence(broker: MemoryBroker) -> MemoryBroker:
+def presence(broker: MemoryBroker) -> PresenceStore:
     return broker
 
 

@@ -34,7 +34,7 @@ positions = st.just({"offset": 0}) | st.fixed_dictionaries(
 subscriptions = st.lists(
     st.fixed_dictionaries({"channel": names}, optional={"position": positions, "history": st.integers(1, 1000)}),
     max_size=4,
-    unique_by=lambda item: item["channel"],
+    unique_by=lambda item: str(item["channel"]),
 )
 data = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text,

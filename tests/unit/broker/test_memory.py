@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.broker.base import Append, Appended, Broker, BrokerListener, PresenceStore
+from hybrid.broker.base import Append, Appended, BrokerListener
 from hybrid.broker.memory import MemoryBroker
 from hybrid.errors import BrokerError
 from hybrid.limits import Limits
@@ -40,12 +40,6 @@ async def opened(clock: FakeClock, listener: BrokerListener, **limits: Any) -> M
     broker = MemoryBroker(clock, Limits(**limits))
     await broker.open(listener)
     return broker
-
-
-def test_implements_both_interfaces(clock: FakeClock) -> None:
-    broker: Broker = MemoryBroker(clock, Limits())
-    presence: PresenceStore = MemoryBroker(clock, Limits())
-    assert type(broker) is type(presence)
 
 
 async def test_append_has_been_announced_when_it_returns(clock: FakeClock, listener: RecordingListener) -> None:

@@ -14,6 +14,7 @@ def test_nothing_is_kept_of_who_left() -> None:
         presence.join(f"c{number}", ALICE, f"s{number}", 30.0)
         if number % 2:
             presence.leave(f"c{number}", ALICE, f"s{number}")
+    assert len(presence._leases) == len(presence._channels) == 500
     clock.advance(30.0)
     presence.expire()
     assert not presence._channels

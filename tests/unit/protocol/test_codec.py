@@ -188,7 +188,9 @@ def test_id_of_a_refused_command(command: Any, id: int) -> None:
     assert MSGPACK.command_id(msgspec.msgpack.encode(command)) == id
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"\xc1", b'{"id":' + b"9" * 6_000 + b"}", b"\x81\x90\x01"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"\xff", b"\xc1", b'{"id":' + b"9" * 6_000 + b"}", b"\x81\xa2id\x81\x80\x01"]
+)
 def test_id_of_a_command_that_is_none(raw: bytes) -> None:
     assert JSON.command_id(raw) == 0
     assert MSGPACK.command_id(raw) == 0

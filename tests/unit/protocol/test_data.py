@@ -98,6 +98,8 @@ def test_whole_numbers_that_messagepack_lacks_become_doubles() -> None:
     beyond = decode(to_msgpack(b'{"a":[-9223372036854775809,18446744073709551616]}', False))
     assert beyond == {"a": [-(2.0**63), 2.0**64]}
     assert all(isinstance(number, float) for number in beyond["a"])
+    mixed = decode(to_msgpack(b"[-9223372036854775808,18446744073709551615,18446744073709551616]", False))
+    assert [type(number) for number in mixed] == [int, int, float]
 
 
 def test_from_msgpack() -> None:
@@ -107,6 +109,17 @@ def test_from_msgpack() -> None:
     assert from_msgpack(encode(b"")) == (b'{"base64":""}', True)
     large = bytes(100_000)
     assert from_msgpack(encode(large)) == (b'{"base64":"%b"}' % base64.b64encode(large), True)
+
+
+@pytest.mark.parametrize("key", [b"\x01", b"\xc0", b"\xc4\x01a", b"\x90", b"\x91\x90", b"\x80", b"\x91\x80"])
+def test_keys_of_messagepack_that_json_does_not_know(key: bytes) -> None:
+    assert error_of(from_msgpack, b"\x81" + key + b"\x01") == "bad_request"
+
+
+@pytest.mark.parametrize("seconds", [b"\x00" * 8, b"\x7f" + b"\xff" * 7, b"\x80" + b"\x00" * 7])
+@pytest.mark.parametrize("nanoseconds", [b"\x00" * 4, b"\xff" * 4])
+def test_timestamps_of_messagepack(seconds: bytes, nanoseconds: bytes) -> None:
+    assert error_of(from_msgpack, b"\xc7\x0c\xff" + nanoseconds + seconds) == "bad_request"
 
 
 @pytest.mark.parametrize("depth", [32, 33, 5_000, 100_000])

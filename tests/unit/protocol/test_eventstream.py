@@ -83,7 +83,8 @@ def test_more_than_the_bound(raw: bytes, size: int) -> None:
         fed_in_pieces(parser, raw, size)
     assert caught.value.row.name == "too_large"
     with pytest.raises(ProtocolError):
-        parser.feed(b"data: a\n\n")
+        # It would dispatch what was kept of the event that was too large.
+        parser.feed(b"\n\n")
 
 
 def test_bound_is_of_one_event_not_of_the_stream() -> None:
