@@ -1,0 +1,81 @@
+"""One flush on its way to the LIVE links of a channel.
+
+The whole hot path is `FanOut.step`: for each link one `write` of bytes it shares with all others. After a slice of
+writes the event loop gets a turn. Nothing that goes wrong with one link reaches another one.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from hybrid.engine.link import Segment
+from hybrid.engine.live import Group
+from hybrid.model import Position
+
+if TYPE_CHECKING:
+    from hybrid.engine.channel import Channel
+    from hybrid.engine.subscription import Subscription
+
+_log = logging.getLogger(__name__)
+
+
+class FanOut:
+    """Writes the segments of one flush; tells the channel when it is through."""
+
+    __slots__ = ("_channel", "_index", "_is_cancelled", "_plan", "publications", "target")
+
+    def __init__(
+        self, channel: Channel, plan: list[tuple[Group, Segment]], target: Position, publications: int
+    ) -> None:
+        self._channel = channel
+        self._plan = plan
+        self._index = 0
+        self._is_cancelled = False
+        self.target = target
+        self.publications = publications
+
+    def step(self) -> None:
+        """Write to the next `fan_out_slice` links, and come back if there are more."""
+        if self._is_cancelled:
+            return
+        shared = self._channel.shared
+        room = shared.limits.fan_out_slice
+        while self._index < len(self._plan):
+            group, segment = self._plan[self._index]
+            first = group.written
+            end = min(len(group.links), first + room)
+            self._write(group, segment, first, end)
+            if self._is_cancelled:
+                return
+            shared.tally.deliveries += (end - first) * self.publications
+            room -= end - first
+            if end == len(group.links):
+                self._index += 1
+            if room <= 0 and self._index < len(self._plan):
+                shared.loop.call_soon(self.step)
+                return
+        self._channel.fan_out_ended()
+
+    def cancel(self) -> None:
+        """Write no more. The channel does not hear of it."""
+        self._is_cancelled = True
+
+    def _write(self, group: Group, segment: Segment, first: int, end: int) -> None:
+        links = group.links
+        for place in range(first, end):
+            # Counted before it is written: a link that passes its high-water mark leaves from inside `write`, and
+            # what it was just given is in its buffer and will arrive.
+            group.written = place + 1
+            try:
+                links[place].write(segment)
+            except Exception:
+                self._failed(group.members[place])
+            if self._is_cancelled:
+                return
+
+    @staticmethod
+    def _failed(member: Subscription | None) -> None:
+        if member is not None:
+            _log.exception("a link failed in a fan-out; it is aborted")
+            member.feed.fail()

@@ -1,0 +1,245 @@
+"""Long polls: what is there after some positions, or else a wait for the first of it.
+
+A poll has no subscription and no link. It costs one future, registered with each of its channels, and whatever it is
+answered with is read from the rings (or the broker's log), so a lost answer costs nothing: the next poll asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from hybrid.engine.channel import Channel
+from hybrid.engine.encodings import Encoding
+from hybrid.engine.feed import ChannelSource
+from hybrid.engine.locate import RETRY_S
+from hybrid.engine.ring import UNENCODABLE, Entry, Reach
+from hybrid.errors import BrokerError, UnrecoverablePosition
+from hybrid.model import Position
+from hybrid.protocol.states import ChannelState
+
+_log = logging.getLogger(__name__)
+
+_READY_MIN_S: Final = 2.0
+"""Also a poll that will not wait for publications waits this long for the broker to tell the channel's head."""
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a poll is answered with.
+
+    `payloads`: encoded publications, channel by channel, ascending offsets. `positions`: the new position of every
+    channel that moved, resets included. `resets`: channels that cannot go on from where the poll was, and where they
+    start anew.
+    """
+
+    payloads: list[bytes] = field(default_factory=list)
+    positions: dict[str, Position] = field(default_factory=dict)
+    resets: dict[str, Position] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.positions)
+
+
+class Polls:
+    """Answers polls; counts those that wait."""
+
+    __slots__ = ("_first", "_source", "waiting")
+
+    def __init__(self, source: ChannelSource) -> None:
+        self._source = source
+        self._first = 0
+        self.waiting = 0
+
+    async def collect(
+        self,
+        positions: Mapping[str, Position],
+        *,
+        encoding: Encoding,
+        wait_s: float,
+        max_bytes: int,
+        ended: asyncio.Future[None] | None = None,
+    ) -> Collected:
+        """See `Hub.collect`."""
+        channels = {name: self._source.channel(name) for name in positions}
+        for channel in channels.values():
+            channel.hold()
+        self.waiting += 1
+        wake = _Wake(self._source.shared.loop, list(channels.values()))
+        wake.limit(wait_s)
+        if ended is not None:
+            ended.add_done_callback(wake.end)
+        poll = _Poll(positions, channels, encoding, max_bytes)
+        try:
+            while True:
+                wake.rearm()
+                collected = await self._gather(poll, wake)
+                if collected or wake.is_ended or (wake.is_over and poll.is_ready):
+                    return collected
+                await wake.wait()
+        finally:
+            if ended is not None:
+                ended.remove_done_callback(wake.end)
+            wake.close()
+            self.waiting -= 1
+            for channel in channels.values():
+                channel.release()
+
+    async def _gather(self, poll: _Poll, wake: _Wake) -> Collected:
+        collected = Collected()
+        room = poll.max_bytes
+        names = list(poll.positions)
+        # Another channel comes first in every poll: a busy one must not fill all answers of its neighbours.
+        self._first += 1
+        first = self._first % len(names) if names else 0
+        for name in names[first:] + names[:first]:
+            channel = poll.channels[name]
+            if room > 0 and channel.state is ChannelState.HOT:
+                try:
+                    room -= await self._gather_one(poll, channel, room, collected)
+                except BrokerError as error:
+                    _log.warning("a poll of channel %r waits for the broker: %s", name, error)
+                    wake.again_in(RETRY_S)
+        return collected
+
+    async def _gather_one(self, poll: _Poll, channel: Channel, room: int, collected: Collected) -> int:
+        """Add what a channel has after the poll's position to the answer; how many bytes that are."""
+        position = poll.positions[channel.name]
+        if position == channel.flushed:
+            return 0
+        reach = channel.ring.reach(position)
+        if reach is Reach.FOREIGN:
+            if channel.name in poll.doubted:
+                _reset(collected, channel, channel.flushed)
+            else:
+                # As in `locate`: perhaps it is this node that has missed something. HOT again, it wakes the poll.
+                poll.doubted.add(channel.name)
+                channel.gap()
+            return 0
+        if position.offset >= channel.flushed.offset:
+            return 0
+        entries = await self._entries(channel, position, reach, room)
+        if entries is None:
+            _reset(collected, channel, channel.flushed)
+            return 0
+        size = 0
+        for entry in entries:
+            payload = entry.payload(poll.encoding)
+            if payload == UNENCODABLE:
+                if not size:
+                    _reset(collected, channel, entry.publication.position)
+                break
+            if size and size + len(payload) > room:
+                break
+            size += len(payload)
+            collected.payloads.append(payload)
+            collected.positions[channel.name] = entry.publication.position
+        return size
+
+    async def _entries(self, channel: Channel, position: Position, reach: Reach, room: int) -> list[Entry] | None:
+        """What follows, up to `flushed`; None if the log does not continue there."""
+        if reach is Reach.HELD:
+            return channel.ring.after(position.offset, channel.flushed.offset, room)
+        shared = self._source.shared
+        max_bytes = min(room, shared.limits.recovery_page_max_bytes)
+        try:
+            page = await asyncio.shield(shared.reads.page(channel.name, position, max_bytes))
+        except UnrecoverablePosition:
+            return None
+        flushed = channel.flushed
+        return [
+            entry
+            for entry in page.entries
+            if entry.publication.offset <= flushed.offset and entry.publication.epoch == flushed.epoch
+        ]
+
+
+class _Poll:
+    """One poll: what it asks for, and the channels whose heads were compared for it."""
+
+    __slots__ = ("channels", "doubted", "encoding", "max_bytes", "positions")
+
+    def __init__(
+        self, positions: Mapping[str, Position], channels: Mapping[str, Channel], encoding: Encoding, max_bytes: int
+    ) -> None:
+        self.positions = positions
+        self.channels = channels
+        self.encoding = encoding
+        self.max_bytes = max_bytes
+        self.doubted: set[str] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """True when "there is nothing" can be said of all channels."""
+        return all(channel.state is ChannelState.HOT for channel in self.channels.values())
+
+
+def _reset(collected: Collected, channel: Channel, position: Position) -> None:
+    collected.resets[channel.name] = collected.positions[channel.name] = position
+
+
+class _Wake:
+    """What a poll waits for: a flush of one of its channels, a channel that becomes HOT, or its end."""
+
+    __slots__ = ("_channels", "_future", "_loop", "_timers", "is_ended", "is_over")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channels: list[Channel]) -> None:
+        self._loop = loop
+        self._channels = channels
+        self._future: asyncio.Future[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self.is_over = False  # its time is over, but it may wait for the broker
+        self.is_ended = False
+
+    def limit(self, wait_s: float) -> None:
+        """End it after its time; where that is very short, wait a little longer if a channel is not ready."""
+        if wait_s < _READY_MIN_S:
+            self.is_over = wait_s <= 0
+            if not self.is_over:
+                self._timers.append(self._loop.call_later(wait_s, self._time_is_over))
+            wait_s = _READY_MIN_S
+        self._timers.append(self._loop.call_later(wait_s, self.end))
+
+    def rearm(self) -> None:
+        """Notice what happens from now on."""
+        self._forget()
+        self._future = self._loop.create_future()
+        for channel in self._channels:
+            channel.watch(self._future)
+
+    async def wait(self) -> None:
+        """Until something has happened since `rearm`, or the poll has ended."""
+        if self._future is not None and not self.is_ended:
+            await self._future
+
+    def end(self, _: object = None) -> None:
+        """The poll's time is over for good, or its owner ended it."""
+        self.is_ended = True
+        self._resolve()
+
+    def again_in(self, delay_s: float) -> None:
+        """Look again after a while even if nothing happens."""
+        self._timers.append(self._loop.call_later(delay_s, self._resolve))
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._forget()
+        for timer in self._timers:
+            timer.cancel()
+
+    def _time_is_over(self) -> None:
+        self.is_over = True
+        self._resolve()
+
+    def _resolve(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def _forget(self) -> None:
+        if self._future is not None:
+            for channel in self._channels:
+                channel.unwatch(self._future)
+            self._future = None
