@@ -46,8 +46,6 @@ class FanOut:
             first = group.written
             end = min(len(group.links), first + room)
             self._write(group, segment, first, end)
-            if self._is_cancelled:
-                return
             shared.tally.deliveries += (end - first) * self.publications
             room -= end - first
             if end == len(group.links):
@@ -61,7 +59,9 @@ class FanOut:
         """Write no more. The channel does not hear of it."""
         self._is_cancelled = True
 
-    def _write(self, group: Group, segment: Segment, first: int, end: int) -> None:
+    @staticmethod
+    def _write(group: Group, segment: Segment, first: int, end: int) -> None:
+        # By place, not over a copy: a link that another one's `write` made leave must not be written to any more.
         links = group.links
         for place in range(first, end):
             # Counted before it is written: a link that passes its high-water mark leaves from inside `write`, and
@@ -70,9 +70,7 @@ class FanOut:
             try:
                 links[place].write(segment)
             except Exception:
-                self._failed(group.members[place])
-            if self._is_cancelled:
-                return
+                FanOut._failed(group.members[place])
 
     @staticmethod
     def _failed(member: Subscription | None) -> None:

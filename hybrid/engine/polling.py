@@ -128,6 +128,7 @@ class Polling:
             except HybridError as error:
                 answers.append(Subscribed(wanted.channel, error=error.row.number))
         positions = {a.channel: from_wire(a.position) for a in answers if a.position is not None}
+        self._engine.presence.release(session.id)
         sealed = self._engine.sealer.seal(principal, session.id, positions)
         payloads = [POLL.encode_push(Push(subscribed=SubscribedAll(answers, sealed)))]
         session.receive_recovered(leg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from hybrid.broker.base import PresenceStore
 from hybrid.engine.tasks import Tasks
@@ -26,7 +27,7 @@ class PresenceKeeper:
         self._store = store
         self._wheel = wheel
         self._tasks = tasks
-        self._here: dict[tuple[str, str], PresenceEntry] = {}
+        self._here: dict[str, dict[str, PresenceEntry]] = {}  # session -> channel -> who
         self._is_scheduled = False
 
     def join(self, principal: Principal, session: str, channel: str) -> None:
@@ -34,15 +35,27 @@ class PresenceKeeper:
         if principal.is_anonymous:
             return
         entry = PresenceEntry(principal.subject, principal.client)
-        self._here[channel, session] = entry
+        self._here.setdefault(session, {})[channel] = entry
         self._tasks.spawn(self._joined(channel, session, entry))
         self._schedule()
 
     def leave(self, session: str, channel: str) -> None:
         """The session is on the channel no more."""
-        entry = self._here.pop((channel, session), None)
+        channels = self._here.get(session)
+        entry = channels.pop(channel, None) if channels is not None else None
+        if channels is not None and not channels:
+            del self._here[session]
         if entry is not None:
             self._tasks.spawn(self._left(channel, session, entry))
+
+    def settle(self, session: str, channels: Collection[str] = ()) -> None:
+        """These are all the channels that the session is still on."""
+        for channel in [here for here in self._here.get(session, ()) if here not in channels]:
+            self.leave(session, channel)
+
+    def release(self, session: str) -> None:
+        """The session is polled from now on: its polls renew its leases, and their running out ends them."""
+        self._here.pop(session, None)
 
     def polled(self, principal: Principal, session: str, channel: str) -> None:
         """A poll renews presence for one lease; it ends by timeout only, since any node may answer the next poll."""
@@ -74,9 +87,10 @@ class PresenceKeeper:
             _log.warning("presence on a channel could not be ended; its lease will: %s", error)
 
     async def _renew(self) -> None:
-        for (channel, session), entry in list(self._here.items()):
-            if (channel, session) in self._here:
-                await self._joined(channel, session, entry)
+        for session, channels in list(self._here.items()):
+            for channel, entry in list(channels.items()):
+                if channel in self._here.get(session, ()):
+                    await self._joined(channel, session, entry)
         try:
             await self._store.expire()
         except HybridError as error:

@@ -134,6 +134,7 @@ class SessionRunner:
                         self._enqueue(effect)
                     case Close():
                         self._engine.registry.forget(self)
+                        self._engine.presence.settle(self.session.id)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -212,6 +213,7 @@ class SessionRunner:
         if leg is not self.session.current:
             feed.close()
             return
+        self._engine.presence.settle(self.session.id, {a.channel for a in answers if not a.error})
         leg.push(Push(subscribed=SubscribedAll(answers)))
         self.session.receive_recovered(leg)
         self.carry_out()
