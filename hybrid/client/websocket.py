@@ -135,7 +135,8 @@ class WebSocketLeg(Leg):
             while True:
                 try:
                     interval_s = self.attached.heartbeat_interval_s if self.attached is not None else 1.0
-                    await asyncio.wait_for(self.wait_for_commands(), interval_s)
+                    async with asyncio.timeout(interval_s):  # wait_for of 3.11 can swallow a cancellation
+                        await self.wait_for_commands()
                 except TimeoutError:
                     if self.attached is not None:
                         self.send(Heartbeat(last_seq=self.host.last_seq))
