@@ -100,6 +100,7 @@ async def serve(
     when this call is cancelled.
     """
     close_refused_handshakes()
+    loop = asyncio.get_running_loop()
     connections = _Connections(app)
     config = _Config()
     config.listener = _bind(host, port, send_buffer_bytes)
@@ -117,11 +118,14 @@ async def serve(
 
     async def shutdown_trigger() -> None:
         nonlocal reaper
-        if on_started is not None:
-            on_started(bound_port)
-        await shutdown_event.wait()
-        deadline_s = asyncio.get_running_loop().time() + limits.shutdown_grace_s
-        reaper = asyncio.create_task(_reap(connections, deadline_s))
+        deadline_s = loop.time()  # that of a cancellation: Hypercorn waits for its connections then too
+        try:
+            if on_started is not None:
+                on_started(bound_port)
+            await shutdown_event.wait()
+            deadline_s = loop.time() + limits.shutdown_grace_s
+        finally:
+            reaper = loop.create_task(_reap(connections, deadline_s))
         if drain is not None:
             try:
                 async with asyncio.timeout_at(deadline_s):
@@ -130,8 +134,7 @@ async def serve(
                 _log.warning("draining took longer than %g s", limits.shutdown_grace_s)
             except Exception:
                 _log.exception("draining failed")
-        left_s = deadline_s - asyncio.get_running_loop().time()
-        config.graceful_timeout = max(left_s, _GRACEFUL_MIN_S)
+        config.graceful_timeout = max(deadline_s - loop.time(), _GRACEFUL_MIN_S)
 
     try:
         await hypercorn_serve(connections, config, shutdown_trigger=shutdown_trigger, mode="asgi")  # type: ignore[arg-type]
@@ -155,6 +158,8 @@ async def _reap(connections: _Connections, deadline_s: float) -> None:
 
 def _bind(host: str, port: int, send_buffer_bytes: int | None) -> socket.socket:
     bare_host = host.removeprefix("[").removesuffix("]")
+    if not 0 <= port < 65_536:  # getaddrinfo takes it modulo 65536
+        raise SettingsError(detail=f"Cannot use the address {host}:{port}: ports are 0 to 65535.")
     try:
         found = socket.getaddrinfo(bare_host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # A name often has both; IPv4 is the one that everything on the machine can reach.

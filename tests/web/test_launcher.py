@@ -1,0 +1,328 @@
+"""The listening socket, and an end that comes in bounded time whatever is open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, Literal
+
+import pytest
+
+from hybrid.errors import SettingsError
+from hybrid.limits import Limits
+from hybrid.links.hypercorn import find_transport
+from hybrid.web import launcher
+from tests.support.asgi_server import (
+    PATIENCE_S,
+    Kind,
+    LinkApp,
+    RawClient,
+    connected,
+    on_each_loop,
+    opened_stream,
+    opened_websocket,
+    serving,
+)
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+BRIEF = Limits(shutdown_grace_s=0.3)
+
+
+class PlainApp:
+    """Answers every request with 204, after `wait` if there is one; remembers its life."""
+
+    def __init__(self, wait: asyncio.Event | None = None) -> None:
+        self.wait = wait
+        self.life: list[str] = []
+        self.requested = asyncio.Event()
+        self.transports: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for stage in ("startup", "shutdown"):
+                await receive()
+                self.life.append(stage)
+                await send({"type": f"lifespan.{stage}.complete"})
+            return
+        self.transports.append(find_transport(send))
+        self.requested.set()
+        if self.wait is not None:
+            await self.wait.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+# -- the socket
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+@on_each_loop
+async def test_port_0_takes_a_free_port_and_tells_it(host: str, family: int) -> None:
+    async with serving(PlainApp(), host=host) as server:
+        assert server.port > 0
+        reader, writer = await asyncio.open_connection(host, server.port, family=family)
+        client = RawClient(reader, writer)
+        await client.send(GET)
+        status, headers = await client.head()
+        assert status.startswith(b"HTTP/1.1 204")
+        assert b"server" not in headers
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize(("host", "reached_at"), [("localhost", "127.0.0.1"), ("[::1]", "::1"), ("::", "127.0.0.1")])
+@on_each_loop
+async def test_hosts_as_people_write_them(host: str, reached_at: str) -> None:
+    async with serving(PlainApp(), host=host) as server:
+        _, writer = await asyncio.open_connection(reached_at, server.port)
+        writer.transport.abort()
+
+
+@on_each_loop
+async def test_a_taken_port_is_one_line_for_a_person() -> None:
+    async with serving(PlainApp()) as server:
+        with pytest.raises(SettingsError) as caught:
+            await start(port=server.port)
+        assert str(caught.value) == f"Cannot listen on 127.0.0.1:{server.port}: Address already in use."
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("127.0.0.1", 65_536), ("127.0.0.1", -1), ("192.0.2.1", 0), ("no such host", 0), ("a" * 70, 0)]
+)
+@on_each_loop
+async def test_an_address_that_cannot_be_had_is_one_line_for_a_person(host: str, port: int) -> None:
+    with pytest.raises(SettingsError) as caught:
+        await start(host=host, port=port)
+    assert host in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def start(host: str = "127.0.0.1", port: int = 0) -> None:
+    await launcher.serve(PlainApp(), host=host, port=port, limits=BRIEF, shutdown_event=asyncio.Event())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
+@on_each_loop
+async def test_accepted_sockets_inherit_what_bounds_a_silent_peer() -> None:
+    app = PlainApp()
+    async with serving(app, send_buffer_bytes=65_536) as server, connected(server.port, GET) as client:
+        await client.head()
+        accepted = app.transports[0].get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 65_536  # Linux doubles it
+
+
+@on_each_loop
+async def test_an_application_that_cannot_start_leaves_no_socket_behind() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no broker"})
+
+    before = open_descriptors()
+    with pytest.raises(Exception, match="no broker"):
+        async with serving(broken):
+            pass
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# -- the end
+
+
+@on_each_loop
+async def test_drain_is_given_the_grace_and_runs_while_connections_live() -> None:
+    app = LinkApp("hand-off")
+    told: list[float] = []
+
+    async def drain(grace_s: float) -> None:
+        told.append(grace_s)
+        opened.link.write(opened.link.framing([b"data: bye\n\n"]))
+        opened.link.close(1012)
+        client.writer.write_eof()
+        await opened.owner.until("closed")
+
+    async with serving(app, limits=Limits(shutdown_grace_s=30), drain=drain) as server:
+        async with opened_stream(app, server.port) as (client, opened):
+            await server.stop()
+            assert await client.rest() == b"b\r\ndata: bye\n\n\r\n0\r\n\r\n"
+            assert opened.owner.of("closed") == [(1012, "")]
+    assert told == [30]
+
+
+@pytest.mark.parametrize("kind", ["hand-off", "asgi"])
+@on_each_loop
+async def test_what_nobody_drained_is_aborted_at_the_deadline(kind: Kind) -> None:
+    """asyncio from 3.12.1 on never leaves with a connection open, and Hypercorn's own timeout comes after that."""
+    app = LinkApp(kind)
+    async with serving(app, limits=BRIEF) as server:
+        async with opened_websocket(app, server.port) as (_, socket_link):
+            async with opened_stream(app, server.port) as (_, stream_link):
+                await server.stop()
+                assert await socket_link.owner.until("closed") == (1006, "")
+                assert (await stream_link.owner.until("closed"))[0] in (1005, 1006)
+
+
+@on_each_loop
+async def test_a_link_that_its_client_does_not_read_cannot_hold_the_end_up() -> None:
+    app = LinkApp("asgi")
+    async with serving(app, limits=BRIEF) as server, opened_stream(app, server.port) as (client, opened):
+        client.writer.transport.pause_reading()
+        while not opened.owner.of("paused"):
+            opened.link.write(opened.link.framing([b"x" * 10_000]))
+            await asyncio.sleep(0)
+        await server.stop()
+        await opened.owner.until("closed")
+
+
+@on_each_loop
+async def test_a_request_that_never_ends_cannot_hold_the_end_up() -> None:
+    app = PlainApp(wait=asyncio.Event())
+    async with serving(app, limits=BRIEF) as server, connected(server.port, GET) as client:
+        await app.requested.wait()
+        await server.stop()
+        assert await client.rest() == b""
+    assert app.life == ["startup", "shutdown"]
+
+
+@on_each_loop
+async def test_a_request_in_progress_may_finish_within_the_grace() -> None:
+    app = PlainApp(wait=asyncio.Event())
+    assert app.wait is not None
+    async with serving(app, limits=Limits(shutdown_grace_s=5)) as server, connected(server.port, GET) as client:
+        await app.requested.wait()
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0)
+        app.wait.set()
+        status, _ = await client.head()
+        assert status.startswith(b"HTTP/1.1 204")
+        await stopping
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", GET])
+@on_each_loop
+async def test_idle_connections_do_not_wait_for_the_deadline(sent: bytes) -> None:
+    started_s = time.monotonic()
+    async with serving(PlainApp(), limits=Limits(shutdown_grace_s=60)) as server:
+        async with connected(server.port, sent) as client:
+            if sent == GET:
+                await client.head()
+            await server.stop()
+    assert time.monotonic() - started_s < PATIENCE_S
+
+
+@on_each_loop
+async def test_a_drain_that_hangs_is_cancelled_at_the_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    was_cancelled = False
+
+    async def drain(grace_s: float) -> None:
+        nonlocal was_cancelled
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            was_cancelled = True
+            raise
+
+    app = PlainApp()
+    async with serving(app, limits=BRIEF, drain=drain):
+        pass
+    assert was_cancelled
+    assert app.life == ["startup", "shutdown"]
+    assert "draining took longer than 0.3 s" in caplog.text
+
+
+@on_each_loop
+async def test_a_drain_that_fails_is_logged_and_ends_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    async def drain(grace_s: float) -> None:
+        raise ValueError("a bug in draining")
+
+    app = PlainApp()
+    async with serving(app, limits=BRIEF, drain=drain):
+        pass
+    assert app.life == ["startup", "shutdown"]
+    assert "a bug in draining" in caplog.text
+
+
+@on_each_loop
+async def test_cancelling_aborts_what_is_open() -> None:
+    app = LinkApp("hand-off")
+    async with serving(app, limits=BRIEF) as server, opened_stream(app, server.port) as (client, opened):
+        server.task.cancel()
+        await asyncio.wait({server.task})
+        assert server.task.cancelled()
+        assert await opened.owner.until("closed") == (1006, "")
+        assert await client.rest() == b""
+        server.task = asyncio.create_task(asyncio.sleep(0))  # nothing is left to stop
+
+
+# -- loop and signals
+
+
+@pytest.mark.parametrize(("name", "module"), [("asyncio", "asyncio"), ("uvloop", "uvloop"), ("auto", "uvloop")])
+def test_run_takes_the_loop_asked_for(name: Literal["asyncio", "uvloop", "auto"], module: str) -> None:
+    async def main() -> str:
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+    assert launcher.run(main, name) == module
+
+
+def test_run_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> str:
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert launcher.run(main, "auto") == "asyncio"
+    with pytest.raises(SettingsError, match="uvloop is not installed"):
+        launcher.run(main, "uvloop")
+
+
+SIGNAL_PROGRAM = """
+import asyncio, sys
+from hybrid.web import launcher
+
+async def main():
+    event = asyncio.Event()
+    launcher.install_signal_handlers(event)
+    print("ready", flush=True)
+    await event.wait()
+    print("asked to stop", flush=True)
+    if sys.argv[2] == "stuck":
+        await asyncio.Event().wait()
+
+launcher.run(main, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_ends(loop_name: str, number: signal.Signals) -> None:
+    for temper, status in (("polite", 0), ("stuck", 128 + number)):
+        with subprocess.Popen(
+            [sys.executable, "-c", SIGNAL_PROGRAM, loop_name, temper], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            process.send_signal(number)
+            assert process.stdout.readline() == b"asked to stop\n"
+            if temper == "stuck":
+                process.send_signal(number)
+            assert process.wait(PATIENCE_S) == status
+
+
+@on_each_loop
+async def test_nothing_of_a_request_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Hypercorn's access log decodes the path, so that `%0a` in it forges a line; and queries carry tickets."""
+    with caplog.at_level(logging.DEBUG):
+        async with serving(PlainApp()) as server, connected(server.port) as client:
+            await client.send(GET.replace(b"/ ", b"/%0aforged?ticket=secret ", 1))
+            await client.head()
+    assert "forged" not in caplog.text
+    assert "secret" not in caplog.text
