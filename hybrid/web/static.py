@@ -1,0 +1,78 @@
+"""The files of the browser client and of the demo page, below `/static`.
+
+Only kinds of files that a page is made of are served. The Content Security Policy goes with every file, since what the
+page may do is decided by the answer that carried it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from quart import Blueprint, Response, abort, send_from_directory
+
+STATIC_PATH: Final = "/static"
+
+CONTENT_SECURITY_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "font-src 'self'",
+        "connect-src 'self'",  # covers ws: and wss: of the same host (CSP level 3, section 6.7.2.8)
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+
+_HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    # Names without a version: a module of yesterday beside one of today breaks the page, so each is asked for again,
+    # and answered with 304 by its ETag.
+    "Cache-Control": "no-cache",
+}
+# Our own table: on some systems the registry tells Python that JavaScript is text/plain, which browsers then refuse.
+_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+    ".woff2": "font/woff2",
+}
+
+
+def find_static_root(configured: str | None = None) -> Path:
+    """The directory with the files: the configured one, else the packaged one, else that of a source checkout."""
+    if configured:
+        return Path(configured)
+    package = Path(__file__).resolve().parent.parent
+    packaged = package / "_static"
+    return packaged if packaged.is_dir() else package.parent / "static"
+
+
+async def send_page_file(root: Path, name: str) -> Response:
+    """The file `name` below `root` with its type and headers; conditional requests are answered. Aborts with 404."""
+    media_type = _TYPES.get(Path(name).suffix)
+    if media_type is None:
+        abort(404)
+    response = await send_from_directory(root, name, mimetype=media_type, conditional=True)
+    response.headers.update(_HEADERS)
+    return response
+
+
+def static_blueprint(root: Path) -> Blueprint:
+    """The route of all files below `root`."""
+    blueprint = Blueprint("hybrid_static", __name__)
+
+    @blueprint.get(f"{STATIC_PATH}/<path:name>")
+    async def file(name: str) -> Response:
+        return await send_page_file(root, name)
+
+    return blueprint

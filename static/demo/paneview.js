@@ -1,0 +1,134 @@
+/** Shows one pane: clones the page's template, fills it with text, paints its chart, and hands on what is pressed. */
+
+import { count, duration, durationText, shortCount } from "./format.js";
+import { palette } from "./palette.js";
+import { logScale } from "./scale.js";
+import { setText } from "./text.js";
+import { TimeChart } from "./timechart.js";
+import { TRANSPORTS, transportName, transportShort } from "./transports.js";
+
+const SCALE = logScale(0.4, 2_500, (value) => durationText(value).replace(".0", ""));
+const SLICE_MS = 500;
+const FAULTS = ["lost", "repeated", "reordered"];
+const STATE_WORDS = { connected: "live", connecting: "connecting", disconnected: "offline" };
+
+export class PaneView {
+  #pane;
+  #root;
+  #chart;
+  #parts = {};
+  #channels;
+
+  /** `channels`: [name, word] of each to show an offset for. */
+  constructor({ pane, template, host, channels }) {
+    this.#pane = pane;
+    this.#channels = channels;
+    const root = template.content.firstElementChild.cloneNode(true);
+    root.dataset.pane = pane.id;
+    for (const part of root.querySelectorAll("[data-part]")) this.#parts[part.dataset.part] = part;
+    const titleId = `pane-${pane.id}`;
+    this.#parts.title.id = titleId;
+    this.#parts.title.textContent = pane.title;
+    root.setAttribute("aria-labelledby", titleId);
+    this.#root = root;
+    this.#offerMoves();
+    this.#listOffsets();
+    this.#parts.cut.setAttribute("aria-label", `Cut the connection of ${pane.title}`);
+    this.#parts.cut.addEventListener("click", () => pane.cut());
+    host.append(root);
+    this.#chart = new TimeChart(this.#parts.chart);
+  }
+
+  /** Brings words and figures up to date; a few times a second is enough for the eye. */
+  refresh(now_ms) {
+    const { state, transport, ledger, latency, healed } = this.#pane;
+    const parts = this.#parts;
+    this.#pane.forgetOld();
+    this.#root.dataset.state = state;
+    this.#root.dataset.transport = transport ?? "";
+    setText(parts.state, STATE_WORDS[state] ?? state);
+    setText(parts.badge, transport ? transportName(transport) : "no connection");
+    const [figure, unit] = duration(latency.last_ms);
+    setText(parts.latency, figure);
+    setText(parts.unit, unit);
+    setText(parts.median, durationText(latency.median_ms(now_ms)));
+    setText(parts.news, this.#pane.news);
+    const totals = ledger.totals();
+    setText(parts.received, shortCount(totals.received));
+    parts.received.dataset.exact = totals.received;
+    for (const fault of FAULTS) {
+      setText(parts[fault], shortCount(totals[fault]));
+      parts[fault].parentElement.classList.toggle("is-bad", totals[fault] > 0);
+    }
+    setText(parts.healed, healedText(totals, healed));
+    parts.healed.dataset.gaps = healed.gaps;
+    for (const [name] of this.#channels) {
+      const { offset } = ledger.channel(name);
+      setText(parts[`offset:${name}`], offset < 0 ? "–" : count(offset));
+    }
+    for (const button of parts.moves.children) {
+      button.setAttribute("aria-pressed", String(button.value === transport));
+      button.disabled = state !== "connected";
+    }
+    parts.cut.disabled = state !== "connected";
+  }
+
+  /** Says in words what the chart shows, for people who cannot see it; seldom, nobody can follow every change. */
+  describe(now_ms) {
+    const { latency, transport } = this.#pane;
+    const carried = transport ? `carried by ${transportName(transport)}` : "without a connection";
+    const text = `Latency of the last minute: median ${durationText(latency.median_ms(now_ms))}, ${carried}.`;
+    this.#parts.chart.setAttribute("aria-label", text);
+  }
+
+  paint(now_ms) {
+    const points = this.#pane.latency.slices(now_ms, SLICE_MS).map(({ at_ms, low_ms, middle_ms, high_ms, transport }) => ({
+      at_ms: Math.min(at_ms, now_ms),
+      value: middle_ms,
+      low: low_ms,
+      high: high_ms,
+      colour: palette[transport],
+    }));
+    const { marks, outages } = this.#pane;
+    this.#chart.draw(now_ms, { scale: SCALE, series: [{ points, colour: palette.ink }], marks, outages });
+  }
+
+  #offerMoves() {
+    this.#parts.moves.setAttribute("aria-label", `Move ${this.#pane.title} to`);
+    for (const transport of TRANSPORTS) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.value = transport;
+      button.textContent = transportShort(transport);
+      button.setAttribute("aria-label", transportName(transport));
+      button.setAttribute("aria-pressed", "false");
+      button.addEventListener("click", () => this.#pane.moveTo(transport));
+      this.#parts.moves.append(button);
+    }
+  }
+
+  #listOffsets() {
+    for (const [name, word] of this.#channels) {
+      const row = document.createElement("div");
+      const term = document.createElement("dt");
+      const offset = document.createElement("dd");
+      term.textContent = word;
+      offset.textContent = "–";
+      offset.dataset.channel = name;
+      row.append(term, offset);
+      this.#parts.offsets.append(row);
+      this.#parts[`offset:${name}`] = offset;
+    }
+  }
+}
+
+/** What went wrong on the way and was put right, or was told: facts, but no faults of what was delivered. */
+function healedText({ resets, forked }, { gaps, dropped }) {
+  const facts = [
+    [gaps, gaps === 1 ? "gap healed" : "gaps healed"],
+    [dropped, dropped === 1 ? "repeat dropped" : "repeats dropped"],
+    [resets, resets === 1 ? "reset told" : "resets told"],
+    [forked, "forked"],
+  ];
+  return facts.filter(([figure]) => figure > 0).map(([figure, words]) => `${shortCount(figure)} ${words}`).join(" · ");
+}
