@@ -445,8 +445,11 @@ def _check_server(settings: Settings) -> None:
                 "such as https://app.example.com, and never '*'."
             )
     for host in settings.allowed_hosts:
-        if not host or any(c in host for c in "/*, @") or not host.isprintable():
-            raise _refusal(f"allowed_hosts: {host!r} is not a host; accepted is host or host:port, never '*'.")
+        name = host.removesuffix(":*")
+        if not name or any(c in name for c in "/*, @") or not host.isprintable():
+            raise _refusal(
+                f"allowed_hosts: {host!r} is not a host; accepted is host, host:port, or host:* for any port."
+            )
     if settings.development_issuer and not settings.allow_public_development_issuer and not is_loopback(settings.host):
         raise _refusal(
             f"development_issuer gives a token to anybody who asks, and host {settings.host} can be reached by others; "

@@ -1,0 +1,101 @@
+"""A whole hybrid server on a free port, in the test's own loop: real Hypercorn, real sockets, nothing in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
+from hybrid.auth.jwt import IssuerConfig, JwtVerifier
+from hybrid.clock import SystemClock
+from hybrid.engine.engine import Engine
+from hybrid.limits import Limits
+from hybrid.settings import Namespace, Settings
+from hybrid.web import launcher
+from hybrid.web.app import EXTENSION, create_app
+
+AUDIENCE = "https://hybrid.example"
+ISSUER = "https://issuer.example"
+
+
+@dataclass
+class RunningServer:
+    """A server that runs now. `issuer` mints tokens for any subject; it outlives restarts."""
+
+    port: int
+    engine: Engine
+    issuer: DevelopmentIssuer
+    stop: asyncio.Event
+    stopped: asyncio.Task[None] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def token(self, subject: str = "alice", scope: str = FULL_SCOPE, lifetime_s: float = 900) -> str:
+        return self.issuer.mint(subject, scope, lifetime_s=lifetime_s)
+
+    def bearer(self, subject: str = "alice", **options: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(subject, **options)}"}
+
+    async def shut_down(self) -> None:
+        """As SIGTERM would."""
+        self.stop.set()
+        await self.stopped
+
+
+def new_issuer() -> DevelopmentIssuer:
+    """The issuer whose tokens the servers of this module accept."""
+    return DevelopmentIssuer(ISSUER, AUDIENCE, SystemClock())
+
+
+def settings_for(
+    *, handoff: bool = True, limits: Limits | None = None, namespaces: dict[str, Namespace] | None = None
+) -> Settings:
+    return Settings(
+        host="127.0.0.1",
+        port=0,
+        public_url=AUDIENCE,
+        allowed_hosts=("127.0.0.1:*", "localhost:*"),
+        handoff=handoff,
+        limits=limits or Limits(),
+        namespaces=namespaces or {},
+        log_level="info",
+    )
+
+
+@asynccontextmanager
+async def running_server(
+    settings: Settings, *, issuer: DevelopmentIssuer | None = None, port: int = 0
+) -> AsyncIterator[RunningServer]:
+    """Start it, and end it as SIGTERM would if the test has not done so."""
+    issuer = issuer or new_issuer()
+    settings = replace(settings, port=port)
+    verifier = JwtVerifier([IssuerConfig(issuer=ISSUER, keys=issuer.keys)], AUDIENCE, SystemClock(), settings.limits)
+    app = create_app(settings, verifier=verifier)
+    engine: Engine = app.extensions[EXTENSION]
+    stop = asyncio.Event()
+    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.get_running_loop().create_task(
+        launcher.serve(
+            app,
+            host="127.0.0.1",
+            port=port,
+            limits=settings.limits,
+            shutdown_event=stop,
+            on_started=bound.set_result,
+            drain=engine.drain,
+        )
+    )
+    await asyncio.wait((serving, bound), return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        serving.result()
+    server = RunningServer(bound.result(), engine, issuer, stop, serving)
+    try:
+        yield server
+    finally:
+        if not serving.done():
+            await server.shut_down()
