@@ -1,0 +1,352 @@
+"""The load: many subscribers and a few publishers in one thread, cheap enough to keep a server on another core busy.
+
+Each publication carries `@` and the monotonic time in nanoseconds at which it was sent. For every subscriber the `@`s
+are counted as they arrive, whatever surrounds them, with one buffer for all; for some, evenly spread, all bytes are
+kept and read afterwards: every offset must be there, in order, and the times tell the latency.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from tests.bench.dialects import Dialect
+
+MARK = ord("@")
+OPENING_AT_ONCE = 16
+SAMPLES = 20
+STALLED_S = 15.0
+REQUESTS_PER_CONNECTION = 900  # Hypercorn closes a connection after 1000, which a publish on its way would meet
+_SENT_AT = re.compile(rb"@(\d{19})")
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+class Failed(Exception):
+    """The server did not do what was asked of it; the text says what."""
+
+
+@dataclass
+class Outcome:
+    """What one phase of publishing came to."""
+
+    publications: int = 0
+    deliveries: int = 0
+    expected: int = 0
+    seconds: float = 0.0
+    latencies_ms: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+class _Poll:
+    """epoll where there is one, else poll, for reading only."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._poll = None if self._epoll is not None else select.poll()
+
+    def add(self, descriptor: int) -> None:
+        (self._epoll or self._poll).register(descriptor, select.POLLIN)  # type: ignore[union-attr]
+
+    def remove(self, descriptor: int) -> None:
+        (self._epoll or self._poll).unregister(descriptor)  # type: ignore[union-attr]
+
+    def wait(self, seconds: float) -> list[tuple[int, int]]:
+        if self._epoll is not None:
+            return self._epoll.poll(seconds, 4_096)
+        assert self._poll is not None
+        return self._poll.poll(seconds * 1_000)
+
+    def close(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
+
+
+class Subscriber:
+    """One client: its connection and what it has got."""
+
+    __slots__ = ("chunks", "count", "early", "is_greeted", "socket")
+
+    def __init__(self, address: tuple[str, int], opening: bytes) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setblocking(False)
+        self.socket.sendall(opening)
+        self.early: bytearray | None = bytearray()  # everything until it is ready
+        self.is_greeted = False
+        self.count = 0
+        self.chunks: list[tuple[int, bytes]] | None = None  # of a sample: when it came, and what
+
+
+class Audience:
+    """All subscribers of one server and transport."""
+
+    def __init__(self, address: tuple[str, int], host: str, dialect: Dialect) -> None:
+        self._address = address
+        self._host = host
+        self._dialect = dialect
+        self._poll = _Poll()
+        self._by_descriptor: dict[int, Subscriber] = {}
+        self._buffer = bytearray(1 << 20)
+        self._view = memoryview(self._buffer)
+
+    def __len__(self) -> int:
+        return len(self._by_descriptor)
+
+    # -- opening
+
+    def open(self, tokens: Sequence[str]) -> None:
+        """Open one for each token, a few at a time, and return when all are ready. Raises Failed."""
+        waiting = iter(tokens)
+        pending: dict[int, Subscriber] = {}
+        for token in islice(waiting, OPENING_AT_ONCE):
+            self._dial(token, pending)
+        last_s = time.monotonic()
+        while pending:
+            for descriptor, _ in self._poll.wait(1.0):
+                subscriber = pending.get(descriptor)
+                if subscriber is None:
+                    self._receive(self._by_descriptor[descriptor])
+                elif self._is_ready(subscriber):
+                    del pending[descriptor]
+                    self._by_descriptor[descriptor] = subscriber
+                    last_s = time.monotonic()
+                    for token in islice(waiting, 1):
+                        self._dial(token, pending)
+            if time.monotonic() - last_s > STALLED_S:
+                raise Failed(f"{len(pending)} clients wait to be subscribed ({self._dialect.name})")
+
+    def _dial(self, token: str, pending: dict[int, Subscriber]) -> None:
+        opening = self._dialect.opening.format(host=self._host, token=token).encode()
+        subscriber = Subscriber(self._address, opening)
+        pending[subscriber.socket.fileno()] = subscriber
+        self._poll.add(subscriber.socket.fileno())
+
+    def _is_ready(self, subscriber: Subscriber) -> bool:
+        early = subscriber.early
+        assert early is not None
+        data = subscriber.socket.recv(65_536)
+        early += data
+        if not subscriber.is_greeted:
+            head_end = early.find(b"\r\n\r\n")
+            if head_end >= 0 and bytes(early[9:12]) not in (b"101", b"200"):
+                raise Failed(f"a client was refused: {early[:200].decode('latin-1')!r}")
+            if head_end >= 0:
+                subscriber.is_greeted = True
+                if self._dialect.greeting:
+                    subscriber.socket.sendall(self._dialect.greeting)
+                del early[: head_end + 4]
+        if not data:
+            raise Failed(f"a connection was closed before it was subscribed: {early[:200].decode('latin-1')!r}")
+        if not subscriber.is_greeted or self._dialect.ready not in early:
+            return False
+        subscriber.early = None
+        return True
+
+    # -- receiving
+
+    def sample(self) -> None:
+        """Count anew from here, and keep all that comes for some subscribers, evenly spread over their joining."""
+        everybody = list(self._by_descriptor.values())
+        step = max(1, len(everybody) // SAMPLES)
+        for place, subscriber in enumerate(everybody):
+            subscriber.count = 0
+            subscriber.chunks = [] if place % step == 0 else None
+
+    def receive(self, descriptor: int) -> int:
+        """Take what has come on one connection; the publications in it."""
+        return self._receive(self._by_descriptor[descriptor])
+
+    def _receive(self, subscriber: Subscriber) -> int:
+        length = subscriber.socket.recv_into(self._buffer)
+        if not length:
+            raise Failed("a subscriber's connection was closed")
+        marks = self._buffer.count(MARK, 0, length)
+        subscriber.count += marks
+        if subscriber.chunks is not None:
+            subscriber.chunks.append((time.monotonic_ns(), bytes(self._view[:length])))
+        return marks
+
+    def settle(self, quiet_s: float) -> None:
+        """Take whatever comes until nothing has come for so long."""
+        last_s = time.monotonic()
+        while time.monotonic() - last_s < quiet_s:
+            for descriptor, _ in self._poll.wait(0.05):
+                self._receive(self._by_descriptor[descriptor])
+                last_s = time.monotonic()
+
+    # -- judging
+
+    def judge(self, first: int, publications: int) -> tuple[list[float], list[str]]:
+        """The latencies at the samples, and all that is wrong: with counts at any, with offsets at the samples."""
+        latencies_ms: list[float] = []
+        faults: list[str] = []
+        wrong = [s.count for s in self._by_descriptor.values() if s.count != publications]
+        if wrong:
+            faults.append(f"{len(wrong)} clients got between {min(wrong)} and {max(wrong)} instead of {publications}")
+        for subscriber in self._by_descriptor.values():
+            if subscriber.chunks is None:
+                continue
+            latencies_ms += _latencies_ms(subscriber.chunks)
+            try:
+                stream = b"".join(data for _, data in subscriber.chunks)
+                offsets = [self._dialect.offset(message) for message in self._dialect.messages(stream)]
+            except ValueError as error:
+                faults.append(f"a client got what cannot be read: {error}")
+                continue
+            got = [offset for offset in offsets if offset is not None]
+            if got != list(range(first, first + publications)):
+                faults.append(f"a client got {len(got)} offsets, not those from {first} on in order")
+            subscriber.chunks = None
+        return latencies_ms, faults
+
+    # -- closing
+
+    def close(self) -> None:
+        """Close all connections: the server sees their end at once."""
+        for subscriber in self._by_descriptor.values():
+            subscriber.socket.close()
+        self._by_descriptor.clear()
+        self._poll.close()
+        self._poll = _Poll()
+
+    def watch(self) -> _Poll:
+        return self._poll
+
+
+def _latencies_ms(chunks: list[tuple[int, bytes]]) -> Iterator[float]:
+    # A mark cut in two between chunks is finished, and so arrives, with the second one.
+    rest = b""
+    for came_ns, data in chunks:
+        data = rest + data
+        end = 0
+        for match in _SENT_AT.finditer(data):
+            yield (came_ns - int(match.group(1))) / 1e6
+            end = match.end()
+        rest = data[end:][-20:]
+
+
+class Publisher:
+    """Connections that each have one publish in flight."""
+
+    def __init__(self, address: tuple[str, int], host: str, head: str, tokens: Sequence[str], size: int) -> None:
+        self._address = address
+        self._size = size
+        self._heads = [head.format(host=host, token=token, length=size).encode() for token in tokens]
+        self._sockets: dict[int, tuple[socket.socket, bytes]] = {}
+        self._answers: dict[int, bytearray] = {}
+        self._requests: dict[int, int] = {}
+        self.idle: list[int] = []
+        self.offsets: list[int] = []
+        self.sent = 0
+        self._pad = "x" * (size - 22)
+
+    def open(self, poll: _Poll) -> None:
+        for head in self._heads:
+            self._dial(head, poll)
+
+    def _dial(self, head: bytes, poll: _Poll) -> None:
+        connection = socket.create_connection(self._address)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        descriptor = connection.fileno()
+        self._sockets[descriptor] = (connection, head)
+        self._requests[descriptor] = 0
+        self.idle.append(descriptor)
+        poll.add(descriptor)
+
+    def owns(self, descriptor: int) -> bool:
+        return descriptor in self._sockets
+
+    def publish(self) -> None:
+        """Publish on an idle connection."""
+        descriptor = self.idle.pop()
+        connection, head = self._sockets[descriptor]
+        self._answers[descriptor] = bytearray()
+        self._requests[descriptor] += 1
+        connection.sendall(b'%b"@%019d%b"' % (head, time.monotonic_ns(), self._pad.encode()))
+        self.sent += 1
+
+    def receive(self, descriptor: int, poll: _Poll) -> None:
+        """Take what has come; with a whole answer, the connection is idle again. Raises Failed."""
+        connection, head = self._sockets[descriptor]
+        data = connection.recv(65_536)
+        if not data or descriptor not in self._answers:
+            raise Failed("a publisher's connection was closed, or answered without being asked")
+        answer = self._answers[descriptor]
+        answer += data
+        head_end = answer.find(b"\r\n\r\n")
+        length = _LENGTH.search(answer)
+        if head_end < 0:
+            return
+        if not answer.startswith(b"HTTP/1.1 200 ") or length is None:
+            raise Failed(f"a publish was refused: {answer[:300].decode('latin-1')!r}")
+        if len(answer) < head_end + 4 + int(length.group(1)):
+            return
+        self.offsets.append(json.loads(answer[head_end + 4 :])["offset"])
+        del self._answers[descriptor]
+        if self._requests[descriptor] < REQUESTS_PER_CONNECTION:
+            self.idle.append(descriptor)
+            return
+        poll.remove(descriptor)
+        del self._sockets[descriptor]
+        connection.close()
+        self._dial(head, poll)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._answers)
+
+    def close(self, poll: _Poll) -> None:
+        for descriptor, (connection, _) in self._sockets.items():
+            poll.remove(descriptor)
+            connection.close()
+        self._sockets.clear()
+
+
+def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_delivery: bool = False) -> Outcome:
+    """Publish for so long, then wait until everybody has everything.
+
+    A publish follows on its connection as soon as the former was answered; with `awaits_delivery` only after everybody
+    has got the former. Raises Failed when nothing moves any more.
+    """
+    poll = audience.watch()
+    publisher.open(poll)
+    publisher.offsets.clear()
+    publisher.sent = 0
+    audience.sample()
+    outcome = Outcome()
+    count = len(audience)
+    start_s = last_s = time.monotonic()
+    delivered = 0
+    while True:
+        now_s = time.monotonic()
+        if now_s - start_s < seconds:
+            while publisher.idle and not (awaits_delivery and delivered < publisher.sent * count):
+                publisher.publish()
+        elif not publisher.in_flight and delivered >= publisher.sent * count:
+            break
+        ready = poll.wait(0.5)
+        if ready:
+            last_s = now_s
+        elif now_s - last_s > STALLED_S:
+            break
+        for descriptor, _ in ready:
+            if publisher.owns(descriptor):
+                publisher.receive(descriptor, poll)
+            else:
+                delivered += audience.receive(descriptor)
+    outcome.seconds = time.monotonic() - start_s
+    publisher.close(poll)
+    outcome.publications, outcome.deliveries, outcome.expected = publisher.sent, delivered, publisher.sent * count
+    if len(publisher.offsets) != publisher.sent:
+        outcome.faults.append(f"{publisher.sent - len(publisher.offsets)} publishes were not answered")
+    if sorted(publisher.offsets) != list(range(min(publisher.offsets), min(publisher.offsets) + publisher.sent)):
+        outcome.faults.append("the answered offsets are not consecutive")
+    latencies_ms, faults = audience.judge(min(publisher.offsets), publisher.sent)
+    outcome.latencies_ms = sorted(latencies_ms)
+    outcome.faults += faults
+    return outcome
