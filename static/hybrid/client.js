@@ -6,7 +6,9 @@
  */
 
 import { Channel } from "./channel.js";
-import { ALREADY_SUBSCRIBED, HybridError, OUT_OF_ORDER, SESSION_UNKNOWN, isPassing } from "./codes.js";
+import { isChannelName } from "./codec.js";
+import { ALREADY_SUBSCRIBED, BAD_REQUEST, HybridError, isPassing } from "./codes.js";
+import { OUTCOME_UNKNOWN, OUT_OF_ORDER, SESSION_UNKNOWN } from "./codes.js";
 import { Emitter } from "./emitter.js";
 import { platform } from "./environment.js";
 import { Ladder } from "./ladder.js";
@@ -109,6 +111,7 @@ export class Client extends Emitter {
 
   /** The same object for the same name. `position`, or `history` publications back: where the first subscribe starts. */
   channel(name, start = {}) {
+    if (!isChannelName(name)) throw new HybridError(BAD_REQUEST, "bad_request", `not a channel name: ${name}`);
     if (!this.#channels.has(name)) this.#channels.set(name, new Channel(this, name));
     const channel = this.#channels.get(name);
     if ("position" in start || "history" in start) channel.startAt(start);
@@ -136,27 +139,34 @@ export class Client extends Emitter {
     if (isWanted === channel.isAttached) return channel.settle();
     if (!this.transport) return isWanted || channel.detached();
     const method = isWanted ? "subscribe" : "unsubscribe";
+    const leg = this.#session.current;
+    let reply, error;
     channel.isPending = true;
     try {
-      const reply = await this.#outbox.request({ method, ...(isWanted ? channel.listed : { channel: name }) });
-      channel.isPending = false;
-      if (!isWanted) channel.detached();
-      else if (!channel.granted(reply)) return this.#gap();
-    } catch (error) {
-      channel.isPending = false;
-      if (error.name === "superseded") return this.reconcile(channel);
-      if ([OUT_OF_ORDER, SESSION_UNKNOWN].includes(error.number) || error.name === "timeout")
-        return this.#session.renew(`${method}: ${error.message}`);
-      if (isWanted && isPassing(error)) {
-        const delayMs = (error.retryAfterS * 1000 || RETRY_MS) * (1 + this.#environment.random());
-        return this.#environment.setTimeout(() => this.reconcile(channel), delayMs);
-      }
-      if (!isWanted) channel.detached();
-      else if (error.number !== ALREADY_SUBSCRIBED) channel.ended(error);
-      // Known by a position, unless the first answer was lost: then only an attach tells it.
-      else if (!channel.position) return this.#session.reattach(error.message);
-      else channel.granted(channel);
+      reply = await this.#outbox.request({ method, ...(isWanted ? channel.listed : { channel: name }) });
+    } catch (rejection) {
+      error = rejection;
     }
+    channel.isPending = false;
+    const { number, name: reason } = error ?? {};
+    if (reason === "superseded") return this.reconcile(channel);
+    if (reason === "timeout" || [OUT_OF_ORDER, SESSION_UNKNOWN, OUTCOME_UNKNOWN].includes(number))
+      return this.#session.renew(`${method}: ${error.message}`);
+    if (isWanted && error && isPassing(error)) {
+      const delayMs = (error.retryAfterS * 1000 || RETRY_MS) * (1 + this.#environment.random());
+      return this.#environment.setTimeout(() => this.reconcile(channel), delayMs);
+    }
+    if (isWanted && error && number !== ALREADY_SUBSCRIBED) channel.ended(error);
+    else if (leg !== this.#session.current) {
+      // It may be the kept answer to what was done before the attach, or have been done after it. Where that makes a
+      // difference to what the attach said, only asking once more tells: claim the contrary of what is wanted.
+      if (isWanted !== channel.isAttached) channel.isAttached = !channel.isWanted;
+    } else if (!isWanted) channel.detached();
+    else if (!error) {
+      if (!channel.granted(reply)) return this.#gap();
+    } else if (channel.position) channel.granted(channel);
+    // Subscribed, and not known from where: the first answer was lost. Only an attach tells it.
+    else return this.#session.reattach(error.message);
     this.reconcile(channel);
   }
 
@@ -175,26 +185,25 @@ export class Client extends Emitter {
   #ready(leg, subscribed) {
     if (this.stats.legs++ && this.state === "connecting") this.stats.reconnects++;
     const { transport, session, attempt } = leg;
-    for (const channel of this.#channels.values()) channel.isAttached = false;
     this.emit("transport", { transport, session, attempt });
     this.#become("connected", { transport });
-    this.#subscribed(subscribed);
-    if (this.#session.current !== leg) return;
-    this.#outbox.use(leg);
-    for (const channel of this.#channels.values()) {
-      if (!channel.isAttached) channel.detached();
-      this.reconcile(channel);
-    }
+    if (this.#session.current === leg) this.#subscribed(subscribed, leg);
   }
 
-  #subscribed({ channels }) {
-    for (const { channel: name, error, ...granted } of channels) {
-      const channel = this.#channels.get(name);
-      if (!channel) continue;
-      if (isPassing({ number: error })) channel.detached();
-      else if (error) channel.ended(HybridError.fromWire({ number: error }));
-      else if (!channel.granted(granted)) return this.#gap();
+  /** The whole truth: what is not in it has ended, whatever we thought. What is not as wanted is asked for. */
+  #subscribed({ channels }, leg) {
+    const told = new Map(channels.map((entry) => [entry.channel, entry]));
+    for (const channel of this.#channels.values()) {
+      const { error, ...granted } = told.get(channel.name) ?? { error: 0 };
+      if (!error && granted.position) {
+        if (!channel.granted(granted)) return this.#gap();
+      } else if (error && !isPassing({ number: error })) channel.ended(HybridError.fromWire({ number: error }));
+      // On a leg that goes on, what was asked for since may be on its way.
+      else if (leg || !channel.isPending) channel.detached();
     }
+    if (leg && leg !== this.#session.current) return; // a listener has decided otherwise
+    if (leg) this.#outbox.use(leg);
+    for (const channel of this.#channels.values()) this.reconcile(channel);
   }
 
   #push(leg, { reply, publication, reset, unsubscribed, join, leave, expiring }) {

@@ -17,3 +17,7 @@ const utf8 = new TextEncoder();
 
 /** Bytes, as the server's limits count them. */
 export const byteLength = (text) => utf8.encode(text).length;
+
+/** The protocol's rule for names. One bad name would have every attach refused that carries it. */
+export const isChannelName = (name) =>
+  /^(?!\.{1,2}$)[^*\p{Cc}\p{Cs}]+$/u.test(name) && name === name.normalize() && byteLength(name) <= 255;

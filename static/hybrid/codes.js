@@ -1,5 +1,6 @@
 /** Errors and what their numbers ask of us. The table of numbers is in `docs/protocol.md`, section "Errors". */
 
+export const BAD_REQUEST = 3400;
 export const UNAUTHORIZED = 3401;
 export const SESSION_UNKNOWN = 3404;
 export const OUT_OF_ORDER = 3409;
@@ -37,3 +38,10 @@ export const isPassing = ({ number, retryAfterS }) =>
 
 /** True when a token, or its absence, was the reason: the next try needs another one. */
 export const isTokenSpent = (code) => [UNAUTHORIZED, TOKEN_EXPIRED, TOKEN_REFUSED].includes(code);
+
+/** How a leg ends for this error. */
+export const endOf = (error) => ({
+  code: error.number ?? 0,
+  reason: error.message || String(error),
+  delayMs: (error.retryAfterS ?? 0) * 1000,
+});

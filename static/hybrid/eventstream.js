@@ -2,27 +2,28 @@
  * Incremental parser of text/event-stream (WHATWG HTML, section 9.2.6), under any chunking.
  *
  * Unlike a browser's EventSource it is bounded: an event longer than `maximum` characters throws RangeError, or a
- * server (or what speaks in its place) could fill the page's memory by never ending a line.
+ * server (or what speaks in its place) could fill the page's memory by never ending a line. `id` and `retry` are not
+ * for us: a session goes on from its positions.
  */
 export class EventStreamParser {
   #rest = "";
   #data = [];
-  #fields = {};
+  #event = "message";
   #size = 0;
-  #isStart = true;
+  #isAfterCr = false;
 
-  /** `onEvent({data, event, id})`: one dispatched event; blocks without data are not dispatched. */
+  /** `onEvent({data, event})`: one dispatched event; blocks without data are not dispatched. */
   constructor(onEvent, maximum = 4_194_304) {
     Object.assign(this, { onEvent, maximum });
   }
 
+  /** `text`: the next piece, already without the byte order mark, which TextDecoder takes away. */
   feed(text) {
-    if (this.#isStart && text) {
-      this.#isStart = false;
-      text = text.replace(/^\uFEFF/, "");
-    }
-    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
-    // A CR at the very end may be half of a CRLF: it stays in the rest until the next chunk decides.
+    if (!text) return;
+    // A CR ends its line at once; the LF that may follow it in the next piece then ends none.
+    const next = this.#isAfterCr && text[0] === "\n" ? text.slice(1) : text;
+    this.#isAfterCr = text.endsWith("\r");
+    const lines = (this.#rest + next).split(/\r\n|\n|\r/);
     this.#rest = lines.pop();
     for (const line of lines) this.#line(line);
     this.#bound(this.#rest.length);
@@ -41,15 +42,15 @@ export class EventStreamParser {
     const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
     this.#size += line.length;
     if (name === "data") this.#data.push(value);
-    else if (name === "event" || name === "id") this.#fields[name] = value;
+    else if (name === "event") this.#event = value || "message";
   }
 
   #dispatch() {
-    const event = { ...this.#fields, data: this.#data.join("\n") };
-    const isEmpty = !this.#data.length;
+    const data = this.#data;
+    const event = this.#event;
     this.#data = [];
-    this.#fields = {};
+    this.#event = "message";
     this.#size = 0;
-    if (!isEmpty) this.onEvent(event);
+    if (data.length) this.onEvent({ data: data.join("\n"), event });
   }
 }

@@ -5,6 +5,8 @@
  * opening -> candidate (attached) -> current (confirm sent) -> ready (subscribed) -> ended
  */
 
+import { HybridError, endOf } from "./codes.js";
+
 const SILENCE_INTERVALS = 2.5;
 const OPENING_TIMEOUT_MS = 10_000; // the life of a candidate on the server
 
@@ -79,12 +81,12 @@ export class Leg {
     if (this.close()) this.hooks.onEnd(this, { code, reason, delayMs, ...verdict });
   }
 
-  /** Ends the leg without a word to its session. False when it has ended before. */
-  close() {
+  /** Ends the leg without a word to its session. False when it has ended before. `isGoodbye`: the session ends too. */
+  close(isGoodbye = false) {
     if (this.state === "ended") return false;
     this.state = "ended";
     this.environment.clearTimeout(this.#timer);
-    this.#pipe?.close();
+    this.#pipe?.close(isGoodbye);
     return true;
   }
 
@@ -107,7 +109,9 @@ export class Leg {
   }
 
   #push(push) {
-    const { attached, disconnect } = push;
+    const { attached, disconnect, reply } = push;
+    // Attach and confirm have no id: an error that answers nothing else is about them.
+    if (reply?.error && !reply.id) return this.end(endOf(HybridError.fromWire(reply.error)));
     if (disconnect) {
       const { code, reason, reconnect: comesBack = true, delay_ms: delayMs } = disconnect;
       return this.end({ code, reason, delayMs, comesBack });

@@ -56,8 +56,8 @@ export class Session {
     this.#isOpen = false;
     this.#clear();
     this.#dismiss("stopped");
-    this.current?.close();
     this.#former?.close();
+    this.current?.close(true);
     this.current = this.#former = undefined;
     this.id = "";
     this.hooks.onStopped(error);
@@ -166,7 +166,7 @@ export class Session {
 
   #retry(delayMs = 0) {
     this.#wakes = !delayMs;
-    this.#wait(delayMs + this.#backoff.next(), () => this.#race());
+    this.#wait(Math.max(delayMs, this.#backoff.next()), () => this.#race());
   }
 
   #attached(leg, attached) {

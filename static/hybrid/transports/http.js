@@ -37,10 +37,3 @@ const refusal = async (response) => {
     retryAfterS: problem?.retry_after_s ?? (seconds > 0 ? seconds : undefined),
   });
 };
-
-/** How a leg ends for this error. */
-export const endOf = (error) => ({
-  code: error.number ?? 0,
-  reason: error.message || String(error),
-  delayMs: (error.retryAfterS ?? 0) * 1000,
-});

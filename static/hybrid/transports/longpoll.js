@@ -3,7 +3,8 @@
  * The sealed subscription list lives here: it is how any node can answer a poll.
  */
 
-import { endOf, post } from "./http.js";
+import { endOf } from "../codes.js";
+import { post } from "./http.js";
 import { openUplink } from "./uplink.js";
 
 const GATEWAY_TIMEOUTS = [408, 502, 504, 524];

@@ -4,8 +4,9 @@
  */
 
 import { decode } from "../codec.js";
+import { endOf } from "../codes.js";
 import { EventStreamParser } from "../eventstream.js";
-import { endOf, post } from "./http.js";
+import { post } from "./http.js";
 import { openUplink } from "./uplink.js";
 
 export const isSupported = ({ fetch }) => Boolean(fetch && globalThis.ReadableStream);

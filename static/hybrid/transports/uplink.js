@@ -4,8 +4,8 @@
  */
 
 import { encode } from "../codec.js";
-import { OUT_OF_ORDER, SESSION_UNKNOWN, UNAUTHORIZED } from "../codes.js";
-import { endOf, post } from "./http.js";
+import { OUT_OF_ORDER, SESSION_UNKNOWN, UNAUTHORIZED, endOf } from "../codes.js";
+import { post } from "./http.js";
 
 const BATCH_COMMANDS = 64;
 const BATCH_CHARACTERS = 200_000; // at most 600 KB as UTF-8: below the server's 1 MB for a body

@@ -1,7 +1,7 @@
 /** Frames both ways (RFC 6455). A browser cannot set a header here, so the token is the first frame. */
 
 import { decode, encode } from "../codec.js";
-import { endOf } from "./http.js";
+import { endOf } from "../codes.js";
 
 export const isSupported = ({ WebSocket }) => Boolean(WebSocket);
 
@@ -43,11 +43,13 @@ export const open = (context) => {
     confirm(command) {
       write(command);
     },
-    close() {
+    close(isGoodbye) {
       isClosed = true;
       if (!socket) return;
       socket.onopen = socket.onmessage = socket.onclose = null;
-      socket.close();
+      // 1000 tells the server that nobody will come back for the session.
+      if (isGoodbye) socket.close(1000);
+      else socket.close();
     },
   };
 };
