@@ -64,6 +64,7 @@ async def send_page_file(root: Path, name: str) -> Response:
         abort(404)
     response = await send_from_directory(root, name, mimetype=media_type, conditional=True)
     response.headers.update(_HEADERS)
+    response.headers.pop("Expires", None)  # Quart's twelve hours, which would say the opposite
     return response
 
 

@@ -7,6 +7,8 @@
  */
 
 const ANSWERS_MAX = 16;
+/** The first answers come while the page is still being set up; one alone is often wrong by tens of milliseconds. */
+const ANSWERS_MIN = 3;
 
 /** Milliseconds since 1970 that never go back, unlike Date.now(). */
 export function steadyNow() {
@@ -18,9 +20,9 @@ export class ServerClock {
   #answers = [];
   #best = null;
 
-  /** True once the server has answered; before that no latency can be told. */
+  /** True once the server has answered a few times; before that no latency can be told. */
   get isKnown() {
-    return this.#best !== null;
+    return this.#answers.length >= ANSWERS_MIN;
   }
 
   /** Server time minus device time. */
@@ -71,7 +73,7 @@ export function keepAsking(clock, url, { fetch = globalThis.fetch.bind(globalThi
       // The network is down or cut on purpose; the next question will tell.
     }
     asked += 1;
-    timer = setTimeout(ask, asked < 5 ? 250 : 30_000);
+    timer = setTimeout(ask, asked < 6 ? 150 : 30_000);
   };
   ask();
   return () => clearTimeout(timer);

@@ -7,7 +7,7 @@ import { Emitter } from "./emitter.js";
 import { durationText } from "./format.js";
 import { LatencyWindow } from "./latency.js";
 import { Ledger } from "./ledger.js";
-import { transportName, transportShort } from "./transports.js";
+import { transportShort, transportSpoken } from "./transports.js";
 
 const EVENTS_MAX = 256;
 const EVENTS_KEPT_MS = 60_000;
@@ -103,9 +103,9 @@ export class Pane extends Emitter {
     const started_ms = this.#now();
     try {
       await this.#client.moveTo(transport);
-      this.news = `Moved to ${transportName(transport)} in ${durationText(this.#now() - started_ms)}`;
+      this.news = `Moved to ${transportSpoken(transport)} in ${durationText(this.#now() - started_ms)}`;
     } catch {
-      this.#mark("failed", "no move", `Could not move to ${transportName(transport)}`);
+      this.#mark("failed", "no move", `Could not move to ${transportSpoken(transport)}`);
     }
   }
 
@@ -144,7 +144,7 @@ export class Pane extends Emitter {
     if (this.isConnected && isOut) {
       outage.to_ms = now_ms;
       const took = durationText(now_ms - outage.from_ms);
-      this.#mark("back", `+${took}`, `Back on ${transportName(this.transport)} after ${took}`);
+      this.#mark("back", `+${took}`, `Back on ${transportSpoken(this.transport)} after ${took}`);
     } else if (!this.isConnected && !isOut && this.#carrier) this.outages.push({ from_ms: now_ms, to_ms: null });
   }
 
@@ -153,7 +153,7 @@ export class Pane extends Emitter {
     const { transport } = this;
     const hasMoved = this.#carrier && this.#carrier !== transport && this.outages.at(-1)?.to_ms !== null;
     this.#carrier = transport;
-    if (hasMoved) this.#mark("moved", `→ ${transportShort(transport)}`, `Moved to ${transportName(transport)}`);
+    if (hasMoved) this.#mark("moved", `→ ${transportShort(transport)}`, `Moved to ${transportSpoken(transport)}`);
   }
 
   #mark(kind, label, news) {

@@ -5,7 +5,7 @@
 
 import { palette } from "./palette.js";
 
-const FONT = '500 10.5px "Inter", system-ui, sans-serif';
+const FONT = '500 10.5px "Inter", "Inter stand-in", system-ui, sans-serif';
 const GUTTER_TOP = 16;
 const GUTTER_BOTTOM = 18;
 const GUTTER_SIDE = 1;
@@ -227,11 +227,11 @@ export class TimeChart {
       const colour = kind === "cut" || kind === "failed" ? palette.danger : palette["ink-soft"];
       const distance = (other) => (other ? Math.abs(x(other.at_ms) - left) : Infinity);
       const isCrowded = Math.min(distance(marks[index - 1]), distance(marks[index + 1])) < MARK_LINE_ROOM;
-      const end = isCrowded && kind !== "cut" ? GUTTER_TOP + 3 : GUTTER_TOP + this.#plotHeight;
+      const end = isCrowded ? GUTTER_TOP + 4 : GUTTER_TOP + this.#plotHeight;
       const isPartner = kind === "back";
       if (!isPartner) {
         context.strokeStyle = colour;
-        context.globalAlpha = isCrowded ? 0.4 : 0.8;
+        context.globalAlpha = 0.8;
         context.beginPath();
         context.moveTo(left, GUTTER_TOP - 3);
         context.lineTo(left, end);
