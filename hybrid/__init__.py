@@ -1,1 +1,57 @@
-"""Channels over WebSocket, Server-Sent Events and long polling."""
+"""Channels over WebSocket, Server-Sent Events and long polling.
+
+    from hybrid import Client, create_app, load_settings
+
+What stands in `__all__` is the public surface; it is loaded when it is first used, so that importing `hybrid` (and
+`hybrid --help`) costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from hybrid.client import Client
+    from hybrid.errors import HybridError
+    from hybrid.model import Position, Publication
+    from hybrid.settings import Settings
+    from hybrid.settings import load as load_settings
+    from hybrid.web.app import create_app
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "HybridError",
+    "Position",
+    "Publication",
+    "Settings",
+    "__version__",
+    "create_app",
+    "load_settings",
+]
+
+_HOMES: Final = {
+    "Client": ("hybrid.client", "Client"),
+    "HybridError": ("hybrid.errors", "HybridError"),
+    "Position": ("hybrid.model", "Position"),
+    "Publication": ("hybrid.model", "Publication"),
+    "Settings": ("hybrid.settings", "Settings"),
+    "create_app": ("hybrid.web.app", "create_app"),
+    "load_settings": ("hybrid.settings", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hybrid' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -51,14 +51,14 @@ class Endpoint:
         self.host = parts.hostname
         self.tls = tls
         self.connect_timeout_s = connect_timeout_s
-        self._netloc = parts.netloc.rpartition("@")[2]
+        self.netloc = parts.netloc.rpartition("@")[2]
         self._path = parts.path.rstrip("/")
         self._dial = dial
         self._http: httpx2.AsyncClient | None = None
 
     def websocket_url(self, path: str) -> str:
         """The ws or wss URL of a path."""
-        return f"{'wss' if self.is_secure else 'ws'}://{self._netloc}{self._path}{path}"
+        return f"{'wss' if self.is_secure else 'ws'}://{self.netloc}{self._path}{path}"
 
     def dialled(self, transport: str) -> tuple[str, int] | None:
         """Where the bytes of a transport go when it is not where the URL says."""
@@ -83,10 +83,10 @@ class Endpoint:
         """An HTTP exchange as an async context manager that gives the response. Raises one of HTTP_ERRORS inside."""
         assert self._http is not None, "the endpoint is not open"
         dialled = self.dialled(transport)
-        host = self._netloc
+        host = self.netloc
         extensions: dict[str, Any] = {}
         if dialled is not None:
-            headers = {**headers, "Host": self._netloc}
+            headers = {**headers, "Host": self.netloc}
             host = f"[{dialled[0]}]:{dialled[1]}" if ":" in dialled[0] else f"{dialled[0]}:{dialled[1]}"
             extensions = {"sni_hostname": self.host}
         url = f"{'https' if self.is_secure else 'http'}://{host}{self._path}{path}"

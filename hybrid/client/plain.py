@@ -7,7 +7,7 @@ succeed; after that every cut is survived, and only the server's own refusal end
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -115,7 +115,7 @@ class PlainReader:
             "longpoll": self._read_polls,
         }[transport]
 
-    async def items(self) -> AsyncIterator[PlainItem]:
+    async def items(self) -> AsyncGenerator[PlainItem, None]:
         """Publications and resets, in order, each once, without end.
 
         Raises Unreachable when the first connection fails, HybridError when the server refuses, and whatever
@@ -134,6 +134,8 @@ class PlainReader:
             except _Ended as ended:
                 ending = ended.ending
             except TokenFailed as failed:
+                if not self._has_connected and failed.__cause__ is not None:
+                    raise failed.__cause__ from None
                 ending = network(failed)
             if ending.is_about_credentials and credential_failures == 0:
                 credential_failures += 1

@@ -1,0 +1,16 @@
+"""For the plain `hypercorn` command: `hypercorn hybrid.asgi:app`.
+
+Settings come from `hybrid.toml` and the environment; `public_url` and `allowed_hosts` must fit what Hypercorn binds to.
+Clients are not told to come back elsewhere when Hypercorn stops: that drain is the work of `hybrid serve`.
+"""
+
+from __future__ import annotations
+
+from hybrid.errors import SettingsError
+from hybrid.settings import load
+from hybrid.web.app import create_app
+
+try:
+    app = create_app(load())
+except SettingsError as error:
+    raise SystemExit(f"hybrid: {error}") from None
