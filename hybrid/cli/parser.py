@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -16,6 +16,10 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and where to read on."""
+
+    def __init__(self, **options: Any) -> None:
+        # Not abbreviated: `--token SECRET` would be taken for `--token-file SECRET`, and the error would print it.
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
