@@ -138,7 +138,7 @@ class Settings:
     )
     allow_same_origin: bool = _doc("Whether pages of the server's own origin may connect.", True)
     allowed_hosts: tuple[str, ...] = _doc(
-        "Accepted `Host` headers; the public_url's and the loopback names with the port when not given.", ()
+        "Accepted `Host` headers: host, host:port or host:*; the public_url's and loopback ones when not given.", ()
     )
     issuers: tuple[IssuerSettings, ...] = _doc("Authorization servers; see [[issuers]].", ())
     development_issuer: bool = _doc("Whether a toy authorization server is built in; for loopback only.", False)
