@@ -22,6 +22,9 @@ export class Pane extends Emitter {
   marks = [];
   /** @type {{from_ms: number, to_ms: number | null}[]} times without a leg, oldest first; null: still without */
   outages = [];
+  /** How often the session has come back, and how often it has changed its transport without a break. */
+  returns = 0;
+  moves = 0;
   /** What happened last, as a sentence. */
   news = "";
   #client;
@@ -143,6 +146,7 @@ export class Pane extends Emitter {
     const isOut = outage?.to_ms === null;
     if (this.isConnected && isOut) {
       outage.to_ms = now_ms;
+      this.returns += 1;
       const took = durationText(now_ms - outage.from_ms);
       this.#mark("back", `+${took}`, `Back on ${transportSpoken(this.transport)} after ${took}`);
     } else if (!this.isConnected && !isOut && this.#carrier) this.outages.push({ from_ms: now_ms, to_ms: null });
@@ -153,7 +157,9 @@ export class Pane extends Emitter {
     const { transport } = this;
     const hasMoved = this.#carrier && this.#carrier !== transport && this.outages.at(-1)?.to_ms !== null;
     this.#carrier = transport;
-    if (hasMoved) this.#mark("moved", `→ ${transportShort(transport)}`, `Moved to ${transportSpoken(transport)}`);
+    if (!hasMoved) return;
+    this.moves += 1;
+    this.#mark("moved", `→ ${transportShort(transport)}`, `Moved to ${transportSpoken(transport)}`);
   }
 
   #mark(kind, label, news) {

@@ -60,8 +60,8 @@ export class PaneView {
       setText(parts[fault], shortCount(totals[fault]));
       parts[fault].parentElement.classList.toggle("is-bad", totals[fault] > 0);
     }
-    setText(parts.healed, healedText(totals, healed));
-    parts.healed.dataset.gaps = healed.gaps;
+    setText(parts.trail, trailText(this.#pane, totals));
+    Object.assign(parts.trail.dataset, healed);
     for (const [name] of this.#channels) {
       const { offset } = ledger.channel(name);
       setText(parts[`offset:${name}`], offset < 0 ? "–" : count(offset));
@@ -122,13 +122,18 @@ export class PaneView {
   }
 }
 
-/** What went wrong on the way and was put right, or was told: facts, but no faults of what was delivered. */
-function healedText({ resets, forked }, { gaps, dropped }) {
+/** What the session has been through, and what the client put right on the way: facts, but no faults of the result. */
+function trailText({ returns, moves, healed: { gaps, dropped } }, { resets, forked }) {
   const facts = [
-    [gaps, gaps === 1 ? "gap healed" : "gaps healed"],
-    [dropped, dropped === 1 ? "repeat dropped" : "repeats dropped"],
-    [resets, resets === 1 ? "reset told" : "resets told"],
-    [forked, "forked"],
+    [returns, "back", "back"],
+    [moves, "moved", "moved"],
+    [gaps, "gap healed", "gaps healed"],
+    [dropped, "repeat dropped", "repeats dropped"],
+    [resets, "reset told", "resets told"],
+    [forked, "forked", "forked"],
   ];
-  return facts.filter(([figure]) => figure > 0).map(([figure, words]) => `${shortCount(figure)} ${words}`).join(" · ");
+  return facts
+    .filter(([figure]) => figure > 0)
+    .map(([figure, one, many]) => (one === many ? `${one} ${shortCount(figure)}×` : `${shortCount(figure)} ${figure === 1 ? one : many}`))
+    .join(" · ");
 }

@@ -1,0 +1,204 @@
+"""A real Chromium without a window, driven over its DevTools protocol with the `websockets` that hybrid has anyway.
+
+As much of the protocol as the browser tests need: one page, its screen, its errors, and expressions evaluated in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_S = 30.0
+
+_FLAGS = (
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+)
+# Looks 20 times a second whether a condition holds; inside the page, so that one round trip is enough.
+_UNTIL = """new Promise((resolve) => {
+  const look = () => {
+    let holds = false;
+    try { holds = Boolean(%s); } catch { /* not there yet */ }
+    if (holds) resolve(true); else setTimeout(look, 50);
+  };
+  look();
+})"""
+
+
+def find_chromium() -> str | None:
+    """The browser's executable, or None."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Page:
+    """One page of its own browser."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.errors: list[str] = []  # uncaught exceptions, failed loads, violations of the security policy
+        self.requested: list[str] = []  # URLs
+        self._connection = connection
+        self._session: str | None = None
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+
+    async def evaluate(self, expression: str) -> Any:
+        """The JSON-able value of an expression, awaited if it is a promise. Raises AssertionError if it throws."""
+        answer = await self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        thrown = answer.get("exceptionDetails")
+        assert thrown is None, thrown.get("exception", {}).get("description", thrown)
+        return answer["result"].get("value")
+
+    async def until(self, condition: str, *, patience_s: float = PATIENCE_S) -> None:
+        """Wait until an expression is true in the page; fail with what the page shows."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self.evaluate(_UNTIL % condition)
+        except TimeoutError:
+            text = await self.evaluate("document.body.innerText")
+            raise AssertionError(f"never came true: {condition}\nerrors: {self.errors}\n{text}") from None
+
+    async def click(self, selector: str) -> None:
+        """Click an element as a script does."""
+        await self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    async def type(self, selector: str, text: str) -> None:
+        """Put the focus on a field and type into it as a keyboard does."""
+        await self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+        await self.send("Input.insertText", text=text)
+
+    async def press_enter(self) -> None:
+        """Press the Enter key where the focus is."""
+        for kind in ("keyDown", "keyUp"):
+            key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+            await self.send("Input.dispatchKeyEvent", type=kind, **key)
+
+    async def screenshot(self) -> bytes:
+        """A PNG of what is on the screen."""
+        answer = await self.send("Page.captureScreenshot", format="png")
+        return base64.b64decode(answer["data"])
+
+    async def open(self, url: str, *, width: int, height: int, scheme: str = "light", density: float = 1.0) -> None:
+        """Show `url` on a screen of that size, in CSS pixels."""
+        is_phone = width < 600
+        screen = {"width": width, "height": height, "deviceScaleFactor": density, "mobile": is_phone}
+        await self.send("Emulation.setDeviceMetricsOverride", **screen)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.send("Emulation.setEmulatedMedia", features=features)
+        await self.send("Page.navigate", url=url)
+
+    async def send(self, method: str, **parameters: Any) -> Any:
+        """One DevTools command and its result."""
+        number = next(self._ids)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        command: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        if self._session is not None:
+            command["sessionId"] = self._session
+        await self._connection.send(json.dumps(command))
+        try:
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    async def _start(self) -> None:
+        targets = (await self.send("Target.getTargets"))["targetInfos"]
+        target = next(target["targetId"] for target in targets if target["type"] == "page")
+        attached = await self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.send(f"{domain}.enable")
+
+    async def _listen(self) -> None:
+        async for frame in self._connection:
+            message = json.loads(frame)
+            if "id" in message:
+                answer = self._answers.get(message["id"])
+                if answer is None or answer.done():
+                    continue
+                if "error" in message:
+                    answer.set_exception(AssertionError(message["error"]["message"]))
+                else:
+                    answer.set_result(message["result"])
+            else:
+                self._note(message["method"], message["params"])
+
+    def _note(self, method: str, parameters: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            details = parameters["exceptionDetails"]
+            self.errors.append(details.get("exception", {}).get("description") or details["text"])
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.errors.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
+        elif method == "Network.requestWillBeSent":
+            self.requested.append(parameters["request"]["url"])
+        elif method == "Network.webSocketCreated":
+            self.requested.append(parameters["url"])
+
+
+@asynccontextmanager
+async def open_browser(executable: str, profile: Path) -> AsyncIterator[Page]:
+    """A browser of its own with one empty page; gone with all its processes afterwards. `profile` must be fresh."""
+    # Root, as in containers, has no sandbox to offer.
+    sandbox = ("--no-sandbox",) if os.name == "posix" and os.geteuid() == 0 else ()
+    process = await asyncio.create_subprocess_exec(
+        executable,
+        *_FLAGS,
+        *sandbox,
+        f"--user-data-dir={profile}",
+        "about:blank",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            url = await _read_address(process.stderr)
+        drained = asyncio.create_task(_drain(process.stderr))
+        async with connect(url, max_size=None, proxy=None, ping_interval=None) as connection:
+            page = Page(connection)
+            listening = asyncio.create_task(page._listen())
+            try:
+                await page._start()
+                yield page
+            finally:
+                with suppress(Exception):
+                    await connection.send('{"id": 0, "method": "Browser.close"}')
+                listening.cancel()
+                await asyncio.wait([listening])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await process.wait()
+        drained.cancel()
+        await asyncio.wait([drained])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _read_address(stream: asyncio.StreamReader) -> str:
+    while line := await stream.readline():
+        if line.startswith(b"DevTools listening on "):
+            return line.removeprefix(b"DevTools listening on ").decode().strip()
+    raise AssertionError("the browser ended before it listened")
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    """A full pipe would stop the browser."""
+    while await stream.read(65_536):
+        pass
