@@ -208,7 +208,7 @@ class StreamLeg(SessionLeg):
     def _authenticate(self, command: AnyCommand) -> None:
         if not isinstance(command, Auth):
             if self._engine.allows_anonymous:
-                self.principal = ANONYMOUS
+                self._authenticated(ANONYMOUS)
             else:
                 self.end("unauthorized", detail="Send `auth` with a token first.")
             return
@@ -223,11 +223,15 @@ class StreamLeg(SessionLeg):
     async def _verify(self, token: str) -> None:
         try:
             principal = await self._engine.verifier.verify(token)
-        except AuthError as error:
-            self._is_verifying = False
+        except HybridError as error:
             self.end(error.row.name)
             return
-        self._is_verifying = False
+        except Exception:
+            _log.exception("a token could not be checked")
+            self.end("internal")
+            return
+        finally:
+            self._is_verifying = False
         if self._is_ended:
             return
         self._authenticated(principal)
@@ -311,8 +315,7 @@ class StreamLeg(SessionLeg):
     async def _publish(self, commands: Iterable[AnyCommand]) -> None:
         assert self.principal is not None
         publishes = [command for command in commands if isinstance(command, Publish)]
-        principal = self.principal if self.runner is None else self.runner.session.principal
-        results = await self._engine.operations.publish_many(principal, [publish_request(p) for p in publishes])
+        results = await self._engine.operations.publish_many(self.principal, [publish_request(p) for p in publishes])
         encode = self.wire.encode_push
         payloads = [
             encode(Push(reply=replies.appended(result, publish.id)))

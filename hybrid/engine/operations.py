@@ -107,6 +107,14 @@ class Operations:
         self._policy.authorise(principal, "subscribe", channel)
         return self.namespace(channel)
 
+    def check_publish(self, principal: Principal, channel: str) -> None:
+        """Raises AuthError or ChannelError when the principal may not write the channel, a checked name."""
+        if principal is SERVER:
+            return
+        self._policy.authorise(principal, "publish", channel)
+        if principal.expires_at_s <= self._clock.wall_s():
+            raise AuthError("token_expired")
+
     async def publish(self, principal: Principal, request: PublishRequest) -> Appended:
         """Check and append one publication. Raises HybridError; cancelling leaves the outcome unknown."""
         result = (await self.publish_many(principal, (request,)))[0]
@@ -163,10 +171,7 @@ class Operations:
 
     def _checked(self, principal: Principal, request: PublishRequest) -> Append:
         channel = parse_channel(request.channel)
-        if principal is not SERVER:
-            self._policy.authorise(principal, "publish", channel)
-            if principal.expires_at_s <= self._clock.wall_s():
-                raise AuthError("token_expired")
+        self.check_publish(principal, channel)
         namespace = self.namespace(channel)
         key = request.key
         if key is not None:

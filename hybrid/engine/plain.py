@@ -13,7 +13,7 @@ from hybrid.auth.tickets import KEEP_EVERY_S
 from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
 from hybrid.engine.link import Link
-from hybrid.errors import TABLE, AuthError, HybridError, ProtocolError
+from hybrid.errors import TABLE, HybridError, ProtocolError
 from hybrid.model import Position, Principal
 from hybrid.protocol import eventstream
 from hybrid.protocol.codec import JSON
@@ -113,7 +113,7 @@ class PlainStream:
             return
         try:
             command = JSON.decode_command(message, self._engine.limits.auth_frame_max_bytes)
-            if not isinstance(command, Auth):
+            if not is_text or not isinstance(command, Auth):
                 raise ProtocolError
         except ProtocolError:
             self.end("unauthorized", detail="Send `auth` with a token first.")
@@ -199,8 +199,12 @@ class PlainStream:
     async def _verify(self, token: str) -> None:
         try:
             self._principal = self._engine.verifier.cached(token) or await self._engine.verifier.verify(token)
-        except AuthError as error:
+        except HybridError as error:
             self.end(error.row.name)
+            return
+        except Exception:
+            _log.exception("a token could not be checked")
+            self.end("internal")
             return
         finally:
             self._is_verifying = False
@@ -229,6 +233,10 @@ class PlainStream:
                     resets.append((channel, started.position))
         except HybridError as error:
             self.end(error.row.name, detail=str(error))
+            return
+        except Exception:
+            _log.exception("a plain stream could not be started")
+            self.end("internal")
             return
         if self._is_ended:
             feed.close()

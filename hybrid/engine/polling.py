@@ -39,7 +39,7 @@ class Polling:
         runner, attached = self._engine.attach_polled(leg, principal, attach)
         answer = [POLL.encode_push(Push(attached=attached))]
         if attach.confirm:
-            answer += await self._recover(runner, leg, attach.subscriptions)
+            answer += await self._recover(runner, leg, principal, attach.subscriptions)
         return answer
 
     async def poll(self, principal: Principal, poll: Poll) -> list[bytes]:
@@ -59,13 +59,14 @@ class Polling:
                 raise ProtocolError("bad_request", "This leg is a candidate: poll with `confirm`.")
             wanted = _overlaid(leg.subscriptions, poll)
             runner.confirm(leg, wanted)
-            return await self._recover(runner, leg, wanted)
+            return await self._recover(runner, leg, principal, wanted)
         channels = self._engine.sealer.open(poll.sealed, principal, runner.session.id)
         positions = {item.channel: from_wire(item.position) for item in poll.positions}
         if channels is None or not positions.keys() >= set(channels):
             wanted = [AttachSubscription(item.channel, item.position) for item in poll.positions]
             wanted += [AttachSubscription(channel) for channel in channels or () if channel not in positions]
-            return await self._recover(runner, leg, wanted)
+            self._engine.check_subscriptions(wanted)
+            return await self._recover(runner, leg, principal, wanted)
         return await self._wait(runner, leg, {channel: positions[channel] for channel in channels}, poll)
 
     async def subscribe(self, principal: Principal, session: str, command: Subscribe) -> Reply:
@@ -117,10 +118,10 @@ class Polling:
         return Subscribed(wanted.channel, to_wire(located.position), located.was_recovered)
 
     async def _recover(
-        self, runner: SessionRunner, leg: PolledLeg, subscriptions: list[AttachSubscription]
+        self, runner: SessionRunner, leg: PolledLeg, principal: Principal, subscriptions: list[AttachSubscription]
     ) -> list[bytes]:
+        """Authorises for `principal`, whose token came with this request: no other one's rights count."""
         session = runner.session
-        principal = session.principal
         answers: list[Subscribed] = []
         for wanted in subscriptions:
             try:

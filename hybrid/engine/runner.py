@@ -6,6 +6,7 @@ exists only while there is something to do.
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ from hybrid.protocol.states import SessionState
 
 if TYPE_CHECKING:
     from hybrid.engine.engine import Engine
+
+_log = logging.getLogger(__name__)
 
 
 class SessionRunner:
@@ -197,6 +200,10 @@ class SessionRunner:
                 else:
                     self.session.receive_reply(effect.n, reply)
                 self.carry_out()
+        except Exception:  # a silent session would wait for ever
+            _log.exception("a command of a session failed")
+            self._queue = None
+            self.end("internal")
         finally:
             self._is_working = False
 
@@ -222,7 +229,9 @@ class SessionRunner:
     async def _add(self, leg: StreamLeg, wanted: AttachSubscription | Subscribe) -> Subscribed:
         """Authorise with the rights of now and find the position; delivery starts with `feed.start`."""
         assert leg.feed is not None
-        namespace = self._engine.operations.check_subscribe(self.session.principal, wanted.channel)
+        assert leg.principal is not None
+        # Not the session's, which is that of its longest-lived token: a leg has the rights of the one shown on it last.
+        namespace = self._engine.operations.check_subscribe(leg.principal, wanted.channel)
         position = None if wanted.position is None else from_wire(wanted.position)
         started = await leg.feed.add(wanted.channel, position, wanted.history)
         if namespace.presence:

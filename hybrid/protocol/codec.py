@@ -98,7 +98,7 @@ class _Json:
         try:
             command: AnyCommand = self._commands.decode(raw)
         except _DECODING_ERRORS as error:
-            raise _refusal(error, "JSON") from None
+            raise refusal(error) from None
         _check_names(command)
         return command
 
@@ -107,7 +107,7 @@ class _Json:
         try:
             post = self._posts.decode(raw)
         except _DECODING_ERRORS as error:
-            raise _refusal(error, "JSON") from None
+            raise refusal(error) from None
         if len(post.commands) > commands_max:
             raise ProtocolError("too_large", f"The body holds more than {commands_max} commands.")
         return post
@@ -122,7 +122,7 @@ class _Json:
         try:
             return self._pushes.decode(raw)
         except _DECODING_ERRORS as error:
-            raise _refusal(error, "JSON") from None
+            raise refusal(error) from None
 
 
 class _MessagePack:
@@ -146,7 +146,7 @@ class _MessagePack:
         try:
             command: AnyCommand = self._commands.decode(raw)
         except _DECODING_ERRORS as error:
-            raise _refusal(error, "MessagePack") from None
+            raise refusal(error, format_name="MessagePack") from None
         if isinstance(command, Publish):
             data, is_binary = from_msgpack(bytes(command.data))
             command = msgspec.structs.replace(command, data=msgspec.Raw(data), binary=command.binary or is_binary)
@@ -172,7 +172,7 @@ class _MessagePack:
         try:
             return self._pushes.decode(raw)
         except _DECODING_ERRORS as error:
-            raise _refusal(error, "MessagePack") from None
+            raise refusal(error, format_name="MessagePack") from None
 
 
 # ValueError covers UnicodeDecodeError and all that msgspec raises itself.
@@ -246,13 +246,14 @@ def _number(id: object) -> int:
     return id if isinstance(id, int) and not isinstance(id, bool) and 0 <= id < 2**53 else 0
 
 
-def _refusal(error: BaseException, format_name: str) -> ProtocolError:
+def refusal(error: BaseException, subject: str = "command", format_name: str = "JSON") -> ProtocolError:
+    """What to tell a peer about an error of msgspec's decoders. `subject` is what could not be read."""
     if isinstance(error, RecursionError):
-        return ProtocolError(None, "The command is nested too deep.")
+        return ProtocolError(None, f"The {subject} is nested too deep.")
     if isinstance(error, UnicodeDecodeError):
-        return ProtocolError(None, "The command is not valid UTF-8.")
+        return ProtocolError(None, f"The {subject} is not valid UTF-8.")
     if not isinstance(error, msgspec.ValidationError):
-        return ProtocolError(None, f"The command is not valid {format_name}.")
+        return ProtocolError(None, f"The {subject} is not valid {format_name}.")
     message = str(error)
     if message.startswith("Invalid value"):
         # msgspec quotes the value of a tag, and of nothing else: the method is the only one.

@@ -81,6 +81,9 @@ class Transports:
                 raise _not_found()
         except HybridError as error:
             await self._gate.refuse_handshake(exchange, error)
+        except Exception:
+            _log.exception("a WebSocket handshake failed")
+            await self._gate.refuse_handshake(exchange, HybridError("internal"))
 
     async def _request(self, exchange: Exchange) -> None:
         try:
@@ -93,12 +96,12 @@ class Transports:
                     await refuse_for_browser(exchange, error.retry_after_s or 0.0)
                 else:
                     await self._gate.refuse(exchange, error)
-            except (PeerGone, OSError):
+            except PeerGone:
                 raise
             except Exception:
                 _log.exception("a request failed")
                 await self._gate.refuse(exchange, HybridError("internal"))
-        except (PeerGone, OSError):
+        except PeerGone:
             return  # nobody is left to answer
 
     async def _route(self, exchange: Exchange) -> None:
@@ -112,14 +115,26 @@ class Transports:
             await self._requests.publish(exchange, path[len(CHANNELS_PATH) + 1 :])
         elif method in ("GET", "HEAD") and _is_channels(path):
             await (self._event_streams.plain if exchange.accepts(MEDIA_TYPE) else self._long_polls.plain)(exchange)
-        elif method in ("GET", "HEAD") and path == _STREAM:
+        elif method == "GET" and path == _STREAM:  # no HEAD: it would use the ticket up
             await self._event_streams.session_by_ticket(exchange)
         elif method in ("GET", "HEAD") and path.startswith(_HISTORY):
             await self._requests.history(exchange, path[len(_HISTORY) :])
         elif method in ("GET", "HEAD") and path.startswith(_PRESENCE):
             await self._requests.presence(exchange, path[len(_PRESENCE) :])
         else:
-            raise _not_found()
+            raise _not_found(self._methods(path))
+
+    def _methods(self, path: bytes) -> str:
+        """What a path is there for, in words; empty for a path that is nothing."""
+        if path == _STREAM:
+            return "GET (with Upgrade: websocket, or ?ticket=) and POST"
+        if path in self._posts:
+            return "POST"
+        if path.startswith(CHANNELS_PATH + b"/"):
+            return "GET and POST"
+        if path == CHANNELS_PATH or path.startswith((_HISTORY, _PRESENCE)):
+            return "GET"
+        return ""
 
     async def _session_stream(self, exchange: Exchange) -> None:
         if exchange.accepts(MEDIA_TYPE):
@@ -132,5 +147,11 @@ def _is_channels(path: bytes) -> bool:
     return path == CHANNELS_PATH or path.startswith(CHANNELS_PATH + b"/")
 
 
-def _not_found() -> ProtocolError:
-    return ProtocolError("not_found", "There is nothing here: see docs/protocol.md for the paths and their methods.")
+def _not_found(methods: str = "") -> ProtocolError:
+    if methods:
+        return ProtocolError("not_found", f"This path answers {methods} only.")
+    return ProtocolError(
+        "not_found",
+        "There is nothing here. The paths are /v1/channels/NAME, /v1/publish, /v1/history/NAME, /v1/presence/NAME, "
+        "/v1/ticket, /v1/stream and /v1/command.",
+    )

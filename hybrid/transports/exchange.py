@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs
@@ -19,6 +20,7 @@ _Result = TypeVar("_Result")
 BODY_TIMEOUT_S = 10.0
 """For a whole body: the largest takes 10 s on 1 Mbit/s; a dripped one is an attack."""
 _QUERY_FIELDS_MAX = 64
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")  # float() takes more than anybody means: inf, 1_0, ١٢
 
 
 class PeerGone(Exception):
@@ -97,13 +99,9 @@ class Exchange:
         text = self.query_one(name)
         if text is None:
             return default
-        try:
-            value = float(text) if len(text) <= 32 else float("nan")
-        except ValueError:
-            value = float("nan")
-        if not 0 <= value < float("inf"):
-            raise ProtocolError("bad_request", f"`{name}` is a number of at least 0.")
-        return min(value, maximum)
+        if _NUMBER.fullmatch(text) is None:
+            raise ProtocolError("bad_request", f"`{name}` is a plain number of at least 0, such as 25 or 2.5.")
+        return min(float(text), maximum)
 
     async def body(self, max_bytes: int) -> bytes:
         """The whole body. Raises ProtocolError too_large, or bad_request when it takes too long; PeerGone."""
@@ -164,6 +162,14 @@ class Exchange:
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": head})
             await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        except OSError:
+            raise PeerGone from None
+
+    async def respond_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Answer a HEAD request with status 200 and these headers."""
+        try:
+            await self.send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+            await self.send({"type": "http.response.body", "body": b""})
         except OSError:
             raise PeerGone from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from hybrid.auth.bearer import find_bearer, refuse_query_tokens, www_authenticate
 from hybrid.auth.door import Admission
@@ -63,6 +64,10 @@ class Gate:
 
     async def refuse_handshake(self, exchange: Exchange, error: HybridError) -> None:
         """Answer a WebSocket handshake with an HTTP error, where the server can; with a bare refusal otherwise."""
+        with suppress(OSError):  # nobody is left to answer
+            await self._refuse_handshake(exchange, error)
+
+    async def _refuse_handshake(self, exchange: Exchange, error: HybridError) -> None:
         if "websocket.http.response" not in exchange.scope.get("extensions", {}):
             await exchange.send({"type": "websocket.close"})
             return

@@ -12,7 +12,7 @@ from hybrid.engine.engine import Engine
 from hybrid.engine.operations import PublishRequest
 from hybrid.errors import AuthError, HybridError, LimitError, ProtocolError
 from hybrid.protocol.channels import channel_from_path, parse_channel
-from hybrid.protocol.codec import JSON, wire_error
+from hybrid.protocol.codec import JSON, refusal, wire_error
 from hybrid.protocol.commands import Attach, ChannelText, Key, TypeText, WirePosition
 from hybrid.protocol.cursor import format_cursor, parse_cursor, to_wire
 from hybrid.protocol.publications import plain_json
@@ -58,8 +58,9 @@ class Requests:
         """`POST /v1/channels/{channel}`: the body is the data."""
         principal = await self._gate.principal(exchange)
         channel = channel_from_path(segment)
+        self._engine.operations.check_publish(principal, channel)  # before the body: strangers get no memory
         form = _form(exchange.header(b"content-type"))
-        raw = await exchange.body(self._engine.limits.body_max_bytes)
+        raw = await exchange.body(self._engine.limits.data_max_bytes)
         key = exchange.header(b"idempotency-key")
         appended = await self._engine.operations.publish(
             principal,
@@ -177,8 +178,8 @@ def _form(content_type: str | None) -> str:
 def _decoded(raw: bytes, kind: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise ProtocolError("bad_request", "The body is not the JSON that belongs here.") from None
+    except (ValueError, RecursionError) as error:
+        raise refusal(error, "body") from None
 
 
 def _result(answer: Appended | HybridError) -> _Result:

@@ -71,6 +71,9 @@ class EventStreams:
         for channel in target.channels:
             self._engine.operations.check_subscribe(principal, channel)
         self._engine.check_room()
+        if exchange.method == "HEAD":  # asks what a GET would get, and must neither open nor replace a stream
+            await exchange.respond_head([*_HEAD, *exchange.extra_headers])
+            return
         stream = PlainStream(self._engine, target.channels, target.positions, target.history, principal, None, key)
         link = await self._open(exchange, stream)
         stream.opened(link, answers_probes=False)
