@@ -149,6 +149,8 @@ export class Pane extends Emitter {
       this.returns += 1;
       const took = durationText(now_ms - outage.from_ms);
       this.#mark("back", `+${took}`, `Back on ${transportSpoken(this.transport)} after ${took}`);
+    } else if (this.isConnected && !this.news) {
+      this.news = `Connected over ${transportSpoken(this.transport)} in ${durationText(now_ms - this.#opened_ms)}`;
     } else if (!this.isConnected && !isOut && this.#carrier) this.outages.push({ from_ms: now_ms, to_ms: null });
   }
 

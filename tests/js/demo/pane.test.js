@@ -89,6 +89,7 @@ test("history from before the page, and what carries no time, has no latency", (
 test("the first connection is no event", () => {
   const { pane, kinds } = opened();
   assert.deepEqual([kinds(), pane.outages, pane.isConnected], [[], [], true]);
+  assert.equal(pane.news, "Connected over WebSocket in 0.0\u202fms");
 });
 
 test("a cut is marked, lasts until the session is back, and says how long it took", (context) => {
