@@ -125,4 +125,4 @@ class Bundles:
             if channel.is_waiting_its_turn and self.admits(channel):
                 self._waiting.remove(channel)
                 channel.is_waiting_its_turn = False
-                channel.flush()
+                channel.flush_admitted()

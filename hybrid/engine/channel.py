@@ -206,6 +206,19 @@ class Channel:
         """True when `head`, read while live publications are held, is ours or that of one that is held."""
         return head == self.head or any(publication.position == head for publication in self._held)
 
+    @property
+    def held(self) -> int:
+        """How many live publications are held back."""
+        return len(self._held)
+
+    def drop_held(self, count: int) -> None:
+        """Drop the first `count` that are held: the log was read to its end after they came.
+
+        What they told is in it, or (the broker fell back to an older copy) is in no log any more and would be waited
+        for in vain, for ever.
+        """
+        del self._held[:count]
+
     # -- what the broker delivers
 
     def receive(self, publication: Publication) -> None:
@@ -362,11 +375,13 @@ class Channel:
 
     def flush(self) -> None:
         """Write what was appended since the last flush to the LIVE links, or wait for the turn of a shared bundle."""
-        if self.fan_out is not None:
-            return
         if not self.shared.bundles.admits(self):
             self.shared.bundles.wait(self)
-            return
+        else:
+            self.flush_admitted()
+
+    def flush_admitted(self) -> None:
+        """The flush itself, when it is the channel's turn."""
         self._last_flush_s = self.shared.clock.monotonic_s()
         if self.ring.base.offset > self.flushed.offset:
             # More was appended than a ring may hold before it could be written; only the log can continue now.

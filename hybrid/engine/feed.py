@@ -188,7 +188,7 @@ class Feed:
     def restart(self, subscription: Subscription) -> None:
         """The channel's log was replaced while the subscription was LIVE; it goes on after the channel's `flushed`."""
         self._leave(subscription, SubscriptionEvent.GAP)
-        self._reset(subscription)
+        self._reset(subscription, subscription.channel.flushed)
 
     def fail(self) -> None:
         """The link broke its promise not to raise: it is given up."""
@@ -250,7 +250,7 @@ class Feed:
         reach = channel.ring.reach(position)
         if reach is Reach.FOREIGN:
             subscription.move(SubscriptionEvent.GAP)
-            self._reset(subscription)
+            self._reset(subscription, flushed)
             return False
         if position.offset > flushed.offset:
             # It has had more from another node than this one has written yet. A flush that moves past it is due.
@@ -300,8 +300,7 @@ class Feed:
             position = entry.publication.position
         if not payloads:
             # The first one cannot be written in this encoding, now or ever: the client is told, not left waiting.
-            subscription.position = entries[0].publication.position
-            self.events.feed_reset(subscription.channel.name, subscription.position)
+            self._reset(subscription, entries[0].publication.position)
             return
         # Before it is written: a link that passes its high-water mark says so from inside `write`.
         subscription.position = position
@@ -370,13 +369,19 @@ class Feed:
             return
         if subscription.is_behind:
             subscription.move(SubscriptionEvent.GAP)
-            self._reset(subscription)
+            self._reset(subscription, channel.flushed)
 
     # -- leaving
 
-    def _reset(self, subscription: Subscription) -> None:
-        subscription.position = subscription.channel.flushed
-        self.events.feed_reset(subscription.channel.name, subscription.position)
+    def _reset(self, subscription: Subscription, position: Position) -> None:
+        """Tell the client what it cannot have, and go on after `position`."""
+        subscription.position = position
+        try:
+            self.events.feed_reset(subscription.channel.name, position)
+        except Exception:
+            # It comes from the middle of what is done for other links too.
+            _log.exception("the owner of a link failed; the link is aborted")
+            self.fail()
         self._turn_soon()
 
     def _leave(self, subscription: Subscription, event: SubscriptionEvent) -> None:

@@ -136,6 +136,7 @@ class BrokerUpkeep:
             await self._settled(channel)
             # More than a page needs no flush in between, so that a long gap does not push out of the ring what was
             # not written yet.
+            held = channel.held
             try:
                 page = await self._broker.read(
                     channel.name,
@@ -146,6 +147,7 @@ class BrokerUpkeep:
             except UnrecoverablePosition as error:
                 _log.warning("the log of channel %r does not continue; its readers are reset", channel.name)
                 channel.restart(error.head)
+                channel.drop_held(held)
                 break
             following = page.publications
             if following and following[0].offset != channel.head.offset + 1:
@@ -154,6 +156,7 @@ class BrokerUpkeep:
             for publication in following:
                 channel.append(publication)
             if channel.head == page.head and not channel.is_doubtful:
+                channel.drop_held(held)
                 break
             if not following and channel.head != page.head:
                 channel.restart(page.head)
