@@ -236,7 +236,7 @@ class Publisher:
     def __init__(self, address: tuple[str, int], host: str, head: str, tokens: Sequence[str], size: int) -> None:
         self._address = address
         self._size = size
-        self._heads = [head.format(host=host, token=token, length=size).encode() for token in tokens]
+        self._closed = [head.format(host=host, token=token, length=size).encode() for token in tokens]
         self._sockets: dict[int, tuple[socket.socket, bytes]] = {}
         self._answers: dict[int, bytearray] = {}
         self._requests: dict[int, int] = {}
@@ -246,8 +246,9 @@ class Publisher:
         self._pad = "x" * (size - 22)
 
     def open(self, poll: _Poll) -> None:
-        for head in self._heads:
-            self._dial(head, poll)
+        """Open what is not open."""
+        while self._closed:
+            self._dial(self._closed.pop(), poll)
 
     def _dial(self, head: bytes, poll: _Poll) -> None:
         connection = socket.create_connection(self._address)
@@ -272,10 +273,14 @@ class Publisher:
 
     def receive(self, descriptor: int, poll: _Poll) -> None:
         """Take what has come; with a whole answer, the connection is idle again. Raises Failed."""
-        connection, head = self._sockets[descriptor]
+        connection, _ = self._sockets[descriptor]
         data = connection.recv(65_536)
+        if not data and descriptor not in self._answers:  # idle for longer than the server keeps a connection
+            self.idle.remove(descriptor)
+            self._hang_up(descriptor, poll)
+            return
         if not data or descriptor not in self._answers:
-            raise Failed("a publisher's connection was closed, or answered without being asked")
+            raise Failed("a publish was not answered, or an answer came that nobody asked for")
         answer = self._answers[descriptor]
         answer += data
         head_end = answer.find(b"\r\n\r\n")
@@ -290,11 +295,14 @@ class Publisher:
         del self._answers[descriptor]
         if self._requests[descriptor] < REQUESTS_PER_CONNECTION:
             self.idle.append(descriptor)
-            return
+        else:
+            self._hang_up(descriptor, poll)
+
+    def _hang_up(self, descriptor: int, poll: _Poll) -> None:
+        connection, head = self._sockets.pop(descriptor)
         poll.remove(descriptor)
-        del self._sockets[descriptor]
         connection.close()
-        self._dial(head, poll)
+        self._closed.append(head)
 
     @property
     def in_flight(self) -> int:
@@ -314,9 +322,6 @@ def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_
     has got the former. Raises Failed when nothing moves any more.
     """
     poll = audience.watch()
-    publisher.open(poll)
-    publisher.offsets.clear()
-    publisher.sent = 0
     audience.sample()
     outcome = Outcome()
     count = len(audience)
@@ -325,6 +330,7 @@ def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_
     while True:
         now_s = time.monotonic()
         if now_s - start_s < seconds:
+            publisher.open(poll)
             while publisher.idle and not (awaits_delivery and delivered < publisher.sent * count):
                 publisher.publish()
         elif not publisher.in_flight and delivered >= publisher.sent * count:
