@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from quart import Quart
 
     from hybrid.settings import Settings
     from hybrid.web.launcher import AsgiApp
@@ -51,7 +50,7 @@ def load_settings(options: argparse.Namespace, **more: Any) -> Settings:
     return settings.at_port(_free_port(settings.host)) if settings.port == 0 else settings
 
 
-def run_server(settings: Settings, make_app: Callable[[Settings], Quart], announce: Callable[[str], None]) -> int:
+def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce: Callable[[str], None]) -> int:
     """Serve in the foreground; returns the exit code: 0 after SIGTERM, 130 after Ctrl-C. Raises SettingsError."""
     from hybrid.web.launcher import install_signal_handlers, run, serve
 
