@@ -39,6 +39,9 @@ class LegHost(Protocol):
     def leg_pushed(self, leg: Leg, push: Push) -> None:
         """A push came in. Must not raise."""
 
+    def subscriptions_for(self, leg: Leg) -> list[AttachSubscription]:
+        """The channels for the attach of this leg and where each goes on; asked for when the pipe is open."""
+
     def positions(self) -> list[PolledPosition]:
         """What has been received of each channel, for the next poll."""
 
@@ -83,6 +86,11 @@ class Leg:
         """Open, attach, and pass on every push until the end. Raises nothing but cancellation."""
         raise NotImplementedError
 
+    def encoded_attach(self, encoding: str) -> bytes:
+        """The attach, naming what is wanted by now: opening takes a while, and others subscribe meanwhile."""
+        self.attach = msgspec.structs.replace(self.attach, subscriptions=self.host.subscriptions_for(self))
+        return encode_command(self.attach, encoding)
+
     def confirm(self, subscriptions: list[AttachSubscription]) -> None:
         """Make this leg the current one."""
         raise NotImplementedError
@@ -108,6 +116,7 @@ class Leg:
         """Look at what concerns the leg itself, then hand it to the session."""
         if push.attached is not None:
             self.attached = push.attached
+            self._has_commands.set()  # whoever sends heartbeats learns their interval
         if push.disconnect is not None:
             told = push.disconnect
             delay_s = told.delay_ms / 1000 if told.delay_ms else None

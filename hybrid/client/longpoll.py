@@ -59,7 +59,7 @@ class LongPollLeg(Leg):
             await asyncio.gather(poller, uplink, return_exceptions=True)
 
     async def _poll_all(self) -> Ending:
-        answer = await self._exchange(encode_command(self.attach, "json"), self.host.endpoint.connect_timeout_s)
+        answer = await self._exchange(self.encoded_attach("json"), self.host.endpoint.connect_timeout_s)
         ending = self._take_answer(answer)
         if ending is not None:
             return ending

@@ -290,6 +290,10 @@ class Session:
             and (subscription.state in wanted if is_confirming else subscription.channel in self._joined)
         ]
 
+    def subscriptions_for(self, leg: Leg) -> list[AttachSubscription]:
+        """See `LegHost.subscriptions_for`."""
+        return self._wanted(is_asked=leg is self._taking)
+
     def leg_pushed(self, leg: Leg, push: Push) -> None:
         """See `LegHost.leg_pushed`."""
         if push.attached is not None:
@@ -384,7 +388,6 @@ class Session:
             last_seq=self.last_seq if session else 0,
             client=ClientInfo("hybrid-python"),
             confirm=is_confirmed,
-            subscriptions=self._wanted(is_asked=is_confirmed),
         )
         leg = kind(self, attach)
         self._legs.add(leg)

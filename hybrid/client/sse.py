@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from hybrid.client.ending import Ending, network, of_http, of_number
 from hybrid.client.endpoint import HTTP_ERRORS, read_bounded
-from hybrid.client.leg import STREAM_PATH, Leg, encode_command
+from hybrid.client.leg import STREAM_PATH, Leg
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON
@@ -46,7 +46,7 @@ class SseLeg(Leg):
             "Content-Type": "application/json",
             "Cache-Control": "no-store",
         }
-        body = encode_command(self.attach, "json")
+        body = self.encoded_attach("json")
         parser = EventStreamParser(EVENT_MAX_BYTES)
         try:
             async with asyncio.timeout(host.endpoint.connect_timeout_s) as silence:

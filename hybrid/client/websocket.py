@@ -93,7 +93,7 @@ class WebSocketLeg(Leg):
         try:
             if socket.subprotocol != subprotocol:
                 return network("the subprotocol was not accepted")
-            await socket.send(encode_command(self.attach, self.host.encoding), text=self.host.encoding == "json")
+            await socket.send(self.encoded_attach(self.host.encoding), text=self.host.encoding == "json")
             sender = asyncio.create_task(self._send_all(socket))
             return await self._read_all(socket)
         except ConnectionClosed as closed:
@@ -134,12 +134,11 @@ class WebSocketLeg(Leg):
         try:
             while True:
                 try:
-                    interval_s = self.attached.heartbeat_interval_s if self.attached is not None else 1.0
+                    interval_s = self.attached.heartbeat_interval_s if self.attached is not None else None
                     async with asyncio.timeout(interval_s):  # wait_for of 3.11 can swallow a cancellation
                         await self.wait_for_commands()
                 except TimeoutError:
-                    if self.attached is not None:
-                        self.send(Heartbeat(last_seq=self.host.last_seq))
+                    self.send(Heartbeat(last_seq=self.host.last_seq))
                 for command in self.waiting(1):
                     frame = encode_command(command, self.host.encoding)
                     await socket.send(frame, text=self.host.encoding == "json")
