@@ -84,7 +84,8 @@ export class Channel extends Emitter {
     this.settle();
     const held = this.#held;
     this.#held = [];
-    return held.every(({ publication, transport }) => this.receive(publication, transport));
+    const isWhole = held.length < HELD_MAX; // or some were left out
+    return held.every(({ publication, transport }) => this.receive(publication, transport)) && isWhole;
   }
 
   /** The server does not have us on its list: no leg, or not named by it, or taken off as we asked. */
@@ -112,7 +113,6 @@ export class Channel extends Emitter {
   receive(publication, transport) {
     if (!this.isWanted) return true;
     if (!this.isAttached || !this.position) {
-      // Past the bound they are left out; the hole is then found like any other.
       if (this.#held.length < HELD_MAX) this.#held.push({ publication, transport });
       return true;
     }

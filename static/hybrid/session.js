@@ -56,10 +56,12 @@ export class Session {
     this.#isOpen = false;
     this.#clear();
     this.#dismiss("stopped");
+    const leg = this.current;
     this.#former?.close();
-    this.current?.close(true);
+    leg?.close(true);
     this.current = this.#former = undefined;
     this.id = "";
+    leg?.onFailure?.({ reason: "stopped" });
     this.hooks.onStopped(error);
   }
 
@@ -171,12 +173,12 @@ export class Session {
 
   #attached(leg, attached) {
     this.hooks.onAttached(attached);
-    if (leg === this.current) {
-      // A node that did not know the polled session has made a new one.
-      return this.#adopt(leg);
+    if (!this.#candidates.delete(leg)) {
+      // A node that did not know the polled session has made a new one. On a former leg that means nothing any more.
+      if (leg === this.current) this.#adopt(leg);
+      return;
     }
     this.hooks.onLeg(leg, "attached");
-    this.#candidates.delete(leg);
     this.#clear();
     this.#former?.close();
     this.#former = this.current;

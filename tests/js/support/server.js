@@ -205,11 +205,11 @@ export class FakeServer {
 
   #deliver(session, publication) {
     const { current: leg, positions } = session;
+    if (leg?.transport === "longpoll") return this.#notify(session);
     if (!leg || positions.get(publication.channel) !== publication.offset - 1) {
       if (positions.get(publication.channel) >= publication.offset) positions.delete(publication.channel); // another epoch
       return;
     }
-    if (leg.transport === "longpoll") return this.#notify(session);
     positions.set(publication.channel, publication.offset);
     this.#write(leg, publication);
   }
