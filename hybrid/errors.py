@@ -49,6 +49,7 @@ _ROWS: Final = (
     ErrorRow(3415, "key_conflict", 409, True, "The idempotency key was used before with another body."),
     ErrorRow(3416, "not_offered", 404, True, "The channel's namespace does not offer this (history, presence)."),
     ErrorRow(3429, "limit_exceeded", 429, True, "A limit is reached; the detail names it."),
+    ErrorRow(3500, "call_failed", 500, True, "The handler of the call failed; the server's log says why."),
     ErrorRow(3503, "broker_unavailable", 503, True, "The broker cannot be reached; nothing took effect; try again."),
     ErrorRow(3504, "keys_unavailable", 503, True, "Tokens cannot be checked now: the issuer's keys cannot be had."),
     ErrorRow(4401, "token_expired", 401, True, "The token's time is over; come back with a new one."),

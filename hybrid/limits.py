@@ -30,6 +30,11 @@ class Limits:
     inbox_max: int = 128  # commands read but not yet carried out; more: reading from the peer pauses
     discarded_max_bytes: int = 4_096  # what a client may send on a one-way stream before it is closed
 
+    # -- calls
+    calls_max: int = 256  # handlers running at once in the process; more: limit_exceeded
+    call_results_max: int = 10_000  # results of keyed calls kept for a repeat; more: limit_exceeded
+    call_timeout_s: float = 20.0  # of one handler; below the 25-30 s at which gateways give up a POST
+
     # -- connections
     unauthenticated_per_address_max: int = 64  # opened but not yet authenticated; more: refused with 429
     unauthenticated_max: int = 1_000  # of the whole process; more: refused with 503

@@ -19,6 +19,7 @@ from hybrid.auth.tickets import TicketOffice, TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import Appended, Broker, PresenceStore
 from hybrid.clock import Clock
+from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
 from hybrid.engine.heartbeat import Heartbeats
 from hybrid.engine.hub import Hub
@@ -71,6 +72,7 @@ class Engine:
         self.hub = Hub(broker, limits, clock)
         self.heartbeats = Heartbeats(clock)
         self.operations = Operations(broker, presence_store, Policy(namespace_for), namespace_for, limits, clock)
+        self.calls = Calls(limits, clock, self.tasks)
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max)
         self.tickets = TicketOffice(ticket_store, clock)

@@ -24,6 +24,7 @@ from hybrid.protocol.commands import (
     AnyCommand,
     Attach,
     Auth,
+    Call,
     Confirm,
     Heartbeat,
     History,
@@ -307,10 +308,22 @@ class StreamLeg(SessionLeg):
             case Presence():
                 entries = await self._engine.operations.presence(self.principal, command.channel)
                 self.reply(replies.presence(entries, command.id))
+            case Call():
+                self._engine.tasks.spawn(self._call(command))  # it may take long; what follows does not wait for it
             case Auth():
                 raise ProtocolError("bad_request", "This leg is authenticated; use `refresh`.")
             case Poll() | Heartbeat() | Publish():
                 raise ProtocolError("bad_request", "Polls are posted.")
+
+    async def _call(self, command: Call) -> None:
+        principal = self.principal if self.runner is None else self.runner.session.principal
+        assert principal is not None
+        try:
+            result = await self._engine.calls.call(principal, command.name, bytes(command.data), command.key)
+        except HybridError as error:
+            self._refuse(command.id, error)
+        else:
+            self.reply(replies.called(result, command.id))
 
     async def _publish(self, commands: Iterable[AnyCommand]) -> None:
         assert self.principal is not None

@@ -41,6 +41,11 @@ def appended(result: Appended | HybridError, command_id: int) -> Reply:
     return Reply(id=command_id, position=to_wire(result.position), repeated=result.was_repeated)
 
 
+def called(result: bytes, command_id: int) -> Reply:
+    """The reply to a call."""
+    return Reply(id=command_id, result=msgspec.Raw(result))
+
+
 def history(page: Page, command_id: int) -> Reply:
     """The reply to a history command."""
     publications = [wire_publication(publication) for publication in page.publications]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 class Tasks:
@@ -29,6 +30,24 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def run(self, coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+        """Run it as a task that the caller awaits, or leaves to us: then its failure is nobody's business but its own.
+
+        Raises RuntimeError once closed.
+        """
+        if self._is_closed:
+            coroutine.close()
+            raise RuntimeError("the engine is closed")
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(self._left)
+        return task
+
+    def _left(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: whoever awaits the task gets it as well
 
     async def close(self) -> None:
         """Cancel all and wait until they have ended. Safe to call twice."""

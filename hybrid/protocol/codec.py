@@ -19,6 +19,7 @@ from hybrid.protocol.commands import (
     AnyCommand,
     Attach,
     AttachSubscription,
+    Call,
     CommandPost,
     Confirm,
     History,
@@ -30,7 +31,7 @@ from hybrid.protocol.commands import (
     WirePosition,
 )
 from hybrid.protocol.cursor import from_wire
-from hybrid.protocol.data import from_msgpack
+from hybrid.protocol.data import from_msgpack, to_msgpack
 from hybrid.protocol.publications import wire_publication_msgpack
 from hybrid.protocol.pushes import Push, Reply, WireError
 
@@ -147,6 +148,9 @@ class _MessagePack:
             command: AnyCommand = self._commands.decode(raw)
         except _DECODING_ERRORS as error:
             raise refusal(error, format_name="MessagePack") from None
+        if isinstance(command, Call) and command.data:
+            data, _ = from_msgpack(bytes(command.data))
+            command = msgspec.structs.replace(command, data=msgspec.Raw(data))
         if isinstance(command, Publish):
             data, is_binary = from_msgpack(bytes(command.data))
             command = msgspec.structs.replace(command, data=msgspec.Raw(data), binary=command.binary or is_binary)
@@ -160,10 +164,13 @@ class _MessagePack:
             return 0
 
     def encode_push(self, push: Push) -> bytes:
-        """See `Codec.encode_push`. Publications in it must carry their data as `msgspec.Raw` JSON."""
+        """See `Codec.encode_push`. Publications and results in it must be `msgspec.Raw` JSON."""
         if push.reply is not None and push.reply.publications:
             publications = [wire_publication_msgpack(publication) for publication in push.reply.publications]
             push = msgspec.structs.replace(push, reply=msgspec.structs.replace(push.reply, publications=publications))
+        if push.reply is not None and push.reply.result is not msgspec.UNSET:
+            result = msgspec.Raw(to_msgpack(bytes(push.reply.result), False))
+            push = msgspec.structs.replace(push, reply=msgspec.structs.replace(push.reply, result=result))
         if push.publication is not None:
             push = msgspec.structs.replace(push, publication=wire_publication_msgpack(push.publication))
         return self._encode(push)

@@ -103,6 +103,14 @@ class Publish(Command, frozen=True, tag="publish"):
     binary: bool = False
 
 
+class Call(Command, frozen=True, tag="call"):
+    """Asks a handler of the application. `key` makes a repeat safe: it gets the first one's result."""
+
+    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z", max_length=64)]
+    data: msgspec.Raw = msgspec.Raw(b"")
+    key: Key | None = None
+
+
 class History(Command, frozen=True, tag="history"):
     """Reads the log: after a position, or the first or (reverse) the last `limit`."""
 
@@ -154,7 +162,7 @@ class Poll(Command, frozen=True, tag="poll"):
 
 
 AnyCommand: TypeAlias = (
-    Auth | Attach | Confirm | Subscribe | Unsubscribe | Publish | History | Presence | Refresh | Heartbeat | Poll
+    Auth | Attach | Confirm | Subscribe | Unsubscribe | Publish | Call | History | Presence | Refresh | Heartbeat | Poll
 )
 
 

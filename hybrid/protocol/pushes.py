@@ -98,6 +98,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     publications: list[WirePublication] | None = None
     head: WirePosition | None = None
     entries: list[PresenceItem] | None = None
+    result: Any = msgspec.UNSET
     token_expires_in_s: float | None = None
     sealed: str = ""
 

@@ -17,6 +17,7 @@ from hybrid.model import Principal
 from hybrid.protocol.codec import JSON, decode_post
 from hybrid.protocol.commands import (
     AnyCommand,
+    Call,
     Confirm,
     Heartbeat,
     History,
@@ -74,6 +75,9 @@ class Uplink:
             case Publish():
                 result = (await operations.publish_many(principal, [publish_request(command)]))[0]
                 return replies.appended(result, command.id)
+            case Call():
+                answer = await self._engine.calls.call(principal, command.name, bytes(command.data), command.key)
+                return replies.called(answer, command.id)
             case History():
                 after = None if command.after is None else from_wire(command.after)
                 page = await operations.history(
