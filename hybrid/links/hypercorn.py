@@ -85,6 +85,11 @@ async def _put_nowhere(message: object) -> None:
     """In place of the application's queue: nobody receives from it any more."""
 
 
+def _empty(queue: asyncio.Queue[Any]) -> None:
+    while not queue.empty():
+        queue.get_nowait()
+
+
 class _Socket:
     """An HTTP/1 connection whose stream can be taken out of Hypercorn's hands."""
 
@@ -128,8 +133,7 @@ class _Socket:
         protocol.connection = _NullConnection()
         stream.state = final_state  # or an error response would be attempted when the application returns
         stream.app_put = _put_nowhere
-        while not self._queue.empty():  # a full queue would hold Hypercorn's reading task
-            self._queue.get_nowait()
+        _empty(self._queue)  # a full one would hold Hypercorn's reading task
         self._server.writer = _NullWriter()
         self._writer._transport = _NullTransport()
         reader._buffer.clear()
@@ -215,28 +219,58 @@ def end_if_refused(send: Send) -> bool:
     return True
 
 
-def close_refused_handshakes() -> None:
-    """Make Hypercorn close the connection behind every WebSocket handshake it refuses. For the launcher, once.
+async def release(send: Send) -> None:
+    """Free Hypercorn's tasks of a request whose ASGI call is over; the launcher calls it after every one.
 
-    As it is, one request with a wrong version holds a connection for ever: the refusal stops the idle timeout and the
-    application, which is not called, cannot end it. This adds to the refusal the step that ends any other response.
+    What a client still sends then goes into a queue that nobody empties: once that is full, the task that reads the
+    connection waits in it for ever. And where the client is gone while a pipelined request waits, that task is never
+    woken. On HTTP/2 the whole connection would stand still.
+    """
+    stream: Any = getattr(send, "__self__", None)
+    if _import_error is not None or not isinstance(stream, WSStream | HTTPStream):
+        return
+    end_if_refused(send)
+    try:
+        queue: Any = getattr(stream.app_put, "__self__", None)
+        stream.app_put = _put_nowhere
+        if isinstance(queue, asyncio.Queue):
+            _empty(queue)
+        protocol = stream.send.__self__  # type: ignore[attr-defined]
+        if isinstance(protocol, H11Protocol) and stream.closed:
+            protocol.connection = _NullConnection()  # type: ignore[assignment]
+            await protocol.can_read.set()
+    except AttributeError as error:
+        _warn_once(error)
+
+
+def mend() -> None:
+    """Mend two things in Hypercorn that would let anybody hold its connections. For the launcher; once is enough.
+
+    A WebSocket handshake that Hypercorn itself refuses (a wrong version, say) stops the idle timeout and never reaches
+    an application that could end it: the connection stays for ever. This adds the step that ends any other response.
+    And a connection that its client has closed is kept until the idle timeout; this stops that with the reading.
     """
     if _import_error is not None:
         return
     try:
-        refuse = WSStream._send_error_response
+        refuse, read = WSStream._send_error_response, TCPServer._read_data
     except AttributeError as error:
         _warn_once(error)
         return
-    if getattr(refuse, "closes_connection", False):
+    if getattr(refuse, "is_mended", False):
         return
 
     async def refuse_and_close(self: Any, status_code: int) -> None:
         await refuse(self, status_code)
         await self.send(StreamClosed(stream_id=self.stream_id))
 
-    refuse_and_close.closes_connection = True  # type: ignore[attr-defined]
+    async def read_and_stop(self: Any) -> None:
+        await read(self)
+        await self.idle_task.stop()
+
+    refuse_and_close.is_mended = True  # type: ignore[attr-defined]
     WSStream._send_error_response = refuse_and_close  # type: ignore[method-assign]
+    TCPServer._read_data = read_and_stop  # type: ignore[method-assign]
 
 
 def find_transport(send: Send) -> asyncio.WriteTransport | None:
@@ -296,6 +330,8 @@ def _find_socket(send: Send, *, is_websocket: bool) -> _Socket | None:
         protocol = stream.send.__self__
         if not isinstance(stream, WSStream if is_websocket else HTTPStream):
             raise TypeError(type(stream).__name__)
+        if stream.closed:
+            return None  # the peer has gone meanwhile, and Hypercorn has taken things apart
         if not isinstance(protocol, H11Protocol):
             return None  # HTTP/2 or HTTP/3: the socket is shared with other streams
         server = protocol.send.__self__  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ from hypercorn.config import Config, Sockets
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
 from hybrid.links.asgi import Receive, Scope, Send
-from hybrid.links.hypercorn import close_refused_handshakes, end_if_refused, find_transport
+from hybrid.links.hypercorn import find_transport, mend, release
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _Result = TypeVar("_Result")
@@ -66,8 +66,7 @@ class _Connections:
         try:
             await self._app(scope, receive, send)
         finally:
-            if scope["type"] == "websocket":
-                end_if_refused(send)
+            await release(send)
 
     def abort_all(self) -> int:
         """Abort every connection that is still open, and return how many there were."""
@@ -99,7 +98,7 @@ async def serve(
     Raises SettingsError, one line, if the address cannot be had. Whatever is open at the deadline is aborted, also
     when this call is cancelled.
     """
-    close_refused_handshakes()
+    mend()
     loop = asyncio.get_running_loop()
     connections = _Connections(app)
     config = _Config()

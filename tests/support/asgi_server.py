@@ -111,6 +111,7 @@ class LinkApp:
     subprotocol: str | None = None
     probe_payload: bytes | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"text/event-stream"),)
+    keeps_opened: bool = True
 
     def __post_init__(self) -> None:
         self.opened: asyncio.Queue[Opened] = asyncio.Queue()
@@ -153,8 +154,8 @@ class LinkApp:
         assert not owner.events, "the owner was called before the caller had the link"
         if self.on_open is not None:
             self.on_open(link, owner)
-        self.opened.put_nowait(Opened(link, owner))
-        del common, owner
+        if self.keeps_opened:
+            self.opened.put_nowait(Opened(link, owner))
         await link.served()
 
     async def next_opened(self) -> Opened:
