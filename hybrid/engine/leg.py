@@ -60,6 +60,7 @@ class StreamLeg(SessionLeg):
         "_is_working",
         "feed",
         "link",
+        "opened_s",
         "principal",
         "runner",
         "wire",
@@ -80,10 +81,12 @@ class StreamLeg(SessionLeg):
         self.principal = principal
         self.runner: SessionRunner | None = None
         self.feed: Feed | None = None
+        self.opened_s = 0.0
 
     def opened(self, link: Link) -> None:
         """The link is there. From now on the clock runs for its first words."""
         self.link = link
+        self.opened_s = self._engine.clock.monotonic_s()
         self._engine.open.add(self)
         self._engine.wheel.schedule(self, self._engine.limits.auth_timeout_s)
 

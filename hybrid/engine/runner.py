@@ -164,6 +164,8 @@ class SessionRunner:
                 continue
             if leg.link.is_bidirectional and now_s - leg.link.last_received_s > silence_max_s:
                 leg.end("heartbeat_timeout")
+            elif not leg.link.is_bidirectional and now_s - leg.opened_s >= limits.stream_age_max_s:
+                leg.end("rotated")  # the client opens the next one from its positions
             else:
                 self._engine.heartbeats.beat(leg.link, leg.wire, now_s)
 
