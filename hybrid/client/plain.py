@@ -105,7 +105,6 @@ class PlainReader:
         self._path = f"/v1/channels/{percent_encode(parse_channel(channel))}"
         self._endpoint = endpoint
         self._credentials = credentials
-        self._transport = transport
         self._history = history
         self._backoff = backoff or Backoff()
         self._has_connected = False
@@ -169,7 +168,7 @@ class PlainReader:
         try:
             async with asyncio.timeout(POLL_WAIT_S + _ANSWER_MARGIN_S):
                 answer = await self._endpoint.request(
-                    "GET", self._target(wait=f"{POLL_WAIT_S:g}"), self._transport, headers
+                    "GET", self._target(wait=f"{POLL_WAIT_S:g}"), "longpoll", headers
                 )
         except TimeoutError:
             raise _Ended(network("the poll was not answered in time")) from None
@@ -191,7 +190,7 @@ class PlainReader:
         headers = {**await self._credentials.headers(), "Accept": "text/event-stream", "Cache-Control": "no-store"}
         parser = EventStreamParser(_EVENT_MAX_BYTES)
         try:
-            async with self._endpoint.stream("GET", self._target(), self._transport, headers) as response:
+            async with self._endpoint.stream("GET", self._target(), "sse", headers) as response:
                 if response.status_code != 200:
                     body = await read_bounded(response)
                     raise _Ended(of_http(response.status_code, response.headers, body))
