@@ -236,7 +236,8 @@ async def release(send: Send) -> None:
         if isinstance(queue, asyncio.Queue):
             _empty(queue)
         protocol = stream.send.__self__  # type: ignore[attr-defined]
-        if isinstance(protocol, H11Protocol) and stream.closed:
+        transport = find_transport(send)
+        if isinstance(protocol, H11Protocol) and transport is not None and transport.is_closing():
             protocol.connection = _NullConnection()  # type: ignore[assignment]
             await protocol.can_read.set()
     except AttributeError as error:

@@ -28,6 +28,7 @@ from tests.support.asgi_server import (
     opened_stream,
     opened_websocket,
     serving,
+    true_soon,
 )
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -261,6 +262,42 @@ async def test_cancelling_aborts_what_is_open() -> None:
         assert await opened.owner.until("closed") == (1006, "")
         assert await client.rest() == b""
         server.task = asyncio.create_task(asyncio.sleep(0))  # nothing is left to stop
+
+
+# -- what Hypercorn would keep
+
+
+@on_each_loop
+async def test_a_connection_serves_one_request_after_another() -> None:
+    async with serving(PlainApp()) as server, connected(server.port) as client:
+        for _ in range(3):
+            await client.send(GET)
+            status, _ = await client.head()
+            assert status.startswith(b"HTTP/1.1 204")
+
+
+@on_each_loop
+async def test_a_body_that_the_application_never_read_does_not_keep_its_connection() -> None:
+    """Hypercorn's reading task waited for ever for room in a queue that nobody empties any more."""
+    head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serving(PlainApp()) as server:
+        before = len(asyncio.all_tasks())
+        async with connected(server.port, head + b"1\r\nx\r\n" * 100) as client:
+            status, _ = await client.head()
+            assert status.startswith(b"HTTP/1.1 204")
+            assert await client.rest() == b""
+            await true_soon(lambda: len(asyncio.all_tasks()) == before)
+
+
+@on_each_loop
+async def test_an_idle_connection_ends_with_its_client_not_with_the_idle_timeout() -> None:
+    async with serving(PlainApp()) as server:
+        before = len(asyncio.all_tasks())
+        async with connected(server.port, GET) as client:
+            await client.head()
+            client.writer.write_eof()
+            assert await client.rest() == b""
+            await true_soon(lambda: len(asyncio.all_tasks()) == before)
 
 
 # -- loop and signals
