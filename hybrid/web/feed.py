@@ -32,10 +32,10 @@ async def run_feed(publish: Publish, clock: Clock, interval_s: float = 0.2) -> N
 
     In every round `demo:cpu` `{"at_ms", "percent", "cores": [...]}` and `demo:memory` `{"at_ms", "percent",
     "used_bytes", "total_bytes"}`, in every second one `demo:network` `{"at_ms", "in_bytes_per_s", "out_bytes_per_s"}`:
-    all interfaces together, the loopback only where there is no other. `at_ms` is Unix time in milliseconds,
-    percentages go from 0 to 100. A round that cannot be published is skipped: figures of the past are of no use later.
-    The readings take well below a millisecond and never wait, so they are made on the event loop. Raises what psutil
-    raises where the system keeps its figures to itself.
+    all interfaces together, the loopback too, so that the demo sees its own traffic. `at_ms` is Unix time in
+    milliseconds, percentages go from 0 to 100. A round that cannot be published is skipped: figures of the past are of
+    no use later. The readings take well below a millisecond and never wait, so they are made on the event loop. Raises
+    what psutil raises where the system keeps its figures to itself.
     """
     figures = _Figures(clock)
     is_failing = False
@@ -94,14 +94,10 @@ class _Figures:
 
     def _count(self) -> tuple[float, int, int] | None:
         """Monotonic seconds, bytes received, bytes sent; None on a machine without network interfaces."""
-        counters = psutil.net_io_counters(pernic=True)
-        # The page's own traffic, where it is shown on this machine, is not the network's.
-        outward = [count for name, count in counters.items() if not name.lower().startswith("lo")]
-        counted = outward or list(counters.values())
-        if not counted:
+        counters = psutil.net_io_counters()
+        if counters is None:
             return None
-        received, sent = (sum(getattr(count, name) for count in counted) for name in ("bytes_recv", "bytes_sent"))
-        return self._clock.monotonic_s(), received, sent
+        return self._clock.monotonic_s(), counters.bytes_recv, counters.bytes_sent
 
     def _at_ms(self) -> float:
         # Tenths: between two processes of one machine a publication is often on its way for less than a millisecond.

@@ -16,6 +16,7 @@ import { TRANSPORTS, transportName } from "./transports.js";
 const REFRESH_MS = 250;
 const DESCRIBE_MS = 15_000;
 const CHAT = "demo:chat";
+const SCOPE = `hybrid:subscribe:demo:* hybrid:publish:${CHAT}`;
 const CHANNELS = new Map([
   ["demo:cpu", "cpu"],
   ["demo:memory", "memory"],
@@ -31,7 +32,7 @@ const FORGETFUL = { getItem: () => null, setItem() {} };
 function makePane(id, title, transports, clock) {
   const client = new Client({
     url: "/v1",
-    getToken: tokenProvider("/dev-issuer/token", "demo"),
+    getToken: tokenProvider("/dev-issuer/token", "demo", SCOPE),
     transports,
     storage: FORGETFUL,
   });

@@ -8,7 +8,8 @@ import { palette } from "./palette.js";
 const FONT = '500 10.5px "Inter", "Inter stand-in", system-ui, sans-serif';
 const GUTTER_TOP = 16;
 const GUTTER_BOTTOM = 18;
-const GUTTER_SIDE = 1;
+const GUTTER_RIGHT = 4;
+const GUTTER_GAP = 7;
 const MARK_LABEL_ROOM = 44;
 const MARK_LINE_ROOM = 9;
 
@@ -24,6 +25,8 @@ export class TimeChart {
   #gap_ms;
   #width = 0;
   #height = 0;
+  /** Where the plot begins: right of the scale's words, which no curve may cross. */
+  #left = 0;
 
   /** `gap_ms`: points further apart than this are not joined; there was nothing in between. */
   constructor(canvas, { span_ms = 60_000, gap_ms = 1_500 } = {}) {
@@ -43,21 +46,22 @@ export class TimeChart {
   draw(now_ms, { scale, series, marks = [], outages = [] }) {
     if (!this.#width) return;
     const context = this.#context;
-    const x = (at_ms) => GUTTER_SIDE + (1 - (now_ms - at_ms) / this.#span_ms) * (this.#width - 2 * GUTTER_SIDE);
-    const y = (value) => GUTTER_TOP + (1 - scale.place(value)) * this.#plotHeight;
     context.clearRect(0, 0, this.#width, this.#height);
     context.font = FONT;
-    this.#drawOutages(outages, now_ms, x);
-    this.#drawGrid(scale, y);
+    this.#left = Math.ceil(Math.max(...scale.ticks.map(({ label }) => context.measureText(label).width))) + GUTTER_GAP;
+    const plotWidth = this.#width - this.#left - GUTTER_RIGHT;
+    const x = (at_ms) => this.#left + (1 - (now_ms - at_ms) / this.#span_ms) * plotWidth;
+    const y = (value) => GUTTER_TOP + (1 - scale.place(value)) * this.#plotHeight;
+    this.#drawScale(scale, y);
+    this.#drawTime();
     context.save();
     context.beginPath();
-    context.rect(0, 0, this.#width, GUTTER_TOP + this.#plotHeight + 1);
+    context.rect(this.#left, 0, this.#width - this.#left, GUTTER_TOP + this.#plotHeight + 1);
     context.clip();
-    this.#drawMarks(marks, x);
+    this.#drawOutages(outages, now_ms, x);
+    this.#drawMarks(marks.filter(({ kind }) => kind !== "back"), x);
     for (const one of series) this.#drawSeries(one, x, y);
     context.restore();
-    this.#drawGridLabels(scale, y);
-    this.#drawTime();
   }
 
   get #plotHeight() {
@@ -74,33 +78,20 @@ export class TimeChart {
     this.#context.setTransform(density, 0, 0, density, 0, 0);
   }
 
-  #drawGrid(scale, y) {
+  #drawScale({ ticks }, y) {
     const context = this.#context;
     context.lineWidth = 1;
     context.strokeStyle = palette.line;
-    for (const { value } of scale.ticks) {
+    context.fillStyle = palette["ink-faint"];
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    for (const { value, label } of ticks) {
       const height = Math.round(y(value)) + 0.5;
       context.beginPath();
-      context.moveTo(0, height);
+      context.moveTo(this.#left, height);
       context.lineTo(this.#width, height);
       context.stroke();
-    }
-  }
-
-  /** Above the curves, each on a patch of the card's colour: a figure that a curve crosses cannot be read. */
-  #drawGridLabels(scale, y) {
-    const context = this.#context;
-    context.textAlign = "left";
-    context.textBaseline = "bottom";
-    for (const { value, label } of scale.ticks) {
-      if (!label) continue;
-      const height = Math.round(y(value)) - 2;
-      context.globalAlpha = 0.72;
-      context.fillStyle = palette.card;
-      context.fillRect(0, height - 11, context.measureText(label).width + 5, 12);
-      context.globalAlpha = 1;
-      context.fillStyle = palette["ink-faint"];
-      context.fillText(label, 1, height);
+      context.fillText(label, this.#left - GUTTER_GAP, height);
     }
   }
 
@@ -110,7 +101,7 @@ export class TimeChart {
     context.textBaseline = "alphabetic";
     const height = this.#height - 3;
     context.textAlign = "left";
-    context.fillText(`${this.#span_ms / 1000} s ago`, 1, height);
+    context.fillText(`${this.#span_ms / 1000} s ago`, this.#left, height);
     context.textAlign = "right";
     context.fillText("now", this.#width - 1, height);
   }
@@ -120,7 +111,7 @@ export class TimeChart {
     context.fillStyle = palette.danger;
     context.globalAlpha = 0.1;
     for (const { from_ms, to_ms } of outages) {
-      const left = Math.max(0, x(from_ms));
+      const left = Math.max(this.#left, x(from_ms));
       const right = x(to_ms ?? now_ms);
       if (right > left) context.fillRect(left, GUTTER_TOP, Math.max(1, right - left), this.#plotHeight);
     }
@@ -223,22 +214,18 @@ export class TimeChart {
     let free = -Infinity;
     marks.forEach(({ at_ms, kind, label }, index) => {
       const left = Math.round(x(at_ms)) + 0.5;
-      if (left < 0) return;
+      if (left < this.#left) return;
       const colour = kind === "cut" || kind === "failed" ? palette.danger : palette["ink-soft"];
       const distance = (other) => (other ? Math.abs(x(other.at_ms) - left) : Infinity);
       const isCrowded = Math.min(distance(marks[index - 1]), distance(marks[index + 1])) < MARK_LINE_ROOM;
       const end = isCrowded ? GUTTER_TOP + 4 : GUTTER_TOP + this.#plotHeight;
-      const isPartner = kind === "back";
-      if (!isPartner) {
-        context.strokeStyle = colour;
-        context.globalAlpha = 0.8;
-        context.beginPath();
-        context.moveTo(left, GUTTER_TOP - 3);
-        context.lineTo(left, end);
-        context.stroke();
-        context.globalAlpha = 1;
-      }
-      if (!label || isPartner) return;
+      context.strokeStyle = colour;
+      context.globalAlpha = 0.8;
+      context.beginPath();
+      context.moveTo(left, GUTTER_TOP - 3);
+      context.lineTo(left, end);
+      context.stroke();
+      context.globalAlpha = 1;
       const width = context.measureText(label).width;
       const start = Math.min(left, this.#width - width);
       if (start < free) return;
