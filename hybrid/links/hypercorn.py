@@ -85,6 +85,18 @@ async def _put_nowhere(message: object) -> None:
     """In place of the application's queue: nobody receives from it any more."""
 
 
+class _Inbox:
+    """In front of the application's queue: the end of a stream always finds room in it."""
+
+    def __init__(self, queue: asyncio.Queue[Any]) -> None:
+        self.queue = queue
+
+    async def put(self, message: Any) -> None:
+        if message["type"] in ("http.disconnect", "websocket.disconnect"):
+            _empty(self.queue)  # what was not read before the end is of no use after it
+        await self.queue.put(message)
+
+
 def _empty(queue: asyncio.Queue[Any]) -> None:
     while not queue.empty():
         queue.get_nowait()
@@ -103,7 +115,8 @@ class _Socket:
         self._reader: Any = server.reader
         self._writer: Any = server.writer
         self._transport: asyncio.Transport = self._writer.transport
-        self._queue: asyncio.Queue[object] = stream.app_put.__self__
+        inbox = stream.app_put.__self__
+        self._queue: asyncio.Queue[Any] = inbox.queue if isinstance(inbox, _Inbox) else inbox
         # Everything that `detach` is going to use, looked at while nothing has been changed.
         if not isinstance(self._reader._buffer, bytearray) or not isinstance(self._reader._eof, bool):
             raise TypeError("asyncio.StreamReader")
@@ -219,6 +232,19 @@ def end_if_refused(send: Send) -> bool:
     return True
 
 
+def guard_inbox(send: Send) -> None:
+    """Keep an unread request body from holding the response; the launcher calls it before every ASGI call.
+
+    Hypercorn puts the end of a stream into the queue behind the body, from inside the application's last `send`. When
+    the body has filled the queue and the application does not read it, that `send` never returns.
+    """
+    stream: Any = getattr(send, "__self__", None)
+    if _import_error is None and isinstance(stream, WSStream | HTTPStream):
+        queue = getattr(getattr(stream, "app_put", None), "__self__", None)
+        if isinstance(queue, asyncio.Queue):
+            stream.app_put = _Inbox(queue).put
+
+
 async def release(send: Send) -> None:
     """Free Hypercorn's tasks of a request whose ASGI call is over; the launcher calls it after every one.
 
@@ -231,10 +257,10 @@ async def release(send: Send) -> None:
         return
     end_if_refused(send)
     try:
-        queue: Any = getattr(stream.app_put, "__self__", None)
+        inbox: Any = getattr(stream.app_put, "__self__", None)
         stream.app_put = _put_nowhere
-        if isinstance(queue, asyncio.Queue):
-            _empty(queue)
+        if isinstance(inbox, _Inbox):
+            _empty(inbox.queue)
         protocol = stream.send.__self__  # type: ignore[attr-defined]
         transport = find_transport(send)
         if isinstance(protocol, H11Protocol) and transport is not None and transport.is_closing():

@@ -24,7 +24,7 @@ from hypercorn.config import Config, Sockets
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
 from hybrid.links.asgi import Receive, Scope, Send
-from hybrid.links.hypercorn import find_transport, mend, release
+from hybrid.links.hypercorn import find_transport, guard_inbox, mend, release
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _Result = TypeVar("_Result")
@@ -63,6 +63,7 @@ class _Connections:
         if transport is not None:
             self._transports.add(transport)
         del transport  # this frame lives as long as the request
+        guard_inbox(send)
         try:
             await self._app(scope, receive, send)
         finally:
