@@ -42,6 +42,16 @@ class Gate:
             return ANONYMOUS
         return self._engine.verifier.cached(token) or await self._verified(exchange, token)
 
+    async def lasting_principal(self, exchange: Exchange) -> Principal:
+        """As `principal`, but refuses a token that is over and accepted only for clocks that differ.
+
+        What ends with the token would end at once, and be asked again at once. Raises AuthError token_expired.
+        """
+        principal = await self.principal(exchange)
+        if principal.expires_at_s <= self._engine.clock.wall_s():
+            raise AuthError("token_expired")
+        return principal
+
     async def known_principal(self, exchange: Exchange) -> Principal:
         """As `principal`, but refuses anonymous ones where no namespace has anything for them."""
         principal = await self.principal(exchange)

@@ -42,7 +42,7 @@ class LongPolls:
     async def plain(self, exchange: Exchange) -> None:
         """A channel's own URL: waits for what comes after the cursor, or tells the current one."""
         engine = self._engine
-        principal = await self._gate.principal(exchange)
+        principal = await self._gate.lasting_principal(exchange)
         target = read_target(exchange, engine.limits)
         for channel in target.channels:
             engine.operations.check_subscribe(principal, channel)

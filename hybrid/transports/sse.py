@@ -59,7 +59,7 @@ class EventStreams:
         ticket_text = exchange.query_one("ticket")
         key: bytes | None = None
         if ticket_text is None:
-            principal = await self._gate.principal(exchange)
+            principal = await self._gate.lasting_principal(exchange)
             target = read_target(exchange, limits)
         else:
             ticket = await self._engine.tickets.open_channels(ticket_text, exchange.header(b"origin"))

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +140,13 @@ class Connection:
             await self.writer.wait_closed()
         except OSError:
             return
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a state inside the server that shows itself to nobody outside."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not is_so():  # noqa: ASYNC110 - there is no event for it, which is why this exists
+            await asyncio.sleep(0.002)
 
 
 async def connect(server: RunningServer) -> Connection:
