@@ -37,6 +37,22 @@ ANNOUNCEMENTS_MAX = 1_024
 """Joins and leaves waiting for one flush; more are dropped: the next presence snapshot has them."""
 
 
+class Wait:
+    """Somebody's waiting for a channel, that he can be told to end."""
+
+    __slots__ = ("future", "is_ended")
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] | None = None
+        self.is_ended = False
+
+    def end(self) -> None:
+        """Wait no longer; whatever comes is not wanted any more."""
+        self.is_ended = True
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+
 class Channel:
     """See the module's text. Its life with the broker is driven by `engine.upkeep`."""
 
@@ -79,7 +95,7 @@ class Channel:
         self._announcements: list[tuple[int, Push]] = []
         self._held: list[Publication] = []
         self._held_bytes = 0
-        self._hot: list[asyncio.Future[None]] = []
+        self._hot: dict[asyncio.Future[None], None] = {}
         self._joiners: list[Subscription] = []
         self._watchers: dict[asyncio.Future[None], None] = {}
 
@@ -140,16 +156,19 @@ class Channel:
             self._flush_handle = None
         self.ring.restart(self.ring.head)
 
-    async def hot(self) -> None:
-        """Wait until the channel is HOT, however long the broker is away. The caller holds it. Cancel-safe."""
-        while self.state is not ChannelState.HOT:
-            future = self.shared.loop.create_future()
-            self._hot.append(future)
+    async def hot(self, wait: Wait) -> None:
+        """Wait until the channel is HOT, however long the broker is away, or `wait` is ended.
+
+        The caller holds the channel. Cancel-safe.
+        """
+        while self.state is not ChannelState.HOT and not wait.is_ended:
+            future = wait.future = self.shared.loop.create_future()
+            self._hot[future] = None
             try:
                 await future
             finally:
-                if future in self._hot:
-                    self._hot.remove(future)
+                self._hot.pop(future, None)
+                wait.future = None
 
     # -- what the upkeep tells
 
@@ -177,10 +196,10 @@ class Channel:
             self.gap()
         if self.state is not ChannelState.HOT:
             return
-        for future in self._hot:
+        hot, self._hot = self._hot, {}
+        for future in hot:
             if not future.done():
                 future.set_result(None)
-        self._hot.clear()
         self._wake_watchers()
         self._wake_joiners()
         self._linger_if_idle()

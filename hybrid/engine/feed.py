@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
-from hybrid.engine.channel import Channel
+from hybrid.engine.channel import Channel, Wait
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.link import Link
 from hybrid.engine.locate import RETRY_S, locate
@@ -109,7 +109,9 @@ class Feed:
         self._subscriptions.append(subscription)
         node_channel.hold()
         try:
-            located = await locate(node_channel, position, history)
+            subscription.wait = Wait()
+            located = await locate(node_channel, position, history, subscription.wait)
+            subscription.wait = None
         except BaseException:
             self._end(subscription)
             raise
@@ -395,6 +397,8 @@ class Feed:
             return
         self._leave(subscription, SubscriptionEvent.LAGGED)
         subscription.move(SubscriptionEvent.END)
+        if subscription.wait is not None:
+            subscription.wait.end()
         self._subscriptions.remove(subscription)
         if self._page is not None and self._page.subscription is subscription:
             self._page = None

@@ -55,7 +55,7 @@ class Hub:
         self._broker = broker
         self._limits = limits
         self._clock = clock
-        self.wheel = wheel or Wheel(clock)
+        self.wheel = Wheel(clock) if wheel is None else wheel
         """The process's timer wheel: the one given, or the hub's own."""
         self._owns_wheel = wheel is None
         self._tasks = Tasks()

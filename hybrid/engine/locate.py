@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Final, NamedTuple
 
-from hybrid.engine.channel import Channel
+from hybrid.engine.channel import Channel, Wait
 from hybrid.engine.ring import Reach
 from hybrid.engine.wheel import rest
 from hybrid.errors import BrokerError, UnrecoverablePosition
@@ -25,17 +25,21 @@ class Located(NamedTuple):
     was_recovered: bool
 
 
-async def locate(channel: Channel, position: Position | None, history: int) -> Located:
+async def locate(channel: Channel, position: Position | None, history: int, wait: Wait | None = None) -> Located:
     """Choose the start of a reader on a channel that the caller holds; waits until it is HOT, and for the broker.
 
-    `position` None: `history` publications back, or from now on. Cancel-safe: reads only.
+    `position` None: `history` publications back, or from now on. After `wait` was ended the answer means nothing.
+    Cancel-safe: reads only.
     """
+    wait = wait or Wait()
     while True:
-        await channel.hot()
+        await channel.hot(wait)
+        if wait.is_ended:
+            return Located(channel.flushed, False)
         try:
             if position is None:
                 return Located(await _start(channel, history), True)
-            return await _check(channel, position)
+            return await _check(channel, position, wait)
         except BrokerError as error:
             _log.warning("a position in channel %r waits for the broker: %s", channel.name, error)
             await rest(channel.shared.wheel, RETRY_S)
@@ -52,13 +56,13 @@ async def _start(channel: Channel, history: int) -> Position:
     return await channel.shared.reads.start_of(channel.name, behind, flushed)
 
 
-async def _check(channel: Channel, position: Position) -> Located:
+async def _check(channel: Channel, position: Position, wait: Wait) -> Located:
     reach = channel.ring.reach(position)
     if reach is Reach.FOREIGN:
         # The reader may come from a node that has heard more than this one, or from another life of the log that
         # this node has not noticed: ask the broker before saying that the reader is wrong.
         channel.gap()
-        await channel.hot()
+        await channel.hot(wait)
         reach = channel.ring.reach(position)
     if reach is Reach.FOREIGN:
         return Located(channel.flushed, False)

@@ -77,7 +77,7 @@ class Polls:
             while True:
                 wake.rearm()
                 collected = await self._gather(poll, wake)
-                if collected or wake.is_ended or (wake.is_over and poll.is_ready):
+                if wake.is_ended or (not poll.is_comparing and (collected or (wake.is_over and poll.is_ready))):
                     return collected
                 await wake.wait()
         finally:
@@ -132,7 +132,7 @@ class Polls:
                 if not size:
                     _reset(collected, channel, entry.publication.position)
                 break
-            if size and size + len(payload) > room:
+            if collected.payloads and size + len(payload) > room:
                 break
             size += len(payload)
             collected.payloads.append(payload)
@@ -170,6 +170,11 @@ class _Poll:
         self.encoding = encoding
         self.max_bytes = max_bytes
         self.doubted: set[str] = set()
+
+    @property
+    def is_comparing(self) -> bool:
+        """True while it is not known whether a position is wrong: a reset must not wait behind busier channels."""
+        return any(self.channels[name].state is not ChannelState.HOT for name in self.doubted)
 
     @property
     def is_ready(self) -> bool:

@@ -20,7 +20,7 @@ from hybrid.model import START, Position, Publication
 
 _log = logging.getLogger(__name__)
 
-ENTRY_OVERHEAD_BYTES: Final = 400
+ENTRY_OVERHEAD_BYTES: Final = 550
 """What an entry weighs beside its data: objects, names, the table of its payloads (measured on CPython 3.11)."""
 
 WIRE_OVERHEAD_BYTES: Final = 128

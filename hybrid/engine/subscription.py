@@ -8,7 +8,7 @@ from hybrid.model import Position
 from hybrid.protocol.states import SUBSCRIPTION, SubscriptionEvent, SubscriptionState, next_state
 
 if TYPE_CHECKING:
-    from hybrid.engine.channel import Channel
+    from hybrid.engine.channel import Channel, Wait
     from hybrid.engine.feed import Feed
     from hybrid.engine.live import Group
 
@@ -21,7 +21,7 @@ class Subscription:
     a read of the history.
     """
 
-    __slots__ = ("channel", "feed", "group", "is_parked", "place", "position", "state")
+    __slots__ = ("channel", "feed", "group", "is_parked", "place", "position", "state", "wait")
 
     def __init__(self, feed: Feed, channel: Channel) -> None:
         self.feed = feed
@@ -31,6 +31,7 @@ class Subscription:
         self.group: Group | None = None
         self.place = 0
         self.is_parked = False
+        self.wait: Wait | None = None  # for its channel, while it is being added
 
     def move(self, event: SubscriptionEvent) -> None:
         """Go to the next state of the table."""

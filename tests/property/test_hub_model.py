@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +15,12 @@ from hybrid.engine.fanout import FanOut
 from hybrid.engine.feed import Feed
 from hybrid.engine.live import Group
 from tests.property.hub_model import FAULTY_KINDS, KINDS, Broken, FaultyWorld, check, operations
+
+
+def check_all(seeds: Iterable[int]) -> None:
+    for seed in seeds:
+        check(operations(seed))
+
 
 OPERATION = st.tuples(st.sampled_from(sorted(set(KINDS))), st.integers(0, 999), st.integers(0, 999))
 
@@ -130,5 +136,4 @@ def test_the_model_notices_a_broken_rule(
 ) -> None:
     break_it(monkeypatch)
     with pytest.raises(Broken):
-        for seed in range(40):
-            check(operations(seed))
+        check_all(range(40))

@@ -7,10 +7,12 @@ virtual nothing can come from outside, and a loop with nothing to do and no time
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -64,3 +66,13 @@ async def settle(turns: int = 50) -> None:
     """Let everything run that is ready, and what follows from it; time does not move."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make a test of a coroutine function that runs in virtual time."""
+
+    @functools.wraps(test)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(test(*args, **kwargs))
+
+    return wrapper
