@@ -152,8 +152,10 @@ class Bench:
                 before_s = server.cpu_s()
                 outcome = deliver(audience, publisher, seconds=seconds, awaits_delivery=awaits)
                 cpu_s = server.cpu_s() - before_s
-                self.faults += [f"{kind}, {dialect.name}, {what}: {fault}" for fault in outcome.faults]
-                if what == "warm" or not outcome.latencies_ms:
+                if outcome.faults:  # what follows would only be more of it
+                    self.faults += [f"{kind}, {dialect.name}, {what}: {fault}" for fault in outcome.faults]
+                    break
+                if what == "warm":
                     continue
                 self._add(kind, dialect, what, outcome.deliveries / cpu_s)
                 self._add(kind, dialect, f"{what}, publishes", outcome.publications / outcome.seconds)

@@ -198,11 +198,12 @@ class Audience:
             except ValueError as error:
                 faults.append(f"a client got what cannot be read: {error}")
                 continue
+            finally:
+                subscriber.chunks = None
             got = [offset for offset in offsets if offset is not None]
             if got != list(range(first, first + publications)):
-                faults.append(f"a client got {len(got)} offsets, not those from {first} on in order")
-            subscriber.chunks = None
-        return latencies_ms, faults
+                faults.append(f"a client got {len(got)} offsets, not {publications} from {first} on in order")
+        return latencies_ms, list(dict.fromkeys(faults))
 
     # -- closing
 
