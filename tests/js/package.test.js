@@ -91,7 +91,7 @@ test(`minified and gzipped it is below ${SIZE_MAX_BYTES} bytes`, (t) => {
 test("the declarations compile, strictly, with a program that uses all of them", (t) => {
   const folder = mkdtempSync(join(tmpdir(), "hybrid-types-"));
   try {
-    const program = join(folder, "program.ts");
+    const program = join(folder, "program.mts");
     writeFileSync(program, readFileSync(new URL("support/program.ts", import.meta.url), "utf8").replace("HYBRID", `${root}index.js`));
     const output = npx(t, [
       ..."-y -p typescript@5 -- tsc --noEmit --strict --target es2022 --module nodenext --moduleResolution nodenext".split(" "),
