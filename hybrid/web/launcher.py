@@ -37,6 +37,7 @@ _TLS_HANDSHAKE_S: Final = 10.0
 _HEAD_MAX_BYTES: Final = 16_384  # an 8 KB token, a 2 KB cursor and what browsers add
 _REAP_INTERVAL_S: Final = 0.2
 _GRACEFUL_MIN_S: Final = 0.5
+_KEPT_MIN: Final = 64
 
 
 class _Config(Config):
@@ -57,11 +58,14 @@ class _Connections:
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
         self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
+        # uvloop's TLS transports have no weak references: they are kept, and the closed ones sorted out in time.
+        self._kept: set[asyncio.WriteTransport] = set()
+        self._sort_out_at = _KEPT_MIN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport = find_transport(send)
         if transport is not None:
-            self._transports.add(transport)
+            self._remember(transport)
         del transport  # this frame lives as long as the request
         guard_inbox(send)
         try:
@@ -71,11 +75,21 @@ class _Connections:
 
     def abort_all(self) -> int:
         """Abort every connection that is still open, and return how many there were."""
-        transports = list(self._transports)
+        transports = [*self._transports, *self._kept]
         for transport in transports:
             transport.abort()
         self._transports.clear()
+        self._kept.clear()
         return len(transports)
+
+    def _remember(self, transport: asyncio.WriteTransport) -> None:
+        try:
+            self._transports.add(transport)
+        except TypeError:
+            self._kept.add(transport)
+            if len(self._kept) >= self._sort_out_at:
+                self._kept = {kept for kept in self._kept if not kept.is_closing()}
+                self._sort_out_at = max(_KEPT_MIN, len(self._kept) * 5 // 4)  # a quarter at most is closed
 
 
 async def serve(
