@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,7 @@ from tests.support.links import Reader
 from tests.support.virtual_time import clock, in_virtual_time, settle
 
 
-async def collect(
-    stage: Stage, *channels: str, wait_s: float = 0, max_bytes: int = 100_000, **rest: object
-) -> Collected:
+async def collect(stage: Stage, *channels: str, wait_s: float = 0, max_bytes: int = 100_000, **rest: Any) -> Collected:
     positions = dict.fromkeys(channels or ("a",), START)
     return await stage.hub.collect(
         positions, encoding=PLAIN_JSON, wait_s=wait_s, max_bytes=max_bytes, **rest  # type: ignore[arg-type]
@@ -123,12 +122,8 @@ async def test_what_cannot_be_continued_is_told_at_once_with_the_new_position() 
         head = stage.broker.head("a")
         for name in "ab":
             await stage.hub.position_now(name)
-        for wrong in (
-            START,
-            Position(2, head.epoch, "00000002"),
-            Position(99, head.epoch, "00000002"),
-            Position(1, "x"),
-        ):
+        epoch, tag = head.epoch, head.tag
+        for wrong in (START, Position(2, epoch, "00000002"), Position(99, epoch, tag), Position(1, "x", tag)):
             collected = await stage.hub.collect(
                 {"a": wrong, "b": START}, encoding=PLAIN_JSON, wait_s=25, max_bytes=10_000
             )

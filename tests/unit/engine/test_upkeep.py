@@ -44,8 +44,9 @@ async def test_what_comes_while_the_head_is_read_is_held_and_joined_to_it() -> N
         reader = Reader(stage.hub)
         start = stage.broker.head("a")
         adding = asyncio.ensure_future(reader.feed.add("a", start))
-        while "heads 1" not in stage.broker.calls:
-            await asyncio.sleep(0)
+        for _ in range(10):
+            if "heads 1" not in stage.broker.calls:
+                await asyncio.sleep(0)
         assert stage.channel().state is ChannelState.READING
         stage.publish(2)  # the head that is on its way does not have them
         started = await adding
