@@ -135,6 +135,16 @@ async def test_a_refused_handshake_does_not_keep_its_connection() -> None:
 
 
 @on_each_loop
+async def test_a_handshake_that_the_application_refuses_ends_its_connection() -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] in ("websocket.connect", "lifespan.startup")
+        await send({"type": "websocket.close"})
+
+    async with serving(refuse) as server, connected(server.port, HANDSHAKE % b"") as client:
+        assert (await client.rest()).startswith(b"HTTP/1.1 403")
+
+
+@on_each_loop
 async def test_bytes_that_hypercorn_has_read_but_not_used_come_first() -> None:
     """They reach the link from the event loop, after the caller has got it, and before what comes later."""
     early = client_frame(TEXT, b"one") + client_frame(TEXT, b"two")[:3]
