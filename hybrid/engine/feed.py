@@ -21,6 +21,7 @@ from hybrid.engine.reads import LogPage
 from hybrid.engine.ring import UNENCODABLE, Entry, Reach
 from hybrid.engine.shared import Shared
 from hybrid.engine.subscription import Subscription
+from hybrid.engine.wheel import SLOT_S
 from hybrid.errors import ChannelError, UnrecoverablePosition
 from hybrid.model import Position
 from hybrid.protocol.states import SubscriptionEvent, SubscriptionState
@@ -90,6 +91,11 @@ class Feed:
         self._next = 0
         self._page: _Paged | None = None
         self._turn_handle: asyncio.Handle | None = None
+        if link.buffered() > self._shared.limits.low_water_bytes:
+            # It may be over its high-water mark, and have said so when there was no feed to tell: it would never say
+            # it again. Or it may not, and would never say that it has drained. So it is looked at until it has.
+            self._flags = _PAUSED
+            self._shared.wheel.schedule(self, SLOT_S)
 
     # -- what the owner asks
 
@@ -157,8 +163,7 @@ class Feed:
         """The link has ended: leave everything at once. Safe to call twice."""
         self._flags |= _ENDED
         self._rest()
-        if self._flags & _READING:
-            self._shared.wheel.cancel(self)
+        self._shared.wheel.cancel(self)
         for subscription in list(self._subscriptions):
             self._end(subscription)
 
@@ -201,8 +206,12 @@ class Feed:
             _log.exception("a link that failed could not be aborted")
 
     def wheel_fired(self) -> None:
-        """The broker could not be reached when a page was wanted: try again."""
+        """The broker could not be reached when a page was wanted, or the link was full when the feed began."""
         self._flags &= ~_READING
+        if self._flags & _PAUSED and self.link.buffered() <= self._shared.limits.low_water_bytes:
+            self._flags &= ~_PAUSED
+        elif self._flags & _PAUSED:
+            self._shared.wheel.schedule(self, SLOT_S)
         self.wake()
 
     # -- turns

@@ -90,7 +90,7 @@ class Hub:
     # -- for readers
 
     def feed(self, link: Link, encoding: Encoding, events: FeedEvents) -> Feed:
-        """A feed for a link that is not over its high-water mark; the owner forwards what the link says of that."""
+        """A feed for a link; the owner forwards `link_paused` and `link_resumed` to it from now on."""
         return Feed(self, link, encoding, events)
 
     def bundle_feed(self, link: Link, channels: Sequence[str], events: FeedEvents) -> Feed:

@@ -310,6 +310,27 @@ async def test_a_broker_that_is_away_holds_a_catch_up_back_and_does_not_end_it()
         assert offsets(reader.link.payloads) == list(range(11, 31))
 
 
+@in_virtual_time
+async def test_a_link_that_was_full_before_its_feed_began_is_waited_for() -> None:
+    """It had said so when nobody listened, and says it only once: without this its buffer would grow without end."""
+    async with staged(Limits(low_water_bytes=100)) as stage:
+        link = FakeLink(high_water_bytes=400)
+        link.write(b"x" * 500)
+        reader = Reader(stage.hub, link=link)
+        await reader.follow("a")
+        stage.publish(3)
+        await asyncio.sleep(5)
+        assert len(link.segments) == 1
+        assert stage.channel().live_links == 0
+        link.on_resumed = lambda: None  # nor does it say when it has drained
+        link.drain()
+        await asyncio.sleep(0.5)
+        assert offsets(link.payloads[0:]) == [1, 2, 3]
+        assert len(stage.hub.wheel) <= 1
+        unread = Reader(stage.hub, link=link)
+        unread.feed.close()
+
+
 # -- ends
 
 
