@@ -10,7 +10,7 @@ from typing import Any
 
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
-from hybrid.clock import SystemClock
+from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
 from hybrid.limits import Limits
 from hybrid.settings import Namespace, Settings
@@ -69,13 +69,14 @@ def settings_for(
 
 @asynccontextmanager
 async def running_server(
-    settings: Settings, *, issuer: DevelopmentIssuer | None = None, port: int = 0
+    settings: Settings, *, issuer: DevelopmentIssuer | None = None, port: int = 0, clock: Clock | None = None
 ) -> AsyncIterator[RunningServer]:
     """Start it, and end it as SIGTERM would if the test has not done so."""
     issuer = issuer or new_issuer()
     settings = replace(settings, port=port)
-    verifier = JwtVerifier([IssuerConfig(issuer=ISSUER, keys=issuer.keys)], AUDIENCE, SystemClock(), settings.limits)
-    app = create_app(settings, verifier=verifier)
+    clock = clock or SystemClock()
+    verifier = JwtVerifier([IssuerConfig(issuer=ISSUER, keys=issuer.keys)], AUDIENCE, clock, settings.limits)
+    app = create_app(settings, verifier=verifier, clock=clock)
     engine: Engine = app.extensions[EXTENSION]
     stop = asyncio.Event()
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
