@@ -1,7 +1,7 @@
 """The Python client."""
 
 from hybrid.client.client import Client
-from hybrid.client.session import Timing
+from hybrid.client.legs import Timing
 from hybrid.client.subscription import Subscription
 from hybrid.client.values import LegEvent, ReceivedPublication, Stats
 

@@ -12,9 +12,7 @@ _EXPONENT_MAX: Final = 16  # 2**16 is past every ceiling; larger exponents would
 class Backoff:
     """Delays drawn evenly from 0 to a bound that doubles with each failure, from `base_s` up to `max_s` seconds."""
 
-    def __init__(
-        self, base_s: float = 0.5, max_s: float = 20.0, random: Callable[[], float] = _random.random
-    ) -> None:
+    def __init__(self, base_s: float = 0.5, max_s: float = 20.0, random: Callable[[], float] = _random.random) -> None:
         self._base_s = base_s
         self._max_s = max_s
         self._random = random

@@ -22,9 +22,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from hybrid.client.credentials import Credentials, TokenSource
+from hybrid.client.credentials import Credentials, TokenFailed, TokenSource
 from hybrid.client.endpoint import Dial, Endpoint
-from hybrid.client.session import LEGS, Session, Timing
+from hybrid.client.legs import LEGS, Timing
+from hybrid.client.session import Session
 from hybrid.client.subscription import Subscription
 from hybrid.client.values import LegEvent, ReceivedPublication, Stats, received
 from hybrid.errors import ProtocolError
@@ -86,7 +87,7 @@ class Client:
             buffer_max=self._buffer_max,
             group=self._group,
         )
-        self._tasks = [self._group.create_task(self._live.run()), self._group.create_task(self._live.probe())]
+        self._tasks = [self._group.create_task(self._live.legs.run()), self._group.create_task(self._live.legs.probe())]
         return self
 
     async def __aexit__(
@@ -99,7 +100,7 @@ class Client:
                 task.cancel()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
-                    await session.goodbye()
+                    await session.legs.goodbye()
         finally:
             session.close()
             try:
@@ -174,35 +175,40 @@ class Client:
 
     async def connected(self) -> None:
         """Return when a leg is current. Raises HybridError when the server said stay away. Cancel-safe."""
-        await self._session.connected()
+        await self._session.legs.connected()
 
     async def refresh(self) -> None:
-        """Ask `get_token` for a new token and show it to the server without reconnecting. Raises HybridError.
+        """Ask `get_token` for a new token and show it to the server without reconnecting. Raises HybridError, and what
+        `get_token` raises.
 
         It happens by itself when the server says that the token is about to end.
         """
-        await self._session.refresh()
+        try:
+            await self._session.refresh()
+        except TokenFailed as failed:
+            raise failed.__cause__ or failed from None
 
     async def move_to(self, transport: str) -> None:
         """Carry on over another transport without losing, repeating or reordering anything; the client stays there.
 
         Raises ConnectionError when it does not work; the former transport then goes on. Cancel-safe.
         """
-        await self._session.move_to(check_transports(transport)[0])
+        await self._session.legs.move_to(check_transports(transport)[0])
 
     def cut(self) -> None:
         """Drop the open transport without a word, as a cut cable would; the client comes back by itself."""
-        self._session.cut()
+        self._session.legs.cut()
 
     @property
     def transport(self) -> str | None:
         """What carries the session now; None while nothing does."""
-        return self._session.current.transport if self._session.current is not None else None
+        current = self._session.legs.current
+        return current.transport if current is not None else None
 
     @property
     def log(self) -> deque[LegEvent]:
         """What happened to its legs, the last 1000 events."""
-        return self._session.log
+        return self._session.legs.log
 
     @property
     def stats(self) -> Stats:

@@ -68,7 +68,8 @@ class Endpoint:
         """Make the HTTP client. Proxies and netrc of the environment are not used: a token must not go astray."""
         self._http = httpx2.AsyncClient(
             trust_env=False,
-            verify=self.tls if self.tls is not None else True,
+            # Reading the system's certificates takes a tenth of a second; without TLS there is nothing to verify.
+            verify=self.tls if self.tls is not None else self.is_secure,
             timeout=httpx2.Timeout(None, connect=self.connect_timeout_s),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=4.0),
         )

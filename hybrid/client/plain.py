@@ -167,9 +167,7 @@ class PlainReader:
         headers = {**await self._credentials.headers(), "Accept": "application/json"}
         try:
             async with asyncio.timeout(POLL_WAIT_S + _ANSWER_MARGIN_S):
-                answer = await self._endpoint.request(
-                    "GET", self._target(wait=f"{POLL_WAIT_S:g}"), "longpoll", headers
-                )
+                answer = await self._endpoint.request("GET", self._target(wait=f"{POLL_WAIT_S:g}"), "longpoll", headers)
         except TimeoutError:
             raise _Ended(network("the poll was not answered in time")) from None
         if isinstance(answer, Ending):

@@ -140,9 +140,7 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         if self.state is not State.LIVE or self.received is None:
             return Outcome.DROPPED
         if not self._continues(publication):
-            is_repeat = (
-                publication.position.epoch == self.received.epoch and publication.offset <= self.received.offset
-            )
+            is_repeat = publication.position.epoch == self.received.epoch and publication.offset <= self.received.offset
             return Outcome.DROPPED if is_repeat else Outcome.GAP
         if len(self._buffer) >= self._buffer_max:
             return Outcome.OVERFLOW

@@ -207,6 +207,23 @@ async def test_a_channel_given_up_is_not_named_again(server: Scripted) -> None:
         assert attach.get("subscriptions", []) == []
 
 
+async def test_a_channel_that_cannot_be_continued_is_not_asked_for_in_a_loop(server: Scripted) -> None:
+    async with connecting(server, "websocket") as client:
+        leg = await server.websocket()
+        await leg.open()
+        await subscribing(client, leg)
+        await leg.publish(2)
+        for _ in range(2):
+            await leg.reply(await leg.receive())
+            before_s = asyncio.get_running_loop().time()
+            join = await leg.receive()
+            waited_s = asyncio.get_running_loop().time() - before_s
+            await leg.reply(join, position=position(0), recovered=True)
+            await leg.publish(2)
+        assert waited_s >= 0.3, "the second time in a row it waits"
+        await until(lambda: client.stats.gaps == 3)
+
+
 async def test_a_second_subscription_of_a_channel_is_refused(server: Scripted) -> None:
     async with connecting(server, "websocket") as client:
         leg = await server.websocket()
@@ -465,6 +482,28 @@ async def test_an_expiring_token_is_refreshed_in_the_connection(server: Scripted
         assert (command["method"], command["token"], command["n"]) == ("refresh", "two", 1)
 
 
+async def test_a_refresh_that_fails_is_no_end(server: Scripted) -> None:
+    answers: list[Any] = ["one", OSError("no issuer"), OSError("still none")]
+
+    def get_token() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, str)
+        return answer
+
+    async with connecting(server, "websocket", get_token=get_token) as client:
+        leg = await server.websocket()
+        await leg.open()
+        await leg.send({"expiring": {"in_s": 30.0}, "seq": 1})
+        await until(lambda: client.log[-1].what == "refresh failed")
+        with pytest.raises(OSError, match="still none"):
+            await client.refresh()
+        subscription = await subscribing(client, leg)
+        await leg.publish(1)
+        assert await read(subscription, 1) == [1]
+
+
 async def test_a_silent_leg_is_dropped(server: Scripted) -> None:
     async with connecting(server, "websocket") as client:
         leg = await server.websocket()
@@ -622,6 +661,24 @@ async def test_a_move_takes_publications_from_the_old_leg_until_the_confirm_and_
         assert await read(subscription, 1) == [2]
         assert (client.transport, client.stats.moves, client.stats.gaps) == ("sse", 1, 0)
         assert await old.closed_with() is None
+
+
+async def test_on_a_lesser_transport_a_better_one_is_looked_for(server: Scripted) -> None:
+    server.refuse_websockets = True
+    timing = Timing(backoff_base_s=0.01, head_start_s=60.0, probe_interval_s=0.05)
+    async with connecting(server, ("websocket", "sse"), timing=timing) as client:
+        stream = await server.request()
+        await stream.begin_stream(attached(stream.json))
+        await (await server.request()).reply()
+        await stream.event(subscribed())
+        await until(lambda: sum("426" in event.detail for event in client.log) >= 2)
+        server.refuse_websockets = False
+        leg = await server.websocket()
+        await leg.send(attached(await leg.receive(), is_resumed=True))
+        assert (await leg.receive())["method"] == "confirm"
+        await leg.send(subscribed())
+        await until(lambda: client.transport == "websocket")
+        assert client.stats.moves == 1
 
 
 async def test_a_move_that_fails_changes_nothing(server: Scripted) -> None:
