@@ -63,7 +63,6 @@ class Leg:
         self.is_aborted = False
         self.task: asyncio.Task[None] | None = None
         self.disconnected: Ending | None = None
-        self.current_since_s: float | None = None
         self._outbox: deque[AnyCommand] = deque()
         self._has_commands = asyncio.Event()
 
