@@ -61,6 +61,11 @@ export class Channel extends Emitter {
     return this.#client.request({ method: "presence", channel: this.name });
   }
 
+  /** False also when the server has us on its list from a place we do not know: then it has to begin anew. */
+  get isAsWanted() {
+    return this.isWanted ? this.isAttached && Boolean(this.position) : !this.isAttached;
+  }
+
   /** As an attach names it. */
   get listed() {
     const { history } = this.#start;
@@ -132,7 +137,7 @@ export class Channel extends Emitter {
 
   /** Answers those who wait for the wish to have come true, or not. */
   settle(error) {
-    if (!error && (this.isPending || this.isWanted !== this.isAttached)) return;
+    if (!error && (this.isPending || !this.isAsWanted)) return;
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const { wasWanted, resolve, reject } of waiters) {

@@ -134,16 +134,16 @@ export class Client extends Emitter {
 
   /** Brings what the server holds of this channel in line with what is wanted. Called by channels. */
   async reconcile(channel) {
-    const { name, isWanted } = channel;
     if (channel.isPending) return;
-    if (isWanted === channel.isAttached) return channel.settle();
-    if (!this.transport) return isWanted || channel.detached();
-    const method = isWanted ? "subscribe" : "unsubscribe";
+    if (channel.isAsWanted) return channel.settle();
+    if (!this.transport) return channel.isWanted || channel.detached();
+    const isAdding = channel.isWanted && !channel.isAttached;
+    const method = isAdding ? "subscribe" : "unsubscribe";
     const leg = this.#session.current;
     let reply, error;
     channel.isPending = true;
     try {
-      reply = await this.#outbox.request({ method, ...(isWanted ? channel.listed : { channel: name }) });
+      reply = await this.#outbox.request({ method, ...(isAdding ? channel.listed : { channel: channel.name }) });
     } catch (rejection) {
       error = rejection;
     }
@@ -152,16 +152,16 @@ export class Client extends Emitter {
     if (reason === "superseded") return this.reconcile(channel);
     if (reason === "timeout" || [OUT_OF_ORDER, SESSION_UNKNOWN, OUTCOME_UNKNOWN].includes(number))
       return this.#session.renew(`${method}: ${error.message}`);
-    if (isWanted && error && isPassing(error)) {
+    if (isAdding && error && isPassing(error)) {
       const delayMs = (error.retryAfterS * 1000 || RETRY_MS) * (1 + this.#environment.random());
       return this.#environment.setTimeout(() => this.reconcile(channel), delayMs);
     }
-    if (isWanted && error && number !== ALREADY_SUBSCRIBED) channel.ended(error);
+    if (isAdding && error && number !== ALREADY_SUBSCRIBED) channel.ended(error);
     else if (leg !== this.#session.current) {
       // It may be the kept answer to what was done before the attach, or have been done after it. Where that makes a
       // difference to what the attach said, only asking once more tells: claim the contrary of what is wanted.
-      if (isWanted !== channel.isAttached) channel.isAttached = !channel.isWanted;
-    } else if (!isWanted) channel.detached();
+      if (isAdding !== channel.isAttached) channel.isAttached = !channel.isWanted;
+    } else if (!isAdding) channel.detached();
     else if (!error) {
       if (!channel.granted(reply)) return this.#gap();
     } else if (channel.position) channel.granted(channel);

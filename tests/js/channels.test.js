@@ -132,15 +132,16 @@ each("a change of mind in mid-air: the last wish wins, every promise ends", asyn
 });
 
 each("subscribe and unsubscribe with the leg cut at every step: the wish comes true", async (_, __, transport) => {
-  for (let atMs = 0; atMs < 24; atMs++) {
+  for (let atMs = 0; atMs < 45; atMs++) {
     const world = new World({ seed: atMs + 1 });
     const client = await world.connected({ transports: [transport] });
     const channel = client.channel("a");
     const got = record(channel);
     const promises = [world.outcome(channel.subscribe(), 0)];
-    for (let ms = 0; ms < 24; ms++) {
-      if (ms === 6) promises.push(world.outcome(channel.unsubscribe(), 0));
-      if (ms === 9) promises.push(world.outcome(channel.subscribe(), 0));
+    for (let ms = 0; ms < 45; ms++) {
+      // Before the first answer, and again when the list is known: a command of either kind is on its way at the cut.
+      if (ms === 6 || ms === 16) promises.push(world.outcome(channel.unsubscribe(), 0));
+      if (ms === 9 || ms === 18 || (ms === atMs + 1 && !channel.isWanted)) promises.push(world.outcome(channel.subscribe(), 0));
       if (ms === atMs) world.network.cut();
       await world.advance(1);
     }

@@ -143,6 +143,18 @@ test("a reset goes to the ledger and is marked", () => {
   assert.deepEqual([kinds(), pane.ledger.totals().resets], [["failed"], 1]);
 });
 
+test("a session that was told to stay away is opened again after a pause", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const { pane, client } = opened();
+  Object.assign(client, { state: "disconnected", transport: undefined });
+  client.emit("state", {});
+  context.mock.timers.tick(2_999);
+  assert.deepEqual([pane.isConnected, pane.outages.at(-1).to_ms], [false, null]);
+  context.mock.timers.tick(1);
+  assert.equal(pane.isConnected, true);
+  assert.notEqual(pane.outages.at(-1).to_ms, null);
+});
+
 test("events of more than a minute ago are forgotten, an open outage is not", () => {
   const { pane, client, time } = opened();
   client.come("sse");
