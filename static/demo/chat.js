@@ -21,7 +21,7 @@ export class Chat {
   #form;
   #panes;
   /** Who this page is, to tell one's own words; no secret. */
-  #self = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  #self = [...crypto.getRandomValues(new Uint32Array(2))].map((part) => part.toString(36)).join("");
   /** @type {Map<string, {item: Element, dots: Map<string, Element>}>} epoch and offset -> what is shown, oldest first */
   #said = new Map();
   /** @type {Map<string, Map<string, string>>} the same key -> pane -> transport, for what came by other panes first */

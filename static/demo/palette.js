@@ -1,7 +1,10 @@
 /** The style sheet's colours for drawing on a canvas, read again when the person changes between light and dark. */
 
-const NAMES = ["ink", "ink-soft", "ink-faint", "line", "card", "danger", "good", "websocket", "sse", "longpoll", "cpu", "memory",
-  "inbound", "outbound"];
+const NAMES = [
+  ...["ink", "ink-soft", "ink-faint", "line", "danger"],
+  ...["websocket", "sse", "longpoll"],
+  ...["cpu", "memory", "inbound", "outbound"],
+];
 
 /** @type {Record<string, string>} name -> colour as #rrggbb; the same object for ever, its contents change */
 export const palette = {};

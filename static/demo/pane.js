@@ -13,6 +13,11 @@ const EVENTS_MAX = 256;
 const EVENTS_KEPT_MS = 60_000;
 /** How long a cut lasts before the device says that its network is back. Long enough to be seen in the chart. */
 const OUTAGE_MS = 250;
+/**
+ * Until a session that was told to stay away is opened again. The client never does that by itself; this page may,
+ * because its issuer forgets its keys when the server is restarted, and a new token is then all that is needed.
+ */
+const REOPEN_MS = 3_000;
 
 /** Events: "publication" with what the client gave, in the order it gave it. */
 export class Pane extends Emitter {
@@ -137,11 +142,12 @@ export class Pane extends Emitter {
 
   #wasReset(name, position) {
     this.ledger.reset(name, position);
-    this.#mark("failed", "reset", `The history of ${name} could not be continued`);
+    this.#mark("failed", "reset", `Reset: ${name} starts anew`);
   }
 
   #stateChanged() {
     const now_ms = this.#now();
+    if (this.state === "disconnected") setTimeout(() => this.#client.connect(), REOPEN_MS);
     const outage = this.outages.at(-1);
     const isOut = outage?.to_ms === null;
     if (this.isConnected && isOut) {

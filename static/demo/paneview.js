@@ -82,12 +82,12 @@ export class PaneView {
   }
 
   paint(now_ms) {
-    const points = this.#pane.latency.slices(now_ms, SLICE_MS).map(({ at_ms, low_ms, middle_ms, high_ms, transport }) => ({
-      at_ms: Math.min(at_ms, now_ms),
-      value: middle_ms,
-      low: low_ms,
-      high: high_ms,
-      colour: palette[transport],
+    const points = this.#pane.latency.slices(now_ms, SLICE_MS).map((slice) => ({
+      at_ms: Math.min(slice.at_ms, now_ms),
+      value: slice.middle_ms,
+      low: slice.low_ms,
+      high: slice.high_ms,
+      colour: palette[slice.transport],
     }));
     const { marks, outages } = this.#pane;
     this.#chart.draw(now_ms, { scale: SCALE, series: [{ points, colour: palette.ink }], marks, outages });
@@ -100,7 +100,7 @@ export class PaneView {
       button.type = "button";
       button.value = transport;
       button.textContent = transportShort(transport);
-      button.setAttribute("aria-label", transportName(transport));
+      button.setAttribute("aria-label", `${transportShort(transport)}: ${transportName(transport)}`);
       button.setAttribute("aria-pressed", "false");
       button.addEventListener("click", () => this.#pane.moveTo(transport));
       this.#parts.moves.append(button);
@@ -125,15 +125,17 @@ export class PaneView {
 /** What the session has been through, and what the client put right on the way: facts, but no faults of the result. */
 function trailText({ returns, moves, healed: { gaps, dropped } }, { resets, forked }) {
   const facts = [
-    [returns, "back", "back"],
-    [moves, "moved", "moved"],
-    [gaps, "gap healed", "gaps healed"],
-    [dropped, "repeat dropped", "repeats dropped"],
-    [resets, "reset told", "resets told"],
-    [forked, "forked", "forked"],
+    returns && `back ${shortCount(returns)}×`,
+    moves && `moved ${shortCount(moves)}×`,
+    gaps && counted(gaps, "gap", "healed"),
+    dropped && counted(dropped, "repeat", "dropped"),
+    resets && counted(resets, "reset", "told"),
+    forked && counted(forked, "fork", "met"),
   ];
-  return facts
-    .filter(([figure]) => figure > 0)
-    .map(([figure, one, many]) => (one === many ? `${one} ${shortCount(figure)}×` : `${shortCount(figure)} ${figure === 1 ? one : many}`))
-    .join(" · ");
+  return facts.filter(Boolean).join(" · ");
+}
+
+/** counted(2, "gap", "healed") -> "2 gaps healed" */
+function counted(figure, noun, participle) {
+  return `${shortCount(figure)} ${noun}${figure === 1 ? "" : "s"} ${participle}`;
 }

@@ -75,8 +75,8 @@ def chromium() -> str:
 
 
 @asynccontextmanager
-async def serve_demo(static_dir: Path | None = None) -> AsyncIterator[tuple[str, Engine]]:
-    """The demo on a free port: its URL and its engine."""
+async def serve_demo(static_dir: Path | None = None, port: int = 0) -> AsyncIterator[tuple[str, Engine]]:
+    """The demo on a free port, or on that one again: its URL and its engine."""
     settings = Settings(
         port=0,
         public_url="http://127.0.0.1",  # the tokens' audience; only the port is not known yet
@@ -87,23 +87,23 @@ async def serve_demo(static_dir: Path | None = None) -> AsyncIterator[tuple[str,
     app = create_demo_app(settings)
     engine: Engine = app.extensions[EXTENSION]
     ended = asyncio.Event()
-    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         launcher.serve(
             app,
             host="127.0.0.1",
-            port=0,
+            port=port,
             limits=settings.limits,
             shutdown_event=ended,
-            on_started=port.set_result,
+            on_started=bound.set_result,
             drain=lambda _: engine.drain(0.5),
         )
     )
     try:
-        done, _ = await asyncio.wait((serving, port), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((serving, bound), return_when=asyncio.FIRST_COMPLETED)
         if serving in done:
             await serving
-        yield f"http://127.0.0.1:{port.result()}/", engine
+        yield f"http://127.0.0.1:{bound.result()}/", engine
     finally:
         ended.set()
         await serving

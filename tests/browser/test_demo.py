@@ -14,7 +14,8 @@ from hybrid.engine.fanout import FanOut
 from hybrid.engine.link import Link, Segment
 from hybrid.engine.live import Group
 from hybrid.web.static import find_static_root
-from tests.browser.conftest import FAULTS, PANES, Demo, open_demo, part
+from tests.browser.conftest import FAULTS, PANES, Demo, open_demo, part, serve_demo
+from tests.support.chromium import open_browser
 
 CHAT = "demo:chat"
 NOTHING = dict.fromkeys(PANES, 0)
@@ -188,6 +189,23 @@ async def test_the_switches_of_a_pane_do_what_they_say(demo: Demo) -> None:
     )
     await demo.until_connected()
     await assert_faultless(demo)
+
+
+async def test_a_server_that_starts_again_is_found_again_and_the_resets_are_told(chromium: str, tmp_path: Path) -> None:
+    """Its logs and its issuer's keys are gone: every token of before is refused for good, every position unknown."""
+    async with open_browser(chromium, tmp_path / "profile") as page:
+        async with serve_demo() as (url, engine):
+            demo = Demo(url, engine, page)
+            await demo.open()
+        await page.until("document.querySelectorAll('.pane:not([data-state=connected])').length === 4")
+        async with serve_demo(port=int(url.rstrip("/").rpartition(":")[2])) as (_, engine):
+            demo.engine = engine
+            await demo.until_connected()
+            trails = "[...document.querySelectorAll('[data-part=trail]')]"
+            await page.until(f"{trails}.every((trail) => /resets? told/.test(trail.textContent))")
+            offset = await publish_at_mixed_rates(demo, CHAT, 20)
+            await demo.until_offset(CHAT, offset)
+            await assert_faultless(demo)
 
 
 async def test_what_is_said_is_text_and_lights_a_dot_per_pane(demo: Demo) -> None:
