@@ -209,6 +209,8 @@ class Session:
         self._drop_candidate(leg)
         leg.state = next_state(LEG, leg.state, LegEvent.ENDED)
         if leg is not self.current:
+            if self.state is SessionState.NEW and self._candidates is None:
+                self._close()  # no client knows it any more, and no deadline would end it
             return
         self.current = None
         if is_goodbye or self.state is SessionState.DRAINING:

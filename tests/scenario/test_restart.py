@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.raw import Ended, RawLeg, attach_of
 from tests.support.wire import TRANSPORTS
-from tests.support.world import LIMITS, PIPES, Pipe, settings, world
+from tests.support.world import LIMITS, PIPES, Pipe, World, settings, until, world
 
 CHANNEL = "chat:lobby"
 EACH = 100
@@ -65,10 +65,7 @@ async def test_whoever_comes_while_it_drains_is_sent_on(transport: str, handoff:
         ending = asyncio.create_task(here.server.shut_down())
         assert (await keep.next("disconnect"))["disconnect"]["code"] == DRAINING
         with pytest.raises(Ended) as refused:
-            late = await here.raw(transport, attach_of(1, CHANNEL))
-            told = (await late.next("disconnect"))["disconnect"]
-            assert (told["code"], told.get("reconnect", True)) == (DRAINING, True)
-            await late.next("publication")
+            await _attach_and_listen(here, transport)
         assert refused.value.code == DRAINING
         await ending
 
@@ -99,7 +96,7 @@ async def _end_three_hundred(is_handoff: bool) -> None:
         reading = [leg for of_kind in legs.values() for number, leg in enumerate(of_kind) if number % 10]
         unread = 2 * EACH // 10
         listening = [asyncio.create_task(leg.next("disconnect")) for leg in reading]
-        await _until_polls_wait(here.server.engine.hub, EACH - EACH // 10)
+        await until(lambda: here.server.engine.hub.stats().polls_waiting == EACH - EACH // 10)
         assert len(here.server.engine.open) == 2 * EACH + EACH - EACH // 10
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -114,6 +111,8 @@ async def _end_three_hundred(is_handoff: bool) -> None:
         assert len(here.server.engine.open) == 0
 
 
-async def _until_polls_wait(hub: object, count: int) -> None:
-    while hub.stats().polls_waiting < count:  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
+async def _attach_and_listen(here: World, transport: str) -> None:
+    late = await here.raw(transport, attach_of(1, CHANNEL))
+    told = (await late.next("disconnect"))["disconnect"]
+    assert (told["code"], told.get("reconnect", True)) == (DRAINING, True)
+    await late.next("publication")

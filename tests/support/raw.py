@@ -165,11 +165,9 @@ class RawWebSocket(RawLeg):
     def send(self, **command: Any) -> None:
         assert self._writer is not None
         payload = json.dumps(command).encode()
-        if len(payload) < 126:
-            head = bytes((0x81, 0x80 | len(payload)))
-        else:
-            head = b"\x81\xfe" + len(payload).to_bytes(2, "big")
-        self._writer.write(head + bytes(4) + payload)
+        is_short = len(payload) < 126
+        length = bytes((0x80 | len(payload),)) if is_short else b"\xfe" + len(payload).to_bytes(2, "big")
+        self._writer.write(b"\x81" + length + bytes(4) + payload)
 
     async def command(self, **command: Any) -> dict[str, Any]:
         number = self._id()
@@ -259,10 +257,7 @@ class RawPolls(_Posting):
 
     async def open(self, attach: dict[str, Any], *, buffer_bytes: int | None = None) -> RawLeg:
         self.attempt = attach["attempt"]
-        answer = await post(self.door, "/v1/stream", {"method": "attach", **attach})
-        if answer.status != 200:
-            raise Ended(answer.body["number"])
-        self._pushes.extend(answer.body["pushes"])
+        self.take_answer(await post(self.door, "/v1/stream", {"method": "attach", **attach}))
         return self
 
     def poll(self, **more: Any) -> dict[str, Any]:
@@ -299,7 +294,10 @@ class RawPolls(_Posting):
             self.positions[push["reset"]["channel"]] = push["reset"]["position"]
 
     async def _read(self) -> None:
-        answer = await post(self.door, "/v1/stream", self.poll())
+        self.take_answer(await post(self.door, "/v1/stream", self.poll()))
+
+    def take_answer(self, answer: Answer) -> None:
+        """Let `next` give out what a poll was answered with. Raises Ended."""
         if answer.status != 200:
             raise Ended(answer.body["number"])
         self._pushes.extend(answer.body["pushes"])

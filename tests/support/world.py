@@ -20,7 +20,7 @@ import httpx2
 
 from hybrid.auth.development import FULL_SCOPE
 from hybrid.client.client import Client
-from hybrid.client.session import Timing
+from hybrid.client import Timing
 from hybrid.client.subscription import Subscription
 from hybrid.client.values import ReceivedPublication
 from hybrid.clock import SystemClock
@@ -242,6 +242,12 @@ class World:
                 for e in client.log
             ]
         return "\n".join(lines)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everybody else go on until something is true that nobody announces; the world's time limit ends it."""
+    while not condition():  # noqa: ASYNC110 -- nothing tells of it
+        await asyncio.sleep(0.002)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
