@@ -98,7 +98,7 @@ export class Client extends Emitter {
     this.#session.stop();
   }
 
-  /** Make-before-break. Rejects with the reason when the transport does not work here; the session stays where it is. */
+  /** Make-before-break. Rejects with the reason where the transport does not work; the session then stays as it is. */
   async moveTo(transport) {
     await this.#session.move(transport);
     this.#ladder.pin(transport);
@@ -109,7 +109,7 @@ export class Client extends Emitter {
     this.#session.reattach("cut");
   }
 
-  /** The same object for the same name. `position`, or `history` publications back: where the first subscribe starts. */
+  /** The same object for the same name. The first subscribe starts at `position`, or `history` publications back. */
   channel(name, start = {}) {
     if (!isChannelName(name)) throw new HybridError(BAD_REQUEST, "bad_request", `not a channel name: ${name}`);
     if (!this.#channels.has(name)) this.#channels.set(name, new Channel(this, name));
@@ -121,7 +121,14 @@ export class Client extends Emitter {
   /** `{position, repeated?}` once it is in the log. The key makes sending it again safe, by us or by the caller. */
   async publish(channel, data, { type, key = this.#environment.makeKey(), binary } = {}) {
     // A copy: what is sent again must be what was sent first, whatever the application does with its object.
-    return this.request({ method: "publish", channel, data: JSON.parse(JSON.stringify(data ?? null)), key, type, binary });
+    return this.request({
+      method: "publish",
+      channel,
+      data: JSON.parse(JSON.stringify(data ?? null)),
+      key,
+      type,
+      binary,
+    });
   }
 
   /** Any command that needs no number. Waits for a connection if there is none, in a bounded queue. */

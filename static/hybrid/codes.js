@@ -13,7 +13,7 @@ export const ROTATED = 4412;
 export const TOKEN_REFUSED = 4501;
 export const REPLACED = 4509;
 
-/** What every promise rejects with and the "error" event carries. `number` is 0 for what this client found by itself. */
+/** What promises reject with and the "error" event carries. `number` is 0 for what this client found by itself. */
 export class HybridError extends Error {
   /** `name` is the one of the table ("forbidden"), or our own: "timeout", "disconnected", "unreachable", ... */
   constructor(number, name, detail = "", facts = {}) {
@@ -26,7 +26,7 @@ export class HybridError extends Error {
   }
 }
 
-/** True when the server has decided and every transport would meet the same answer. `replaced` has a rule of its own. */
+/** True when the server has decided, and any transport would meet the same answer. `replaced` has its own rule. */
 export const isStayAway = (code) => code >= 4500 && code < 5000 && code !== REPLACED;
 
 /** True for WebSocket's own verdicts on our frames: the same would fail again on that transport, not on the others. */

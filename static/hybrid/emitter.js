@@ -13,7 +13,7 @@ export class Emitter {
     this.#listeners.get(event)?.delete(listener);
   }
 
-  /** A listener that throws harms neither the others nor the session: its error surfaces outside, as any uncaught one. */
+  /** A listener that throws harms neither the others nor the session: its error surfaces outside, uncaught. */
   emit(event, value) {
     for (const listener of [...(this.#listeners.get(event) ?? [])]) {
       try {

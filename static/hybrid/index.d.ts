@@ -158,7 +158,7 @@ export interface Channel extends Emits<ChannelEvents> {
   readonly state: ChannelState;
   /** Of the last publication the application has got; undefined before a subscription has begun. */
   readonly position: Position | undefined;
-  /** Resolves when publications flow; rejects when the server refuses, or with `disconnect()`. Waits for a connection. */
+  /** Resolves when publications flow; rejects when refused, or with `disconnect()`. Waits for a connection. */
   subscribe(): Promise<void>;
   /** Resolves when the server has ended the subscription. Forgets the position. */
   unsubscribe(): Promise<void>;
@@ -182,11 +182,11 @@ export class Client implements Emits<ClientEvents> {
   connect(): void;
   /** What is unanswered is rejected; channels keep their positions and come back with the next `connect()`. */
   disconnect(): void;
-  /** Make-before-break. Rejects with the reason when that transport does not work; the session then stays where it is. */
+  /** Make-before-break. Rejects with the reason where the transport does not work; the session then stays as it is. */
   moveTo(transport: TransportName): Promise<void>;
   /** For demonstrations: breaks the current leg without a goodbye. */
   cut(): void;
-  /** The same object for the same name. `position`, or `history` publications back: where the first subscribe starts. */
+  /** The same object for the same name. The first subscribe starts at `position`, or `history` publications back. */
   channel(name: string, start?: { position?: Position; history?: number }): Channel;
   publish(channel: string, data: Json, options?: PublishOptions): Promise<Published>;
 }

@@ -31,7 +31,9 @@ export class Leg {
 
   open() {
     if (!this.module?.isSupported(this.environment)) return this.end({ reason: "not supported here" });
-    this.#arm(OPENING_TIMEOUT_MS, () => this.end({ reason: `nothing came back within ${OPENING_TIMEOUT_MS / 1000} s` }));
+    this.#arm(OPENING_TIMEOUT_MS, () =>
+      this.end({ reason: `nothing came back within ${OPENING_TIMEOUT_MS / 1000} s` }),
+    );
     this.#pipe = this.module.open({
       ...this.context,
       attach: this.attach,
@@ -50,7 +52,7 @@ export class Leg {
     return this.state === "ready";
   }
 
-  /** From here on this leg is the one that publications are taken from. `subscriptions` as they stand at this moment. */
+  /** From here on publications are taken from this leg. `subscriptions` as they stand at this moment. */
   confirm(subscriptions) {
     this.state = "current";
     // What attached but then never says `subscribed` is as useless as what never attached.
@@ -71,7 +73,8 @@ export class Leg {
   /** Drops the leg if it has been silent too long. Also called after sleep, when timers come late or not at all. */
   check() {
     if (!this.isReady) return;
-    if (this.environment.now() - this.#heardMs >= SILENCE_INTERVALS * this.intervalMs) return this.end({ reason: "silence" });
+    if (this.environment.now() - this.#heardMs >= SILENCE_INTERVALS * this.intervalMs)
+      return this.end({ reason: "silence" });
     this.#beat();
     this.#arm(this.intervalMs / 2, () => this.check());
   }

@@ -36,8 +36,8 @@ export class Session {
   #isOpen = false;
 
   /**
-   * `hooks`: subscriptions(), canContinue(module), onNewSession(), onReady(leg, subscribed), onSubscribed(subscribed), onPush(leg, push),
-   * onLost(end), onFailed(error), onStopped(error?), onAttached(attached), onLeg(leg, event, reason).
+   * `hooks`: subscriptions(), canContinue(module), onNewSession(), onReady(leg, subscribed), onSubscribed(subscribed),
+   * onPush(leg, push), onLost(end), onFailed(error), onStopped(error?), onAttached(attached), onLeg(leg, event, reason).
    */
   constructor({ context, ladder, client, hooks }) {
     Object.assign(this, { ladder, client, hooks, environment: context.environment, tokens: context.tokens });
@@ -70,7 +70,9 @@ export class Session {
     return new Promise((resolve, reject) => {
       if (!this.current?.isReady) throw new HybridError(0, "disconnected", "nothing to move: not connected");
       this.#dismiss("another move began");
-      const leg = this.#open(transport, false, ({ code, reason }) => reject(new HybridError(code, "move_failed", reason)));
+      const leg = this.#open(transport, false, ({ code, reason }) =>
+        reject(new HybridError(code, "move_failed", reason)),
+      );
       leg.onReady = resolve;
     });
   }
@@ -227,7 +229,10 @@ export class Session {
     if (!this.ladder.better(this.current?.transport).length) return;
     this.#probeTimer = this.environment.setTimeout(async () => {
       for (const name of this.ladder.better(this.current?.transport)) {
-        const isMoved = await this.move(name).then(() => true, () => false);
+        const isMoved = await this.move(name).then(
+          () => true,
+          () => false,
+        );
         if (isMoved) return;
       }
       if (this.#isOpen) this.#probe(Math.min(PROBE_CEILING_MS, 2 * delayMs));

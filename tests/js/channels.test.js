@@ -62,18 +62,25 @@ each("subscribed before connecting: the attach says it all", async (world, _, tr
   assert.ok(!world.server.received.some(({ method }) => method === "subscribe"));
 });
 
-each("a publication carries what was published, and the transport that brought it", async (world, client, transport) => {
-  const channel = client.channel("a");
-  const got = record(channel);
-  await world.outcome(channel.subscribe());
-  const { value } = await world.outcome(channel.publish({ text: "é\n😀", list: [1, null] }, { type: "said" }));
-  const [{ epoch, tag }] = world.server.log("a").entries;
-  assert.deepEqual(value.position, { offset: 1, epoch, tag });
-  assert.deepEqual(got, Object.assign([
-    { channel: "a", offset: 1, epoch, tag, type: "said", data: { text: "é\n😀", list: [1, null] }, transport },
-  ], { resets: [] }));
-  assert.deepEqual(channel.position, { offset: 1, epoch, tag });
-});
+each(
+  "a publication carries what was published, and the transport that brought it",
+  async (world, client, transport) => {
+    const channel = client.channel("a");
+    const got = record(channel);
+    await world.outcome(channel.subscribe());
+    const { value } = await world.outcome(channel.publish({ text: "é\n😀", list: [1, null] }, { type: "said" }));
+    const [{ epoch, tag }] = world.server.log("a").entries;
+    assert.deepEqual(value.position, { offset: 1, epoch, tag });
+    assert.deepEqual(
+      got,
+      Object.assign(
+        [{ channel: "a", offset: 1, epoch, tag, type: "said", data: { text: "é\n😀", list: [1, null] }, transport }],
+        { resets: [] },
+      ),
+    );
+    assert.deepEqual(channel.position, { offset: 1, epoch, tag });
+  },
+);
 
 each("refused: subscribe rejects with the server's number, and the session lives on", async (world, client) => {
   world.server.denied.add("secret");
@@ -141,7 +148,8 @@ each("subscribe and unsubscribe with the leg cut at every step: the wish comes t
     for (let ms = 0; ms < 45; ms++) {
       // Before the first answer, and again when the list is known: a command of either kind is on its way at the cut.
       if (ms === 6 || ms === 16) promises.push(world.outcome(channel.unsubscribe(), 0));
-      if (ms === 9 || ms === 18 || (ms === atMs + 1 && !channel.isWanted)) promises.push(world.outcome(channel.subscribe(), 0));
+      if (ms === 9 || ms === 18 || (ms === atMs + 1 && !channel.isWanted))
+        promises.push(world.outcome(channel.subscribe(), 0));
       if (ms === atMs) world.network.cut();
       await world.advance(1);
     }
@@ -155,19 +163,22 @@ each("subscribe and unsubscribe with the leg cut at every step: the wish comes t
   }
 });
 
-each("the server ends a subscription: told once, with the reason, also when the leg breaks meanwhile", async (world, client) => {
-  const channel = client.channel("a");
-  const states = [];
-  channel.on("state", ({ state, error }) => states.push([state, error?.number]));
-  await world.outcome(channel.subscribe());
-  const [session] = world.server.sessions.values();
-  world.server.endSubscription(session, "a", 3403);
-  world.network.cut();
-  await world.advance(3_000);
-  assert.deepEqual(states.at(-1), ["unsubscribed", 3403]);
-  assert.equal(states.filter(([, number]) => number).length, 1);
-  assert.ok(session.kept.length <= 1);
-});
+each(
+  "the server ends a subscription: told once, with the reason, also when the leg breaks meanwhile",
+  async (world, client) => {
+    const channel = client.channel("a");
+    const states = [];
+    channel.on("state", ({ state, error }) => states.push([state, error?.number]));
+    await world.outcome(channel.subscribe());
+    const [session] = world.server.sessions.values();
+    world.server.endSubscription(session, "a", 3403);
+    world.network.cut();
+    await world.advance(3_000);
+    assert.deepEqual(states.at(-1), ["unsubscribed", 3403]);
+    assert.equal(states.filter(([, number]) => number).length, 1);
+    assert.ok(session.kept.length <= 1);
+  },
+);
 
 test("a numbered push that comes again is dropped", async () => {
   const world = new World();
@@ -206,7 +217,7 @@ test("a repetition on the wire is dropped and counted", async () => {
 });
 
 for (const transport of ALL) {
-  test(`${transport}: a publication missing on the wire is not delivered over: the client goes back for it`, async () => {
+  test(`${transport}: a publication missing on the wire is not delivered over, but gone back for`, async () => {
     const world = new World();
     const client = await world.connected({ transports: [transport] });
     const channel = client.channel("a");
@@ -243,6 +254,22 @@ test("another epoch without a reset, and another entry at the same offset, are g
   }
 });
 
+test("an answer that begins further on than asked, without calling it a reset, is a gap", async () => {
+  const world = new World();
+  const client = await world.connected({ transports: ["websocket"] });
+  for (let i = 1; i <= 3; i++) world.server.publish("a", i);
+  const { command } = world.server;
+  world.server.command = function (leg, { id }, token, reply) {
+    world.server.command = command;
+    reply({ id, position: world.server.log("a").head, recovered: true });
+  };
+  const channel = client.channel("a", { position: { offset: 0 } });
+  const got = record(channel);
+  await world.outcome(channel.subscribe(), 3_000);
+  assert.equal(client.stats.gaps, 1);
+  assert.deepEqual(offsets(got), [1, 2, 3]);
+});
+
 test("a reset pushed in mid-stream moves the position", async () => {
   const world = new World();
   const client = await world.connected({ transports: ["websocket"] });
@@ -268,7 +295,9 @@ test("publications that overtake the answer to a subscribe wait for it, a bounde
   let isLate = true;
   const { command } = world.server;
   world.server.command = function (leg, sent, token, reply) {
-    command.call(this, leg, sent, token, (answer) => (isLate ? world.clock.setTimeout(() => reply(answer), 500) : reply(answer)));
+    command.call(this, leg, sent, token, (answer) =>
+      isLate ? world.clock.setTimeout(() => reply(answer), 500) : reply(answer),
+    );
   };
   const promise = world.outcome(channel.subscribe(), 0);
   await world.advance(100);
@@ -278,7 +307,10 @@ test("publications that overtake the answer to a subscribe wait for it, a bounde
   isLate = false;
   await world.advance(5_000);
   assert.deepEqual(await promise, { value: undefined });
-  assert.deepEqual(offsets(got), Array.from({ length: 1105 }, (_, i) => i + 1));
+  assert.deepEqual(
+    offsets(got),
+    Array.from({ length: 1105 }, (_, i) => i + 1),
+  );
 });
 
 each("history and presence", async (world, client) => {
@@ -301,7 +333,10 @@ each("joins and leaves are passed on", async (world, client) => {
   world.server.tell(session, { join: { channel: "a", subject: "bob" } });
   world.server.tell(session, { leave: { channel: "a", subject: "bob" } });
   await world.advance(100);
-  assert.deepEqual(heard, [["join", "bob"], ["leave", "bob"]]);
+  assert.deepEqual(heard, [
+    ["join", "bob"],
+    ["leave", "bob"],
+  ]);
 });
 
 each("a publish whose answer is lost is sent again, and is in the log once", async (world, client) => {
@@ -329,10 +364,13 @@ test("past the key's window a publish is not repeated but reported as unknown", 
   await world.advance(30_000);
   assert.equal((await sent).error.number, 3414);
   assert.equal((await unsent).value.position.offset, 2);
-  assert.deepEqual(world.server.log("a").entries.map(({ data }) => data), ["once", "later"]);
+  assert.deepEqual(
+    world.server.log("a").entries.map(({ data }) => data),
+    ["once", "later"],
+  );
 });
 
-test("a command that is never answered ends: unknown where it may have happened, a timeout where it did not", async () => {
+test("a command never answered ends: unknown where it may have happened, a timeout otherwise", async () => {
   const world = new World();
   const client = await world.connected({ transports: ["websocket"], timeoutMs: 1_000 });
   world.network.faults.websocket = "mute";
@@ -375,15 +413,22 @@ test("commands wait for a connection in a queue with an end", async () => {
   assert.equal((await outcomes[3]).error.number, 3429);
   world.network.isDown = false;
   await world.advance(10_000);
-  assert.deepEqual(world.server.log("a").entries.map(({ data }) => data), [1, 2, 3]);
+  assert.deepEqual(
+    world.server.log("a").entries.map(({ data }) => data),
+    [1, 2, 3],
+  );
 });
 
-each("what is too large for the server is refused here and does not end the leg", async (world, client) => {
-  const { error } = await world.outcome(client.publish("a", "x".repeat(2_000)));
-  assert.equal(error.number, 3413);
-  assert.ok((await world.outcome(client.publish("a", "x".repeat(800)))).value);
-  assert.equal(client.stats.legs, 1);
-}, { commandMaxBytes: 1_000 });
+each(
+  "what is too large for the server is refused here and does not end the leg",
+  async (world, client) => {
+    const { error } = await world.outcome(client.publish("a", "x".repeat(2_000)));
+    assert.equal(error.number, 3413);
+    assert.ok((await world.outcome(client.publish("a", "x".repeat(800)))).value);
+    assert.equal(client.stats.legs, 1);
+  },
+  { commandMaxBytes: 1_000 },
+);
 
 test("what cannot be JSON is rejected at once, and what is sent is a copy", async () => {
   const world = new World();
@@ -422,7 +467,7 @@ test("numbered commands count from one in each session, without a hole, over all
   assert.deepEqual(numbers(), [1]);
 });
 
-test("a numbered command left open when the session becomes polled costs a new session later, never a wait", async () => {
+test("a numbered command left open when the session becomes polled costs a new session, no wait", async () => {
   const world = new World();
   const client = await world.connected();
   const [session] = world.server.sessions.values();

@@ -38,7 +38,10 @@ for (const transport of ALL) {
       { state: "connected", transport, reason: undefined },
     ]);
     assert.deepEqual(events(client, "transport"), [{ transport, session: "s1", attempt: 1 }]);
-    assert.deepEqual(events(client, "leg").map(({ event }) => event), ["opened", "attached", "confirmed"]);
+    assert.deepEqual(
+      events(client, "leg").map(({ event }) => event),
+      ["opened", "attached", "confirmed"],
+    );
     assert.deepEqual(world.network.opened, [transport]);
   });
 }
@@ -65,7 +68,7 @@ const faults = [
   ["mute", 700],
 ];
 for (const [fault, ms] of faults) {
-  test(`WebSocket ${fault}: the event stream takes over within ${ms} ms, and nobody waits for the timeout`, async () => {
+  test(`WebSocket ${fault}: the event stream takes over within ${ms} ms, nobody waits for timeouts`, async () => {
     const world = new World();
     world.network.faults.websocket = fault;
     const client = world.client();
@@ -221,7 +224,7 @@ test("disconnect in the middle of a race leaves nothing open", async () => {
   assert.equal(events(client, "error").length, 0);
 });
 
-test("a listener may disconnect and connect again at the moment of a loss, without two sessions growing from it", async () => {
+test("a listener may disconnect and connect again at the moment of a loss: one session grows from it", async () => {
   const world = new World();
   const client = await world.connected();
   const off = client.on("state", ({ state }) => {

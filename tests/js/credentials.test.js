@@ -47,11 +47,17 @@ for (const transport of ALL) {
       world.server.publish("a", minute);
       await world.advance(60_000);
     }
-    assert.deepEqual(got.map(({ data }) => data), Array.from({ length: 20 }, (_, i) => i));
+    assert.deepEqual(
+      got.map(({ data }) => data),
+      Array.from({ length: 20 }, (_, i) => i),
+    );
     assert.equal(client.stats.reconnects, 0);
     assert.ok(asked.count >= 4 && asked.count <= 7, `${asked.count}`);
     assert.ok(world.clock.now() < world.server.tokens.get(session.current.token));
-    assert.equal(world.server.received.filter(({ method }) => method === "refresh").length > 0, transport !== "longpoll");
+    assert.equal(
+      world.server.received.filter(({ method }) => method === "refresh").length > 0,
+      transport !== "longpoll",
+    );
   });
 
   test(`${transport}: 4401 ends the leg: back with another token, from the position`, async () => {
@@ -69,7 +75,10 @@ for (const transport of ALL) {
     world.server.publish("a", 1);
     await world.advance(3_000);
     assert.equal(client.state, "connected");
-    assert.deepEqual(got.map(({ offset }) => offset), [1]);
+    assert.deepEqual(
+      got.map(({ offset }) => offset),
+      [1],
+    );
     assert.equal(asked.count, 2);
     assert.ok(!world.network.tokensSeen.slice(-1).includes(old));
   });

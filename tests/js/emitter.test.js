@@ -12,7 +12,11 @@ test("listeners hear what is said until they are taken off", () => {
   off();
   emitter.emit("a", 2);
   emitter.emit("b", 3);
-  assert.deepEqual(heard, [["first", 1], ["second", 1], ["second", 2]]);
+  assert.deepEqual(heard, [
+    ["first", 1],
+    ["second", 1],
+    ["second", 2],
+  ]);
 });
 
 test("events may be named as anything", () => {

@@ -15,7 +15,7 @@ const message = (data) => ({ data, event: "message" });
 
 const STREAM =
   ": padding\n\ndata: one\n\nevent: said\r\ndata: two\r\ndata:  lines\r\n\r\n" +
-  ":\rdata:three\r\rdata\n\nid: 7\nretry: 10\nunknown: x\ndata: {\"a\":\"é😀\"}\n\ndata: never finished";
+  ':\rdata:three\r\rdata\n\nid: 7\nretry: 10\nunknown: x\ndata: {"a":"é😀"}\n\ndata: never finished';
 const EVENTS = [
   message("one"),
   { data: "two\n lines", event: "said" },
@@ -42,7 +42,7 @@ test("any chunking, empty chunks included", () => {
   const random = seeded(7);
   for (let run = 0; run < 300; run++) {
     const chunks = [];
-    for (let at = 0; at < STREAM.length; ) {
+    for (let at = 0; at < STREAM.length;) {
       const size = Math.floor(random() * 9);
       chunks.push(STREAM.slice(at, at + size));
       at += size;

@@ -38,7 +38,12 @@ test("storage that throws, lies or is missing is no trouble", () => {
       throw new Error("full");
     },
   };
-  for (const storage of [broken, undefined, { getItem: () => "{", setItem() {} }, { getItem: () => "7", setItem() {} }]) {
+  for (const storage of [
+    broken,
+    undefined,
+    { getItem: () => "{", setItem() {} },
+    { getItem: () => "7", setItem() {} },
+  ]) {
     const one = ladder(storage);
     one.worked("sse");
     assert.deepEqual(one.order(), ALL);

@@ -1,4 +1,4 @@
-/** What only the polled transport has to get right: gateways' patience, lost answers, abandoned polls, the sealed list. */
+/** What only polls have to get right: gateways' patience, lost answers, abandoned polls, the sealed list. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -48,7 +48,9 @@ for (const status of [504, 502, 524, 408]) {
     world.network.patient = (url, request) =>
       new Promise((resolve, reject) => {
         const timer = world.clock.setTimeout(() => resolve(new Response("gone", { status })), patienceMs);
-        fetch(url, request).then(resolve, reject).finally(() => world.clock.clearTimeout(timer));
+        fetch(url, request)
+          .then(resolve, reject)
+          .finally(() => world.clock.clearTimeout(timer));
       });
     client.disconnect();
     const other = await world.connected({ transports: ["longpoll"], environment: { fetch: world.network.patient } });
@@ -72,7 +74,10 @@ test("an answer that is lost costs nothing: the next poll asks from the same pos
   await world.advance(2_000);
   world.server.publish("a", 2);
   await world.advance(100);
-  assert.deepEqual(got.map(({ offset }) => offset), [1, 2]);
+  assert.deepEqual(
+    got.map(({ offset }) => offset),
+    [1, 2],
+  );
   assert.equal(client.stats.dropped, 0);
 });
 
@@ -84,7 +89,10 @@ test("a change of the list abandons the poll in flight and repeats it with the n
   await world.outcome(client.channel("b").subscribe(), 100);
   assert.equal(seen.length, before + 1);
   assert.ok(seen.at(-1).sealed.includes('"b"'));
-  assert.deepEqual(seen.at(-1).positions.map(({ channel }) => channel), ["a", "b"]);
+  assert.deepEqual(
+    seen.at(-1).positions.map(({ channel }) => channel),
+    ["a", "b"],
+  );
   world.server.publish("b", 1);
   await world.advance(50);
   assert.equal(other.length, 1);
@@ -113,7 +121,10 @@ test("a poll that lands where the session is unknown: a new session, the same po
   world.server.publish("a", 3);
   await world.advance(100);
   assert.notEqual(client.session, session);
-  assert.deepEqual(got.map(({ offset }) => offset), [1, 2, 3]);
+  assert.deepEqual(
+    got.map(({ offset }) => offset),
+    [1, 2, 3],
+  );
   assert.equal(client.stats.reconnects, 0, "the leg goes on");
 });
 

@@ -33,17 +33,27 @@ for (const from of ALL) {
       assert.deepEqual(await moved, { value: undefined });
       assert.equal(client.transport, to);
       assert.equal(client.session, session);
-      assert.deepEqual(offsets(got), Array.from({ length: 60 }, (_, i) => i + 1));
+      assert.deepEqual(
+        offsets(got),
+        Array.from({ length: 60 }, (_, i) => i + 1),
+      );
       assert.deepEqual([...new Set(got.map(({ transport }) => transport))], [...new Set([from, to])]);
       assert.equal(client.stats.gaps, 0);
       assert.equal(client.stats.reconnects, 0);
-      assert.deepEqual(events(client, "state").map(({ state }) => state), ["connecting", "connected"]);
+      assert.deepEqual(
+        events(client, "state").map(({ state }) => state),
+        ["connecting", "connected"],
+      );
       await world.advance(2_000);
       assert.equal(world.network.open, 1, "the former leg is gone");
     });
   }
 
-  for (const [fault, ms] of [["refused", 500], ["hang", 11_000], ["mute", 11_000]]) {
+  for (const [fault, ms] of [
+    ["refused", 500],
+    ["hang", 11_000],
+    ["mute", 11_000],
+  ]) {
     const to = from === "websocket" ? "sse" : "websocket";
     test(`${from} to a ${fault} ${to}: rejected with the reason, the session stays`, async () => {
       const world = new World();
@@ -105,10 +115,13 @@ for (const from of ALL) {
     assert.equal(got.resets.length, 1);
     world.server.publish("chat:lobby", 2);
     await world.advance(100);
-    assert.deepEqual(got.map(({ offset, data }) => [offset, data]), [
-      [1, 1],
-      [2, 2],
-    ]);
+    assert.deepEqual(
+      got.map(({ offset, data }) => [offset, data]),
+      [
+        [1, 1],
+        [2, 2],
+      ],
+    );
     assert.equal(channel.position.offset, 2);
   });
 
@@ -123,7 +136,10 @@ for (const from of ALL) {
     world.server.log("chat:lobby").trim(3);
     world.network.isDown = false;
     await world.advance(3_000);
-    assert.deepEqual(got.resets.map(({ offset }) => offset), [10]);
+    assert.deepEqual(
+      got.resets.map(({ offset }) => offset),
+      [10],
+    );
     assert.equal(channel.position.offset, 10);
     world.server.publish("chat:lobby", 11);
     await world.advance(100);
@@ -145,7 +161,11 @@ for (const from of ALL) {
         }
         await world.advance(3_000);
         assert.equal(client.state, "connected");
-        assert.deepEqual(offsets(got), Array.from({ length: 24 }, (_, i) => i + 1), `${to}, cut at ${atMs} ms`);
+        assert.deepEqual(
+          offsets(got),
+          Array.from({ length: 24 }, (_, i) => i + 1),
+          `${to}, cut at ${atMs} ms`,
+        );
         const { error, ...rest } = await moved;
         assert.ok(error || "value" in rest, "the promise has come to an end");
       }

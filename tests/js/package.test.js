@@ -19,7 +19,9 @@ const read = (name) => readFileSync(join(root, name), "utf8");
 /** Runs a program of npm's; undefined where npx or the registry is not to be had. */
 const npx = (t, args, options = {}) => {
   try {
-    execFileSync("npx", [...args.slice(0, args.indexOf("--") + 1), args.at(args.indexOf("--") + 1), "--version"], { stdio: "pipe" });
+    execFileSync("npx", [...args.slice(0, args.indexOf("--") + 1), args.at(args.indexOf("--") + 1), "--version"], {
+      stdio: "pipe",
+    });
   } catch (error) {
     if (isRequired) throw error;
     t.skip("SKIPPED: npx cannot get it here; set HYBRID_REQUIRE_NPX to insist");
@@ -29,7 +31,8 @@ const npx = (t, args, options = {}) => {
 };
 
 /** The import lines of a module: what it takes from where. */
-const imports = (name) => [...read(name).matchAll(/^import[^;]*?from "([^"]+)";|^export[^;]*?from "([^"]+)";/gm)].map(([, a, b]) => a ?? b);
+const imports = (name) =>
+  [...read(name).matchAll(/^import[^;]*?from "([^"]+)";|^export[^;]*?from "([^"]+)";/gm)].map(([, a, b]) => a ?? b);
 
 test("no dependency: only its own files are imported", () => {
   for (const name of files) for (const from of imports(name)) assert.match(from, /^\.\.?\//, name);
@@ -81,7 +84,17 @@ test(`stripped of comments and indentation, all of it is below ${SIZE_MAX_BYTES}
 });
 
 test(`minified and gzipped it is below ${SIZE_MAX_BYTES} bytes`, (t) => {
-  const minified = npx(t, ["-y", "-p", "esbuild@0.28", "--", "esbuild", join(root, "index.js"), "--bundle", "--minify", "--format=esm"]);
+  const minified = npx(t, [
+    "-y",
+    "-p",
+    "esbuild@0.28",
+    "--",
+    "esbuild",
+    join(root, "index.js"),
+    "--bundle",
+    "--minify",
+    "--format=esm",
+  ]);
   if (minified === undefined) return;
   const bytes = gzipSync(minified, { level: 9 }).length;
   t.diagnostic(`${bytes} bytes minified and gzipped`);
@@ -92,12 +105,13 @@ test("the declarations compile, strictly, with a program that uses all of them",
   const folder = mkdtempSync(join(tmpdir(), "hybrid-types-"));
   try {
     const program = join(folder, "program.mts");
-    writeFileSync(program, readFileSync(new URL("support/program.ts", import.meta.url), "utf8").replace("HYBRID", `${root}index.js`));
-    const output = npx(t, [
-      ..."-y -p typescript@5 -- tsc --noEmit --strict --target es2022 --module nodenext --moduleResolution nodenext".split(" "),
-      ..."--lib es2022,dom".split(" "),
+    writeFileSync(
       program,
-    ]);
+      readFileSync(new URL("support/program.ts", import.meta.url), "utf8").replace("HYBRID", `${root}index.js`),
+    );
+    const compiler = "-y -p typescript@5 -- tsc --noEmit --strict --target es2022 --lib es2022,dom";
+    const modules = "--module nodenext --moduleResolution nodenext";
+    const output = npx(t, [...compiler.split(" "), ...modules.split(" "), program]);
     if (output !== undefined) assert.equal(output, "");
   } catch (error) {
     assert.fail(error.stdout || error.message);
@@ -112,11 +126,14 @@ test("what is declared exists, and what exists is declared", async () => {
   const client = new Client({ url: "https://example.org/v1" });
   const channel = client.channel("a");
   const interfaceOf = (name) => declared.match(new RegExp(`(?:interface|class) ${name}\\b[^]*?\\n}`))[0];
-  const members = (name) => [...interfaceOf(name).matchAll(/^ {2}(?:readonly )?(\w+)[<(:?]/gm)].map(([, member]) => member);
+  const members = (name) =>
+    [...interfaceOf(name).matchAll(/^ {2}(?:readonly )?(\w+)[<(:?]/gm)].map(([, member]) => member);
   for (const name of members("Client")) if (name !== "constructor") assert.ok(name in client, `Client.${name}`);
   for (const name of members("Channel")) assert.ok(name in channel || name === "position", `Channel.${name}`);
   assert.deepEqual(Object.keys(client.stats), members("Stats"));
-  const methods = Object.getOwnPropertyNames(Client.prototype).filter((name) => !["constructor", "request", "reconcile"].includes(name));
+  const methods = Object.getOwnPropertyNames(Client.prototype).filter(
+    (name) => !["constructor", "request", "reconcile"].includes(name),
+  );
   for (const name of methods) assert.ok(members("Client").includes(name), `Client.${name} is not declared`);
   const error = new HybridError(3403, "forbidden", "no");
   assert.deepEqual([error.number, error.name, error.message, error instanceof Error], [3403, "forbidden", "no", true]);

@@ -91,7 +91,11 @@ const run = async (seed) => {
     assert.equal(client.state, "connected", `seed ${seed}`);
     for (const [name, publications] of got) {
       const expected = server.log(name).entries.map(({ offset, tag, data }) => [offset, tag, data]);
-      assert.deepEqual(publications.map(({ offset, tag, data }) => [offset, tag, data]), expected, `seed ${seed}: ${name}`);
+      assert.deepEqual(
+        publications.map(({ offset, tag, data }) => [offset, tag, data]),
+        expected,
+        `seed ${seed}: ${name}`,
+      );
       assert.deepEqual(publications.resets, [], `seed ${seed}: nothing was lost on the server`);
     }
     assert.equal(guest.state, guest.isWanted ? "subscribed" : "unsubscribed", `seed ${seed}`);

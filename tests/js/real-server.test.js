@@ -1,6 +1,7 @@
 /**
- * The client against a real server: HYBRID_TEST_URL is its API ("http://127.0.0.1:8000/v1"), HYBRID_TEST_TOKEN_URL where
- * its development issuer gives tokens. Skipped, and says so, when they are not set.
+ * The client against a real server: HYBRID_TEST_URL is its API ("http://127.0.0.1:8000/v1"), HYBRID_TEST_TOKEN_URL
+ * where its development issuer gives tokens (to HYBRID_TEST_CLIENT_ID, "demo"). Skipped, and says so, without them. The
+ * server's own process must not inherit these variables: it refuses HYBRID_* that are no settings.
  */
 
 import assert from "node:assert/strict";
@@ -18,7 +19,10 @@ const skip = url && tokenUrl ? false : "SKIPPED: set HYBRID_TEST_URL and HYBRID_
 const options = { skip, timeout: 30_000 };
 
 const getToken = async () => {
-  const response = await fetch(tokenUrl, { method: "POST", body: new URLSearchParams({ grant_type: "client_credentials", client_id: CLIENT_ID }) });
+  const response = await fetch(tokenUrl, {
+    method: "POST",
+    body: new URLSearchParams({ grant_type: "client_credentials", client_id: CLIENT_ID }),
+  });
   assert.ok(response.ok, `a token: HTTP ${response.status}`);
   return (await response.json()).access_token;
 };
@@ -80,52 +84,60 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(got.map(({ data }) => data).slice(1), ["back"]);
   });
 
-  test(`real server, ${transport}: cut again and again while others publish: every publication once, in order`, options, async (t) => {
-    const client = open(t, { transports: [transport] });
-    const publisher = open(t, { transports: ["longpoll"] });
+  test(
+    `real server, ${transport}: cut again and again while others publish: every publication once, in order`,
+    options,
+    async (t) => {
+      const client = open(t, { transports: [transport] });
+      const publisher = open(t, { transports: ["longpoll"] });
+      const channel = client.channel(`test:${randomUUID()}`);
+      const got = record(channel);
+      await channel.subscribe();
+      const { session } = client;
+      for (let i = 1; i <= 60; i++) {
+        await publisher.publish(channel.name, i);
+        if (i % 20 === 0) client.cut();
+      }
+      await received(channel, got, 60);
+      assert.deepEqual(pairs(got), expected(60), client.log.join("\n"));
+      assert.equal(client.stats.gaps, 0);
+      assert.equal(client.session, session, "the server still knew it");
+    },
+  );
+}
+
+test(
+  "real server: a tour of all moves while others publish: every publication once, in order, never disconnected",
+  options,
+  async (t) => {
+    const client = open(t, { transports: ["websocket"] });
+    const publisher = open(t, { transports: ["websocket"] });
     const channel = client.channel(`test:${randomUUID()}`);
     const got = record(channel);
     await channel.subscribe();
     const { session } = client;
-    for (let i = 1; i <= 60; i++) {
-      await publisher.publish(channel.name, i);
-      if (i % 20 === 0) client.cut();
+    const tour = ["sse", "longpoll", "websocket", "longpoll", "sse", "websocket"];
+    let count = 0;
+    let isMoving = true;
+    const publishing = (async () => {
+      while (isMoving) await publisher.publish(channel.name, ++count);
+    })();
+    for (const transport of tour) {
+      await client.moveTo(transport);
+      assert.equal(client.transport, transport);
+      assert.equal(client.session, session);
+      const other = client.channel(`test:${randomUUID()}`);
+      await other.subscribe();
+      await other.unsubscribe();
     }
-    await received(channel, got, 60);
-    assert.deepEqual(pairs(got), expected(60), client.log.join("\n"));
-    assert.equal(client.stats.gaps, 0);
-    assert.equal(client.session, session, "the server still knew it");
-  });
-}
-
-test("real server: a tour of all moves while others publish: every publication once, in order, never disconnected", options, async (t) => {
-  const client = open(t, { transports: ["websocket"] });
-  const publisher = open(t, { transports: ["websocket"] });
-  const channel = client.channel(`test:${randomUUID()}`);
-  const got = record(channel);
-  await channel.subscribe();
-  const { session } = client;
-  const tour = ["sse", "longpoll", "websocket", "longpoll", "sse", "websocket"];
-  let count = 0;
-  let isMoving = true;
-  const publishing = (async () => {
-    while (isMoving) await publisher.publish(channel.name, ++count);
-  })();
-  for (const transport of tour) {
-    await client.moveTo(transport);
-    assert.equal(client.transport, transport);
-    assert.equal(client.session, session);
-    const other = client.channel(`test:${randomUUID()}`);
-    await other.subscribe();
-    await other.unsubscribe();
-  }
-  isMoving = false;
-  await publishing;
-  await received(channel, got, count);
-  assert.deepEqual(pairs(got), expected(count), client.log.join("\n"));
-  assert.deepEqual([client.stats.gaps, client.stats.reconnects], [0, 0], client.log.join("\n"));
-  assert.deepEqual([...new Set(got.map(({ transport }) => transport))].sort(), [...TRANSPORTS].sort());
-});
+    isMoving = false;
+    await publishing;
+    await received(channel, got, count);
+    assert.deepEqual(pairs(got), expected(count), client.log.join("\n"));
+    assert.deepEqual([client.stats.gaps, client.stats.reconnects], [0, 0], client.log.join("\n"));
+    assert.deepEqual([...new Set(got.map(({ transport }) => transport))].sort(), [...TRANSPORTS].sort());
+  },
+);
 
 test("real server: many channels in one attach, and from the start of each", options, async (t) => {
   const publisher = open(t, { transports: ["longpoll"] });
@@ -145,6 +157,9 @@ test("real server: a bad token is refused for good, on each transport", options,
   for (const transport of TRANSPORTS) {
     const client = open(t, { transports: [transport], getToken: async () => "not.a.token" });
     await until(client, "state", () => client.state === "disconnected");
-    assert.ok(client.log.some((line) => line.startsWith("error")), client.log.join("\n"));
+    assert.ok(
+      client.log.some((line) => line.startsWith("error")),
+      client.log.join("\n"),
+    );
   }
 });

@@ -6,7 +6,10 @@ import { Tokens } from "../../static/hybrid/tokens.js";
 const setUp = () => {
   const clock = { ms: 0 };
   const asked = { count: 0 };
-  const tokens = new Tokens(async () => `t${++asked.count}`, () => clock.ms);
+  const tokens = new Tokens(
+    async () => `t${++asked.count}`,
+    () => clock.ms,
+  );
   return { clock, asked, tokens };
 };
 

@@ -65,7 +65,7 @@ export const open = (context) => {
 
   const poll = async (confirm) => {
     isRunning = true;
-    for (let failures = 0; !isClosed; ) {
+    for (let failures = 0; !isClosed;) {
       polled = sealed;
       const startedMs = environment.now();
       try {
@@ -87,7 +87,8 @@ export const open = (context) => {
       } catch (error) {
         if (polling.signal.aborted) continue;
         // A gateway that gives up on a waiting request is told apart from a dead one by asking for less.
-        if (error.number || !GATEWAY_TIMEOUTS.includes(error.status) || ++failures === GATEWAY_FAILURES_MAX) throw error;
+        if (error.number || !GATEWAY_TIMEOUTS.includes(error.status) || ++failures === GATEWAY_FAILURES_MAX)
+          throw error;
         waitS = Math.max(WAIT_MIN_S, waitS / 2);
       }
     }

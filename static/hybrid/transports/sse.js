@@ -17,7 +17,8 @@ export const open = (context) => {
 
   const read = async () => {
     const response = await post(context, "/stream", context.attach, "text/event-stream", aborter.signal);
-    if (!/^text\/event-stream/i.test(response.headers.get("Content-Type") ?? "")) throw new Error("not an event stream");
+    if (!/^text\/event-stream/i.test(response.headers.get("Content-Type") ?? ""))
+      throw new Error("not an event stream");
     const parser = new EventStreamParser(({ data }) => decode(data).forEach(context.onPush));
     const reader = response.body.getReader();
     const decoder = new TextDecoder();

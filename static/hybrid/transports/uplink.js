@@ -9,13 +9,16 @@ import { post } from "./http.js";
 
 const BATCH_COMMANDS = 64;
 const BATCH_CHARACTERS = 200_000; // at most 600 KB as UTF-8: below the server's 1 MB for a body
-const POST_TIMEOUT_MS = 10_000; // the server answers within 2 s; a proxy that swallows POSTs must not pass for a slow one
+const POST_TIMEOUT_MS = 10_000; // the server answers within 2 s; a proxy that swallows POSTs is no slow server
 
 /**
  * `prepare(command)`: the command as it goes out, asked at the last moment. `isAlone(command)`: it goes in a POST of
  * its own. `onIdle`: all is answered.
  */
-export const openUplink = (context, { prepare = (command) => command, isAlone = () => false, onIdle = () => {} } = {}) => {
+export const openUplink = (
+  context,
+  { prepare = (command) => command, isAlone = () => false, onIdle = () => {} } = {},
+) => {
   const { environment } = context;
   const queue = [];
   let aborter;

@@ -30,7 +30,9 @@ export class FakeClock {
     const untilMs = this.nowMs + ms;
     await settle();
     for (;;) {
-      const due = [...this.#timers].filter(([, { atMs }]) => atMs <= untilMs).sort((a, b) => a[1].atMs - b[1].atMs || a[0] - b[0]);
+      const due = [...this.#timers]
+        .filter(([, { atMs }]) => atMs <= untilMs)
+        .sort((a, b) => a[1].atMs - b[1].atMs || a[0] - b[0]);
       if (!due.length) break;
       const [id, { callback, atMs }] = due[0];
       this.#timers.delete(id);

@@ -30,7 +30,14 @@ export class Log {
     this.#tag = Math.floor(this.random() * 2 ** 32)
       .toString(16)
       .padStart(8, "0");
-    const entry = { channel: this.name, offset: ++this.offset, epoch: this.epoch, tag: this.#tag, data, ...(type && { type }) };
+    const entry = {
+      channel: this.name,
+      offset: ++this.offset,
+      epoch: this.epoch,
+      tag: this.#tag,
+      data,
+      ...(type && { type }),
+    };
     this.entries.push(entry);
     return entry;
   }
@@ -38,7 +45,7 @@ export class Log {
   /** `{position, recovered, publications}` for a reader that asks to go on so. */
   continue({ position, history = 0 }) {
     if (!position) {
-      const first = history ? this.entries.at(-history) ?? this.entries[0] : undefined;
+      const first = history ? (this.entries.at(-history) ?? this.entries[0]) : undefined;
       if (!first) return { position: this.head, recovered: true, publications: [] };
       const publications = this.entries.filter(({ offset }) => offset >= first.offset);
       const before = this.entries.find(({ offset }) => offset === first.offset - 1);

@@ -205,7 +205,9 @@ export class Network {
       });
     };
     if (fault !== "held")
-      link.later(() => resolve(new Response(stream, { headers: { "Content-Type": "text/event-stream; charset=utf-8" } })));
+      link.later(() =>
+        resolve(new Response(stream, { headers: { "Content-Type": "text/event-stream; charset=utf-8" } })),
+      );
     send(`:${" ".repeat(64)}\n\n`);
     server.attach(leg, command, token);
     if (fault === "killed") this.clock.setTimeout(() => link.break(), 200);

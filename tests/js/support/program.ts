@@ -16,7 +16,11 @@ client.on("state", ({ state, transport, reason }) => console.log(state === "conn
 client.on("transport", ({ transport, session, attempt }) => console.log(transport, session.length, attempt + 1));
 client.on("leg", ({ transport, event, reason }) => console.log(transport, event === "lost", reason));
 const off: () => void = client.on("error", (error) => {
-  if (error instanceof HybridError) console.log(error.number, error.attempts?.map(({ transport, reason }) => transport + reason));
+  if (error instanceof HybridError)
+    console.log(
+      error.number,
+      error.attempts?.map(({ transport, reason }) => transport + reason),
+    );
 });
 off();
 client.connect();
@@ -25,7 +29,9 @@ client.cut();
 
 const start: Position = { offset: 0 };
 const channel = client.channel("chat:lobby", { position: start, history: 5 });
-channel.on("publication", (publication: DeliveredPublication) => console.log(publication.offset, publication.transport));
+channel.on("publication", (publication: DeliveredPublication) =>
+  console.log(publication.offset, publication.transport),
+);
 channel.on("reset", ({ position }) => console.log(position.offset));
 channel.on("state", ({ state, error }) => console.log(state === "subscribed", error?.number));
 channel.on("join", ({ subject }) => console.log(subject));

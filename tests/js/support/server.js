@@ -40,7 +40,14 @@ export class FakeServer {
   #keys = new Map();
   #ids = 0;
 
-  constructor({ clock, random, heartbeatIntervalS = 20, keyWindowS = 300, pollWaitMaxS = 25, commandMaxBytes = 69_632 }) {
+  constructor({
+    clock,
+    random,
+    heartbeatIntervalS = 20,
+    keyWindowS = 300,
+    pollWaitMaxS = 25,
+    commandMaxBytes = 69_632,
+  }) {
     Object.assign(this, { clock, random, heartbeatIntervalS, keyWindowS, pollWaitMaxS, commandMaxBytes });
   }
 
@@ -207,7 +214,8 @@ export class FakeServer {
     const { current: leg, positions } = session;
     if (leg?.transport === "longpoll") return this.#notify(session);
     if (!leg || positions.get(publication.channel) !== publication.offset - 1) {
-      if (positions.get(publication.channel) >= publication.offset) positions.delete(publication.channel); // another epoch
+      // Another epoch: this link cannot go on.
+      if (positions.get(publication.channel) >= publication.offset) positions.delete(publication.channel);
       return;
     }
     positions.set(publication.channel, publication.offset);
@@ -239,7 +247,15 @@ export class FakeServer {
     if (!session || (!session.current && !command.confirm && session.attempt !== command.attempt)) {
       const isKnown = Boolean(session);
       session ??= this.#newSession();
-      const leg = { transport: "longpoll", session, token, attempt: command.attempt, state: "current", write, end() {} };
+      const leg = {
+        transport: "longpoll",
+        session,
+        token,
+        attempt: command.attempt,
+        state: "current",
+        write,
+        end() {},
+      };
       session.current = leg;
       if (!isKnown) write({ attached: this.#attached(leg, "", false) });
       this.#tellAll(leg, command.positions);
@@ -253,7 +269,10 @@ export class FakeServer {
         leg.write = write;
         leg.token = token;
         const fresh = new Map(command.positions.map(({ channel, position }) => [channel, { position }]));
-        this.confirm(leg, leg.list.map(({ channel, ...from }) => ({ channel, ...(fresh.get(channel) ?? from) })));
+        this.confirm(
+          leg,
+          leg.list.map(({ channel, ...from }) => ({ channel, ...(fresh.get(channel) ?? from) })),
+        );
         return answer(pushes);
       }
     }
@@ -359,7 +378,8 @@ export class FakeServer {
     return {
       position: from.position,
       recovered: from.recovered,
-      after: () => from.publications.forEach((publication) => session.current && this.#write(session.current, publication)),
+      after: () =>
+        from.publications.forEach((publication) => session.current && this.#write(session.current, publication)),
     };
   }
 
@@ -374,13 +394,22 @@ export class FakeServer {
     const { channels } = JSON.parse(sealed);
     if (method === "unsubscribe") {
       session.positions.delete(channel);
-      return { sealed: this.seal(token, channels.filter((name) => name !== channel)) };
+      return {
+        sealed: this.seal(
+          token,
+          channels.filter((name) => name !== channel),
+        ),
+      };
     }
     if (this.denied.has(channel)) return { error: wireError(3403) };
     if (this.#fails(channel)) return { error: wireError(3503) };
     const from = this.log(channel).continue({ position, history });
     session.positions.set(channel, from.position.offset);
-    return { position: from.position, recovered: from.recovered, sealed: this.seal(token, [...new Set([...channels, channel])]) };
+    return {
+      position: from.position,
+      recovered: from.recovered,
+      sealed: this.seal(token, [...new Set([...channels, channel])]),
+    };
   }
 
   #stateless({ method, channel, data, key, type, after, limit = 100, reverse }) {

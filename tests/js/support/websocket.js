@@ -96,7 +96,11 @@ export class MinimalWebSocket {
     const mask = randomBytes(4);
     const size = payload.length;
     const head =
-      size < 126 ? [size | 128] : size < 65_536 ? [254, size >> 8, size & 255] : [255, 0, 0, 0, 0, size >>> 24, (size >> 16) & 255, (size >> 8) & 255, size & 255];
+      size < 126
+        ? [size | 128]
+        : size < 65_536
+          ? [254, size >> 8, size & 255]
+          : [255, 0, 0, 0, 0, size >>> 24, (size >> 16) & 255, (size >> 8) & 255, size & 255];
     const masked = payload.map((byte, index) => byte ^ mask[index & 3]);
     this.#socket.write(Buffer.concat([Buffer.from([opcode | 128, ...head]), mask, masked]));
   }
