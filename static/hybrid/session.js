@@ -37,7 +37,8 @@ export class Session {
 
   /**
    * `hooks`: subscriptions(), canContinue(module), onNewSession(), onReady(leg, subscribed), onSubscribed(subscribed),
-   * onPush(leg, push), onLost(end), onFailed(error), onStopped(error?), onAttached(attached), onLeg(leg, event, reason).
+   * onPush(leg, push), onLost(end), onFailed(error), onStopped(error?), onAttached(attached),
+   * onLeg(leg, event, reason).
    */
   constructor({ context, ladder, client, hooks }) {
     Object.assign(this, { ladder, client, hooks, environment: context.environment, tokens: context.tokens });
