@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml | check-python
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --group test --group browser
+	@$(BIN)/python -m pip install --quiet --group test
 	@touch $@
 
 demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
@@ -57,8 +57,8 @@ slow: $(VENV)/.tested ## The tests that take minutes
 	$(PYTEST) -m slow
 
 js: ## The JavaScript client's tests (Node 20 or later)
-	@if command -v node >/dev/null 2>&1; then node --test tests/js/*.test.js; \
-	elif [ -n "$$HYBRID_REQUIRE" ]; then echo "node is required and missing" >&2; exit 1; \
+	@if command -v node >/dev/null 2>&1; then node --test tests/js/*.test.js tests/js/demo/*.test.js; \
+	elif [ -n "$$TEST_REQUIRE" ]; then echo "node is required and missing" >&2; exit 1; \
 	else echo "SKIPPED: the JavaScript tests need Node 20 or later, and node was not found" >&2; fi
 
 bench: $(VENV)/.tested ## Measure against a textbook server, in one run

@@ -1,4 +1,4 @@
-"""What is missing on a machine skips loudly; `HYBRID_REQUIRE=chromium,redis` makes it fail instead."""
+"""What is missing on a machine skips loudly; `TEST_REQUIRE=chromium,redis` makes it fail instead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
     report = outcome.get_result()
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = str(report.longrepr[2])
-        required = [name for name in os.environ.get("HYBRID_REQUIRE", "").split(",") if name]
+        required = [name for name in os.environ.get("TEST_REQUIRE", "").split(",") if name]
         for name in required:
             if f"needs {name}" in reason:
                 report.outcome = "failed"

@@ -69,7 +69,7 @@ class Engine:
         self.allows_anonymous = allows_anonymous
         self.tasks = Tasks()
         self.wheel = Wheel(clock)
-        self.hub = Hub(broker, limits, clock)
+        self.hub = Hub(broker, limits, clock, self.wheel)
         self.heartbeats = Heartbeats(clock)
         self.operations = Operations(broker, presence_store, Policy(namespace_for), namespace_for, limits, clock)
         self.calls = Calls(limits, clock, self.tasks)
@@ -94,6 +94,7 @@ class Engine:
         self._abort_all()
         await self.tasks.close()
         await self.hub.close()
+        self.wheel.close()
         await self.verifier.close()
 
     async def drain(self, grace_s: float) -> None:

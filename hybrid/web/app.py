@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from quart import Quart
 
-from hybrid.auth.development import DevelopmentIssuer, check_loopback
+from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, check_loopback
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.origin import DoorPolicy
 from hybrid.auth.tickets import TicketStore
@@ -17,10 +18,12 @@ from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
-from hybrid.settings import Settings
+from hybrid.settings import IssuerSettings, Settings
 from hybrid.transports.app import Transports
+from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
+from hybrid.web.static import find_static_root, static_blueprint
 
 _log = logging.getLogger(__name__)
 EXTENSION = "hybrid"
@@ -32,16 +35,18 @@ def create_app(
     *,
     verifier: TokenVerifier | None = None,
     clock: Clock | None = None,
+    issuer_scope: str = FULL_SCOPE,
 ) -> Quart:
     """A Quart app that serves the channels of `settings` under `/v1`, with health and metadata beside them.
 
-    `verifier` replaces the one made from the settings' issuers. The engine is `app.extensions["hybrid"]`; its `drain`
-    should be awaited before the server stops (the launcher does). Raises SettingsError.
+    `verifier` replaces the one made from the settings' issuers. `issuer_scope` is the most that the development issuer
+    gives to anybody. The browser client is served below `/static`. The engine is `app.extensions["hybrid"]`; its
+    `drain` should be awaited before the server stops (the launcher does). Raises SettingsError.
     """
     clock = clock or SystemClock()
     app = Quart("hybrid", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
-    issuer = _development_issuer(settings, clock)
+    issuer = _development_issuer(settings, clock, issuer_scope)
     if verifier is None:
         verifier = JwtVerifier(_issuers(settings, issuer), settings.public_url, clock, settings.limits)
     broker, presence_store, ticket_store = _stores(settings, clock)
@@ -60,6 +65,11 @@ def create_app(
         app.register_blueprint(issuer_blueprint(issuer))
     issuer_urls = [config.url for config in settings.issuers] + ([issuer.issuer] if issuer else [])
     app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls))
+    app.register_blueprint(static_blueprint(find_static_root(settings.static_dir)))
+    door_policy = DoorPolicy(
+        settings.allowed_origins, settings.allowed_hosts, allow_same_origin=settings.allow_same_origin
+    )
+    guard(app, door_policy)
 
     @app.before_serving
     async def _start() -> None:
@@ -70,7 +80,7 @@ def create_app(
     app.after_serving(engine.close)
     app.asgi_app = Transports(  # type: ignore[method-assign,assignment]
         engine,
-        DoorPolicy(settings.allowed_origins, settings.allowed_hosts, allow_same_origin=settings.allow_same_origin),
+        door_policy,
         cast(Any, app.asgi_app),
         allow_handoff=settings.handoff,
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
@@ -78,11 +88,11 @@ def create_app(
     return app
 
 
-def _development_issuer(settings: Settings, clock: Clock) -> DevelopmentIssuer | None:
+def _development_issuer(settings: Settings, clock: Clock, scope: str) -> DevelopmentIssuer | None:
     if not settings.development_issuer:
         return None
     check_loopback(settings.host, settings.allow_public_development_issuer)
-    return DevelopmentIssuer(settings.public_url + ISSUER_PATH, settings.public_url, clock)
+    return DevelopmentIssuer(settings.public_url + ISSUER_PATH, settings.public_url, clock, scope=scope)
 
 
 def _issuers(settings: Settings, issuer: DevelopmentIssuer | None) -> list[IssuerConfig]:
@@ -93,12 +103,19 @@ def _issuers(settings: Settings, issuer: DevelopmentIssuer | None) -> list[Issue
             jwks_url=configured.jwks_url,
             algorithms=tuple(configured.algorithms),
             requires_typ=configured.require_typ,
+            http_hosts=_http_hosts(configured),
         )
         for configured in settings.issuers
     ]
     if issuer is not None:
         configs.append(IssuerConfig(issuer=issuer.issuer, keys=issuer.keys))
     return configs
+
+
+def _http_hosts(issuer: IssuerSettings) -> frozenset[str]:
+    """The hosts that may be asked in the clear: those that the settings name with http (loopback, they see to it)."""
+    parts = [urlsplit(url) for url in (issuer.url, issuer.jwks_url) if url]
+    return frozenset(part.hostname for part in parts if part.scheme == "http" and part.hostname)
 
 
 def _stores(settings: Settings, clock: Clock) -> tuple[Broker, PresenceStore, TicketStore]:

@@ -19,7 +19,7 @@ from hybrid.engine.engine import Engine
 from hybrid.settings import Namespace, Settings
 from hybrid.web.app import EXTENSION, create_app
 from hybrid.web.feed import run_feed
-from hybrid.web.static import find_static_root, send_page_file, static_blueprint
+from hybrid.web.static import find_static_root, send_page_file
 
 NAMESPACE: Final = Namespace(
     "demo",
@@ -27,6 +27,8 @@ NAMESPACE: Final = Namespace(
     history_ttl_s=3_600.0,  # the chat is quiet for longer than that minute
 )
 FEED_INTERVAL_S: Final = 0.2
+ISSUER_SCOPE: Final = "hybrid:subscribe:* hybrid:publish:demo:chat hybrid:publish:chat:*"
+"""The figures of the machine are the server's to publish; visitors chat, and the README's commands work."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,9 +48,9 @@ def create_demo_app(
     """
     clock = clock or SystemClock()
     namespaces = {NAMESPACE.name: NAMESPACE, **settings.namespaces}
-    app = create_app(replace(settings, namespaces=namespaces), verifier=verifier, clock=clock)
+    settings = replace(settings, namespaces=namespaces)
+    app = create_app(settings, verifier=verifier, clock=clock, issuer_scope=ISSUER_SCOPE)
     root = find_static_root(settings.static_dir)
-    app.register_blueprint(static_blueprint(root))
 
     @app.get("/")
     async def page() -> Response:

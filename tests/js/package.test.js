@@ -11,7 +11,7 @@ import { gzipSync } from "node:zlib";
 
 const root = fileURLToPath(new URL("../../static/hybrid/", import.meta.url));
 const SIZE_MAX_BYTES = 10_000;
-const isRequired = Boolean(process.env.HYBRID_REQUIRE_NPX);
+const isRequired = Boolean(process.env.TEST_REQUIRE_NPX);
 
 const files = readdirSync(root, { recursive: true }).filter((name) => name.endsWith(".js"));
 const read = (name) => readFileSync(join(root, name), "utf8");
@@ -24,7 +24,7 @@ const npx = (t, args, options = {}) => {
     });
   } catch (error) {
     if (isRequired) throw error;
-    t.skip("SKIPPED: npx cannot get it here; set HYBRID_REQUIRE_NPX to insist");
+    t.skip("SKIPPED: npx cannot get it here; set TEST_REQUIRE_NPX to insist");
     return undefined;
   }
   return execFileSync("npx", args, { stdio: "pipe", encoding: "utf8", ...options });

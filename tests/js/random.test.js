@@ -1,7 +1,7 @@
 /**
  * Seeded runs of several clients against cuts, moves, faults, restarts, repetitions and losses on the wire. Whatever
  * happens, each application sees offsets rising by exactly one, and each publish is in the log once, or is said to be
- * unknown. A run that fails names its seed; HYBRID_SEEDS sets how many there are, HYBRID_SEED runs one.
+ * unknown. A run that fails names its seed; TEST_SEEDS sets how many there are, TEST_SEED runs one.
  */
 
 import assert from "node:assert/strict";
@@ -11,8 +11,8 @@ import { World, record } from "./support/world.js";
 
 const TRANSPORTS = ["websocket", "sse", "longpoll"];
 const STEPS = 70;
-const only = process.env.HYBRID_SEED;
-const seeds = only ? [Number(only)] : Array.from({ length: Number(process.env.HYBRID_SEEDS ?? 60) }, (_, i) => i + 1);
+const only = process.env.TEST_SEED;
+const seeds = only ? [Number(only)] : Array.from({ length: Number(process.env.TEST_SEEDS ?? 60) }, (_, i) => i + 1);
 
 const run = async (seed) => {
   const world = new World({ seed });

@@ -1,6 +1,6 @@
 /**
- * The client against a real server: HYBRID_TEST_URL is its API ("http://127.0.0.1:8000/v1"), HYBRID_TEST_TOKEN_URL
- * where its development issuer gives tokens (to HYBRID_TEST_CLIENT_ID, "demo"). Skipped, and says so, without them. The
+ * The client against a real server: TEST_SERVER_URL is its API ("http://127.0.0.1:8000/v1"), TEST_SERVER_TOKEN_URL
+ * where its development issuer gives tokens (to TEST_SERVER_CLIENT_ID, "demo"). Skipped, and says so, without them. 
  * server's own process must not inherit these variables: it refuses HYBRID_* that are no settings.
  */
 
@@ -12,10 +12,10 @@ import { Client } from "../../static/hybrid/index.js";
 import { MinimalWebSocket } from "./support/websocket.js";
 import { record } from "./support/world.js";
 
-const { HYBRID_TEST_URL: url, HYBRID_TEST_TOKEN_URL: tokenUrl } = process.env;
-const CLIENT_ID = process.env.HYBRID_TEST_CLIENT_ID ?? "demo";
+const { TEST_SERVER_URL: url, TEST_SERVER_TOKEN_URL: tokenUrl } = process.env;
+const CLIENT_ID = process.env.TEST_SERVER_CLIENT_ID ?? "demo";
 const TRANSPORTS = ["websocket", "sse", "longpoll"];
-const skip = url && tokenUrl ? false : "SKIPPED: set HYBRID_TEST_URL and HYBRID_TEST_TOKEN_URL";
+const skip = url && tokenUrl ? false : "SKIPPED: set TEST_SERVER_URL and TEST_SERVER_TOKEN_URL";
 const options = { skip, timeout: 30_000 };
 
 const getToken = async () => {

@@ -19,7 +19,7 @@ from hybrid.web.static import find_static_root
 
 @pytest.fixture
 def app() -> Quart:
-    return create_demo_app(Settings(development_issuer=True), feed_interval_s=0.001)
+    return create_demo_app(Settings(development_issuer=True, allowed_hosts=("localhost",)), feed_interval_s=0.001)
 
 
 async def test_the_page_comes_with_its_policy(app: Quart) -> None:
@@ -103,7 +103,7 @@ async def test_the_clock_is_never_cached() -> None:
         def wall_s(self) -> float:
             return 1_700_000_000.98765
 
-    app = create_demo_app(Settings(development_issuer=True), clock=Clock())
+    app = create_demo_app(Settings(development_issuer=True, allowed_hosts=("localhost",)), clock=Clock())
     response = await app.test_client().get("/demo/clock")
     assert await response.get_json() == {"at_ms": 1_700_000_000_987.6}
     assert response.headers["Cache-Control"] == "no-store"
@@ -139,7 +139,7 @@ async def test_a_machine_that_cannot_be_read_has_a_page_all_the_same(
         raise PermissionError("/proc is not for you")
 
     monkeypatch.setattr(demo, "run_feed", run_feed)
-    app = create_demo_app(Settings(development_issuer=True))
+    app = create_demo_app(Settings(development_issuer=True, allowed_hosts=("localhost",)))
     with caplog.at_level(logging.ERROR, "hybrid.web.demo"):
         async with app.test_app():
             await ended.wait()
@@ -156,8 +156,10 @@ def test_a_namespace_of_ones_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(demo, "create_app", watched)
     own = Namespace("demo", history_size=7)
-    create_demo_app(Settings(development_issuer=True, namespaces={"demo": own}))
-    create_demo_app(Settings(development_issuer=True, namespaces={"news": Namespace("news")}))
+    create_demo_app(Settings(development_issuer=True, allowed_hosts=("localhost",), namespaces={"demo": own}))
+    create_demo_app(
+        Settings(development_issuer=True, allowed_hosts=("localhost",), namespaces={"news": Namespace("news")})
+    )
     first, second = seen
     assert first.namespace_for(CPU) == own
     assert second.namespace_for(CPU) == NAMESPACE
