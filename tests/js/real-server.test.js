@@ -1,7 +1,6 @@
 /**
  * The client against a real server: TEST_SERVER_URL is its API ("http://127.0.0.1:8000/v1"), TEST_SERVER_TOKEN_URL
- * where its development issuer gives tokens (to TEST_SERVER_CLIENT_ID, "demo"). Skipped, and says so, without them. 
- * server's own process must not inherit these variables: it refuses HYBRID_* that are no settings.
+ * where its development issuer gives tokens (to TEST_SERVER_CLIENT_ID, "demo"). Skipped, and says so, without them.
  */
 
 import assert from "node:assert/strict";
