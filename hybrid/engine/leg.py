@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hybrid.engine.runner import SessionRunner
 
 _log = logging.getLogger(__name__)
+_access = logging.getLogger("hybrid.access")
 _GOODBYE = (1000, 1001)
 
 
@@ -161,6 +162,9 @@ class StreamLeg(SessionLeg):
         self._is_ended = True
         self._inbox = self._held = None
         self._engine.open.discard(self)
+        session = "" if self.runner is None else self.runner.session.id
+        lived_s = self._engine.clock.monotonic_s() - self.opened_s
+        _access.info("%s %s session=%s code=%d after %.1f s", self.link.peer, self.wire.name, session, code, lived_s)
         self._engine.wheel.cancel(self)
         self._admitted()
         if self.feed is not None:

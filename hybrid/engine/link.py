@@ -53,6 +53,10 @@ class Link(Protocol):
         """True when the peer can send messages on it (WebSocket)."""
 
     @property
+    def peer(self) -> str:
+        """Address and port of the client, for logs; empty where the server does not tell."""
+
+    @property
     def last_received_s(self) -> float:
         """Monotonic time of the last bytes from the peer (control frames count)."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hybrid.engine.engine import Engine
 
 _log = logging.getLogger(__name__)
+_access = logging.getLogger("hybrid.access")
 RETRY_MS = 3_000
 """What an event stream tells a browser to wait before it reconnects."""
 
@@ -135,6 +136,8 @@ class PlainStream:
         """See `LinkOwner`."""
         self._is_ended = True
         self._engine.open.discard(self)
+        kind = "websocket" if self.link.is_bidirectional else "sse"
+        _access.info("%s %s channels=%d code=%d", self.link.peer, kind, len(self._channels), code)
         self._engine.wheel.cancel(self)
         self._admitted()
         if self._ticket_key is not None and self._engine.ticket_streams.get(self._ticket_key) is self:

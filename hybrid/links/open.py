@@ -24,10 +24,6 @@ class OpenLink(Link, Protocol):
     def is_handed_off(self) -> bool:
         """True when hybrid holds the socket itself."""
 
-    @property
-    def peer(self) -> str:
-        """Address and port of the client, for logs; empty where the server does not tell."""
-
     async def served(self) -> None:
         """Return when the ASGI call may end: at once for a handed-off link, otherwise at the end of the link."""
 
