@@ -33,7 +33,7 @@ from hybrid.engine.registry import Registry
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.wheel import Wheel
-from hybrid.errors import LimitError, ProtocolError
+from hybrid.errors import AuthError, LimitError, ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.commands import Attach, AttachSubscription
@@ -153,6 +153,9 @@ class Engine:
     def _attach(self, leg: SessionLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
         self.check_room()
         self.check_subscriptions(attach.subscriptions)
+        if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
+            # The check of tokens allows for clocks that differ, by more than the grace: this session would end at once.
+            raise AuthError("token_expired")
         runner = self.registry.find(attach.session, principal) if attach.session else None
         if runner is not None and runner.session.backlog is not None and runner.session.backlog.has_overflowed:
             runner.end("replaced")  # pushes were given up: only a fresh session can be told the whole truth

@@ -195,8 +195,9 @@ class Session:
         `margin_s` is how long before the end to warn: the runner jitters it, since tokens expire together.
         """
         expires_s = now_s + expires_in_s
-        if principal.token_hash != self.principal.token_hash and expires_s < self._expires_s < float("inf"):
-            return
+        is_known = self._expires_s < float("inf")
+        if is_known and (principal.token_hash == self.principal.token_hash or expires_s < self._expires_s):
+            return  # every poll shows the token again: one warning is enough, and none may be put off by it
         self.principal = principal
         self._expires_s = expires_s
         self._warn_s = max(now_s, expires_s - min(margin_s, expires_in_s / 2))

@@ -102,7 +102,7 @@ async def test_a_candidate_carries_nothing_until_it_is_confirmed(transport: str,
         assert (await current.next("disconnect"))["disconnect"]["code"] == REPLACED
         await _publish(here, 3, 6)
         assert await candidate.publications(3) == [4, 5, 6]
-        assert [push for push in candidate.seen if "publication" in push][0]["publication"]["offset"] == 4
+        assert next(push for push in candidate.seen if "publication" in push)["publication"]["offset"] == 4
 
 
 async def test_a_cloned_tab_starts_a_session_of_its_own(pipe: Pipe, handoff: bool, transport: str) -> None:

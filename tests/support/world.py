@@ -19,8 +19,8 @@ from urllib.parse import quote
 import httpx2
 
 from hybrid.auth.development import FULL_SCOPE
-from hybrid.client.client import Client
 from hybrid.client import Timing
+from hybrid.client.client import Client
 from hybrid.client.subscription import Subscription
 from hybrid.client.values import ReceivedPublication
 from hybrid.clock import SystemClock
