@@ -122,6 +122,9 @@ class Polling:
     ) -> list[bytes]:
         """Authorises for `principal`, whose token came with this request: no other one's rights count."""
         session = runner.session
+        # This was a poll, too: without another one the session ends, or whoever asks once would leave one for good.
+        session.receive_poll(leg, 0, self._engine.clock.monotonic_s())
+        runner.carry_out()
         answers: list[Subscribed] = []
         for wanted in subscriptions:
             try:
