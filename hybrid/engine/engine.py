@@ -125,7 +125,8 @@ class Engine:
         if self.is_draining:
             raise ProtocolError("draining", retry_after_s=self._delay_ms() / 1000)
         if len(self.open) >= self.limits.links_max:
-            raise LimitError("links_max", name="draining", retry_after_s=5.0)
+            detail = "This server is full (links_max); come back after the delay given."
+            raise LimitError("links_max", detail, name="draining", retry_after_s=5.0)
 
     # -- sessions
 
@@ -145,8 +146,9 @@ class Engine:
 
     def check_subscriptions(self, subscriptions: Sequence[AttachSubscription]) -> None:
         """Raises LimitError or ProtocolError for too many channels, or one twice."""
-        if len(subscriptions) > self.limits.channels_per_session_max:
-            raise LimitError("channels_per_session_max")
+        most = self.limits.channels_per_session_max
+        if len(subscriptions) > most:
+            raise LimitError("channels_per_session_max", f"A session has at most {most} channels.")
         if len({wanted.channel for wanted in subscriptions}) != len(subscriptions):
             raise ProtocolError("bad_request", "Each channel may be named once.")
 

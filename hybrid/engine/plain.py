@@ -100,7 +100,7 @@ class PlainStream:
         row = TABLE[error]
         if not self.link.is_bidirectional:
             retry = eventstream.block(retry_ms=RETRY_MS + delay_ms) if row.comes_back else b""
-            self._write(eventstream.comment(f"{row.number} {row.name}") + retry)
+            self._write(eventstream.comment(f"{row.number} {row.name}: {detail or row.meaning}") + retry)
         self.link.close(row.number, detail or row.name)
 
     # -- the link's callbacks

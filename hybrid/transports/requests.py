@@ -82,7 +82,8 @@ class Requests:
         raw = await exchange.body(limits.body_max_bytes)
         batch = _decoded(raw, _Batch)
         if len(batch.publications) > limits.commands_per_post_max:
-            raise LimitError("commands_per_post_max", name="too_large")
+            detail = f"The body holds more than {limits.commands_per_post_max} publications."
+            raise LimitError("commands_per_post_max", detail, name="too_large")
         requests: list[PublishRequest] = []
         answers: list[Appended | HybridError | None] = []
         for item_raw in batch.publications:

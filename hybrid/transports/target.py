@@ -37,7 +37,8 @@ def read_channels(exchange: Exchange, limits: Limits) -> tuple[str, ...]:
     if len(channels) != len(names):
         raise ProtocolError("bad_request", "Each channel may be named once.")
     if len(channels) > limits.channels_per_request_max:
-        raise LimitError("channels_per_request_max", name="bad_request")
+        detail = f"One request follows at most {limits.channels_per_request_max} channels."
+        raise LimitError("channels_per_request_max", detail, name="bad_request")
     return channels
 
 

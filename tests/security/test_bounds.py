@@ -53,7 +53,7 @@ async def test_channels_of_a_session() -> None:
         four = attach("a", "b", "c", "d")
         answer = await call(server, "POST", "/v1/stream", server.bearer(), json.dumps(four).encode())
         assert (answer.status, answer.name) == (429, "limit_exceeded")
-        assert "channels_per_session_max" in answer.json()["detail"]
+        assert "at most 3 channels" in answer.json()["detail"]
         async with websocket(server, "/v1/stream", server.bearer()) as socket:
             assert (await replied(socket, {**four, "id": 1}))["error"]["name"] == "limit_exceeded"
             socket.send(text({**attach("a", "b", "c"), "confirm": False}))
