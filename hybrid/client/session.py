@@ -350,6 +350,8 @@ class Session:
         if not was_recovered and subscription.received is not None:
             self.stats.resets += 1
         self.stats.received += subscription.go_on(position, was_recovered=was_recovered)
+        if subscription.is_behind:
+            self._join_again(subscription)
 
     # -- joining and leaving
 

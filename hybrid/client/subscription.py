@@ -80,7 +80,9 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         self._owner = owner
         self._buffer_max = buffer_max
         self._buffer: deque[ReceivedPublication | Position] = deque()
+        self.is_behind = False
         self._held: list[ReceivedPublication] = []
+        self._last_held: Position | None = None
         self._wake = asyncio.Event()
         self._error: HybridError | None = None
 
@@ -134,6 +136,7 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         """A publication came on the leg that counts."""
         if self.state is State.REQUESTED:
             # Its answer travels another way than the stream and may come later; until then only order is unknown.
+            self._last_held = publication.position
             if len(self._held) < self._buffer_max:
                 self._held.append(publication)
             return Outcome.HELD
@@ -150,7 +153,8 @@ class Subscription(AsyncIterator[ReceivedPublication]):
     def go_on(self, position: Position, *, was_recovered: bool) -> int:
         """The server said from where delivery goes on. Returns how many held publications were taken.
 
-        `was_recovered` False is a reset: some between `received` and `position` are lost to this reader.
+        `was_recovered` False is a reset: some between `received` and `position` are lost to this reader. `is_behind`
+        says afterwards whether some came meanwhile for which there was no room: nothing else would bring them again.
         """
         if self.received is None:
             self.received = self.position = position
@@ -163,6 +167,8 @@ class Subscription(AsyncIterator[ReceivedPublication]):
             if self._continues(publication) and len(self._buffer) < self._buffer_max:
                 self._take(publication)
                 taken += 1
+        last, self._last_held = self._last_held, None
+        self.is_behind = last is not None and (last.epoch != self.received.epoch or last.offset > self.received.offset)
         if not self.ready.done():
             self.ready.set_result(None)
         return taken
@@ -179,6 +185,7 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         """It was named to the server, whose answer will come."""
         self.state = State.REQUESTED
         self._held.clear()
+        self._last_held = None
 
     def end(self, error: HybridError | None = None) -> None:
         """No more will come. `error` None: it was asked to."""

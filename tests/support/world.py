@@ -199,6 +199,10 @@ class World:
         self._stack.callback(leg.close)
         return await leg.open(attach, buffer_bytes=buffer_bytes)
 
+    def close_later(self, close: Callable[[], object]) -> None:
+        """Call it at the end of the world."""
+        self._stack.callback(close)
+
     # -- publishing
 
     async def publish(self, channel: str, data: Any, key: str | None = None) -> Position:
