@@ -135,8 +135,10 @@ class Engine:
         runner, attached = self._attach(leg, principal, attach)
         leg.runner = runner
         self.wheel.cancel(leg)
+        leg.cork()
         leg.push(Push(attached=attached))
         runner.carry_out()
+        self.call_soon(leg.uncork)  # behind the recovery, which is done in its first step unless a channel is cold
 
     def attach_polled(self, leg: PolledLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
         """Attach a polled leg; the caller writes the answer. Raises HybridError."""

@@ -53,6 +53,7 @@ class StreamLeg(SessionLeg):
 
     __slots__ = (
         "_admission",
+        "_corked",
         "_engine",
         "_held",
         "_inbox",
@@ -78,6 +79,7 @@ class StreamLeg(SessionLeg):
         self._is_working = False
         self._is_verifying = False
         self._is_ended = False
+        self._corked: list[bytes] | None = None
         self.wire = wire
         self.principal = principal
         self.runner: SessionRunner | None = None
@@ -93,9 +95,23 @@ class StreamLeg(SessionLeg):
 
     # -- writing
 
+    def cork(self) -> None:
+        """Gather pushes until `uncork`: the answers to an attach leave in one write."""
+        self._corked = []
+
+    def uncork(self) -> None:
+        """Write what was gathered. Harmless when nothing is."""
+        payloads, self._corked = self._corked, None
+        if payloads:
+            self.link.write(self.link.framing(payloads))
+
     def push(self, push: Push) -> None:
         """Write one push."""
-        self.link.write(self.link.framing((self.wire.encode_push(push),)))
+        payload = self.wire.encode_push(push)
+        if self._corked is not None:
+            self._corked.append(payload)
+        else:
+            self.link.write(self.link.framing((payload,)))
 
     def reply(self, reply: Reply) -> None:
         """Write one reply."""
@@ -109,6 +125,7 @@ class StreamLeg(SessionLeg):
         if self.feed is not None:
             self.feed.close()
         row = TABLE[error]
+        self.uncork()
         self.push(Push(disconnect=Disconnect(row.number, detail or row.name, row.comes_back, delay_ms)))
         self.link.close(row.number, row.name)
 
@@ -341,6 +358,7 @@ class StreamLeg(SessionLeg):
             encode(Push(reply=replies.appended(result, publish.id)))
             for publish, result in zip(publishes, results, strict=True)
         ]
+        self.uncork()
         self.link.write(self.link.framing(payloads))
 
     def _refuse(self, command_id: int, error: HybridError) -> None:

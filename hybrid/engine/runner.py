@@ -226,6 +226,7 @@ class SessionRunner:
         leg.push(Push(subscribed=SubscribedAll(answers)))
         self.session.receive_recovered(leg)
         self.carry_out()
+        leg.uncork()
         feed.start([answer.channel for answer in answers if not answer.error])
 
     async def _add(self, leg: StreamLeg, wanted: AttachSubscription | Subscribe) -> Subscribed:
