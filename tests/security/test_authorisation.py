@@ -57,9 +57,9 @@ async def ask_event_stream(server: RunningServer, channel: str, headers: Headers
 
 
 async def ask_websocket(server: RunningServer, channel: str, headers: Headers) -> str:
-    async with websocket(server, path("channels", channel), headers) as socket:
-        if ":" in channel and channel.partition(":")[0] in NAMESPACES:
-            await server.engine.publish(channel, 1)
+    if ":" in channel and channel.partition(":")[0] in NAMESPACES:
+        await server.engine.publish(channel, 1)
+    async with websocket(server, path("channels", channel) + "?history=1", headers) as socket:
         if not headers and not channel.startswith("open:"):
             socket.send(text({"method": "heartbeat"}))
         opcode, payload = await socket.frame()
