@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from tests.bench.load import Failed
+
 
 class Server:
     """A running server. Its CPU time is user and system time of the whole process."""
@@ -79,7 +81,7 @@ class Server:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the {self.kind} server ended")
+            raise Failed(f"the {self.kind} server ended")
         return line
 
     def _hear(self) -> dict[str, Any]:
