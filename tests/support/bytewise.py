@@ -275,4 +275,5 @@ class Bystander:
 @asynccontextmanager
 async def bystander(server: RunningServer) -> AsyncIterator[Bystander]:
     async with event_stream(server, "/v1/channels/bystander", server.bearer("bystander")) as stream:
+        await stream.event()  # its starting cursor: from here on it misses nothing
         yield Bystander(server, stream)
