@@ -14,6 +14,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -70,7 +71,8 @@ class Direction:
             if data is None:
                 self.has_ended = True
                 if not self.target.is_closing():
-                    self.target.write_eof()
+                    with suppress(OSError):  # it was reset, and nobody has been told yet
+                        self.target.write_eof()
                 self.ended()
                 continue
             self._queued -= len(data)
