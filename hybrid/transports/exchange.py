@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
@@ -19,6 +20,9 @@ _Result = TypeVar("_Result")
 
 BODY_TIMEOUT_S = 10.0
 """For a whole body: the largest takes 10 s on 1 Mbit/s; a dripped one is an attack."""
+LINGER_S = 1.0
+"""How long a refused body is read on, and thrown away: a client that is still sending gets to see the answer."""
+_LINGER_MAX_BYTES = 8_388_608
 _QUERY_FIELDS_MAX = 64
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")  # float() takes more than anybody means: inf, 1_0, ١٢
 
@@ -30,13 +34,14 @@ class PeerGone(Exception):
 class Exchange:
     """A request: its parts, read when they are asked for."""
 
-    __slots__ = ("_query", "extra_headers", "receive", "scope", "send")
+    __slots__ = ("_is_body_read", "_query", "extra_headers", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.extra_headers: Headers = ()
+        self._is_body_read = False
         self._query: Mapping[str, list[str]] | None = None
 
     @property
@@ -122,6 +127,7 @@ class Exchange:
                         raise _too_large(max_bytes)
                     parts.append(part)
                     if not message.get("more_body", False):
+                        self._is_body_read = True
                         return b"".join(parts)
         except TimeoutError:
             raise ProtocolError("bad_request", "The body did not arrive in time.") from None
@@ -161,9 +167,28 @@ class Exchange:
             head.append((b"content-type", content_type.encode()))
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": head})
-            await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+            answer = b"" if self.method == "HEAD" else body
+            if status >= 400 and self.method == "POST" and not self._is_body_read:
+                await self.send({"type": "http.response.body", "body": answer, "more_body": True})
+                await self._discard_body()
+                answer = b""
+            await self.send({"type": "http.response.body", "body": answer})
         except OSError:
             raise PeerGone from None
+
+    async def _discard_body(self) -> None:
+        """Read on for a moment behind a refusal: closing on unread bytes resets the connection, and the answer with it
+
+        (RFC 9112, section 9.6).
+        """
+        left = _LINGER_MAX_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while left > 0:
+                    message = await self.receive()
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        return
+                    left -= len(message.get("body", b""))
 
     async def respond_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Answer a HEAD request with status 200 and these headers."""
