@@ -120,10 +120,11 @@ class _Side(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         transport.set_write_buffer_limits(high=_BUFFER_BYTES)
         self.transport = self._inward.source = self._outward.target = transport
-        if self._is_client:
+        self._connection.opened(transport)
+        if self._connection.is_over:
+            transport.abort()  # it was cut while it was being opened
+        elif self._is_client:
             self._connection.dial()
-        elif self._connection.is_over:
-            transport.abort()
         else:
             self._outward.pump()
 
@@ -164,6 +165,10 @@ class Connection:
         self.server = _Side(self, self.down, self.up, is_client=False)
         self.up.ended = self.down.ended = self._half_ended
         self._loss: Loss | None = None
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        """One of its sockets is there."""
+        self._wire.transports.add(transport)
 
     def dial(self) -> None:
         """Go on to the server."""
@@ -231,6 +236,8 @@ class Connection:
 
     def side_lost(self, side: _Side, *, has_failed: bool) -> None:
         """One socket is gone. When it failed, so does the other."""
+        if side.transport is not None:
+            self._wire.transports.discard(side.transport)
         if has_failed and not self.is_over:
             self.cut()
 
@@ -265,6 +272,7 @@ class Wire:
         self.connections: list[Connection] = []
         self.opened = 0
         self.losses: list[Loss] = []
+        self.transports: set[asyncio.Transport] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -282,6 +290,8 @@ class Wire:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in list(self.transports):
+            transport.abort()  # also one that was closed politely and still has bytes for a peer that does not read
         await self._server.wait_closed()
 
     @property
