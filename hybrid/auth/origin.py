@@ -74,6 +74,16 @@ class DoorPolicy:
         if origins and not self._is_our_origin(origins[0].decode("latin-1"), host, scheme):
             raise AuthError("origin_refused", "Pages of that Origin are not allowed here.")
 
+    def foreign_origin(self, headers: Iterable[tuple[bytes, bytes]], *, scheme: str = "http") -> str | None:
+        """The Origin that a ticket is bound to; None for a page of our own, and where there is none.
+
+        A browser sends the Origin with a page's POST but not with its same-origin GET (Fetch, section 4.3 of "HTTP
+        extensions"), so that our own pages could otherwise never use the ticket they asked for.
+        """
+        named = {name: value.decode("latin-1") for name, value in headers if name in (b"host", b"origin")}
+        origin, host = named.get(b"origin"), named.get(b"host", "").lower()
+        return None if origin is None or self._is_same_origin(origin, host, scheme) else origin
+
     def cors_headers(self, origin: str | None, *, is_preflight: bool = False) -> tuple[tuple[bytes, bytes], ...]:
         """What to add to an answer so that a page of a listed origin can read it. Never credentials.
 
@@ -91,8 +101,9 @@ class DoorPolicy:
         return parts is not None and parts["port"] != "*" and parts["name"] in self._names
 
     def _is_our_origin(self, origin: str, host: str, scheme: str) -> bool:
-        if origin in self._origins:
-            return True
+        return origin in self._origins or self._is_same_origin(origin, host, scheme)
+
+    def _is_same_origin(self, origin: str, host: str, scheme: str) -> bool:
         parts = _ORIGIN.fullmatch(origin)
         if not self._allow_same_origin or parts is None or parts["scheme"] not in _DEFAULT_PORTS:
             return False

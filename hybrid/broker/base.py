@@ -102,8 +102,11 @@ class Broker(Protocol):
         A page that ends before its head is continued by reading after its last publication. Cancel-safe: reads only.
         """
 
-    async def history(self, channel: str, *, limit: int, is_reverse: bool) -> Page:
-        """The first (or, reversed, the newest first) `limit` publications that are kept. Cancel-safe: reads only."""
+    async def history(self, channel: str, *, limit: int, max_bytes: int, is_reverse: bool) -> Page:
+        """The first (or, reversed, the newest first) `limit` publications that are kept; `max_bytes` as in `read`.
+
+        Cancel-safe: reads only.
+        """
 
 
 class PresenceStore(Protocol):

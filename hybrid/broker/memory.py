@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from itertools import islice
 from random import Random, SystemRandom
 from typing import Final
 
@@ -264,14 +265,20 @@ class MemoryBroker:
         first = first_after(log.entries, log.head, after)
         return Page(take_page(log.entries, first, limit=limit, max_bytes=max_bytes), log.head)
 
-    async def history(self, channel: str, *, limit: int, is_reverse: bool) -> Page:
+    async def history(self, channel: str, *, limit: int, max_bytes: int, is_reverse: bool) -> Page:
         """See `Broker.history`."""
         self._check_open()
         log = self._current(channel)
         if log is None:
             return Page([], START)
         entries = reversed(log.entries) if is_reverse else iter(log.entries)
-        return Page([publication for publication, _ in zip(entries, range(limit), strict=False)], log.head)
+        page: list[Publication] = []
+        for publication in islice(entries, limit):
+            max_bytes -= len(publication.data)
+            if page and max_bytes < 0:
+                break
+            page.append(publication)
+        return Page(page, log.head)
 
     # -- presence
 

@@ -51,9 +51,7 @@ def _read_json(text: str) -> bytes:
         json.loads(raw)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise SettingsError(
-            detail=f"""This is not JSON: {reason}. Text needs its own quotes: '"hello"'."""
-        ) from None
+        raise SettingsError(detail=f"""This is not JSON: {reason}. Text needs its own quotes: '"hello"'.""") from None
     return raw.strip()
 
 

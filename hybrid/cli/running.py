@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-
     from hybrid.settings import Settings
     from hybrid.web.launcher import AsgiApp
 

@@ -29,8 +29,10 @@ def add_client_options(parser: argparse.ArgumentParser, *, with_token: bool = Tr
     parser.add_argument("--url", metavar="URL", help="the server (default: HYBRID_URL, else http://127.0.0.1:8000)")
     if with_token:
         parser.add_argument(
-            "--token-file", metavar="FILE", help="file that holds an access token (default: HYBRID_TOKEN, else a "
-            "token of the server's development issuer, where the server is on this machine)"
+            "--token-file",
+            metavar="FILE",
+            help="file that holds an access token (default: HYBRID_TOKEN, else a "
+            "token of the server's development issuer, where the server is on this machine)",
         )
 
 

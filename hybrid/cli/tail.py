@@ -33,12 +33,8 @@ def add_command(commands: Any) -> None:
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--after", metavar="CURSOR", help="go on after this cursor; 0 is the start")
-    start.add_argument(
-        "--history", type=number(0, 1000, "N"), default=0, metavar="N", help="begin with the last N"
-    )
-    parser.add_argument(
-        "--count", type=number(1, 2**53, "N"), metavar="N", help="end after N publications"
-    )
+    start.add_argument("--history", type=number(0, 1000, "N"), default=0, metavar="N", help="begin with the last N")
+    parser.add_argument("--count", type=number(1, 2**53, "N"), metavar="N", help="end after N publications")
     add_client_options(parser)
     parser.set_defaults(run=run)
 

@@ -10,8 +10,10 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVarTuple
+
+import msgspec
 
 from hybrid.auth.door import Door
 from hybrid.auth.policy import Policy
@@ -21,11 +23,14 @@ from hybrid.broker.base import Appended, Broker, PresenceStore
 from hybrid.clock import Clock
 from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
+from hybrid.engine.encodings import Encoding
 from hybrid.engine.heartbeat import Heartbeats
 from hybrid.engine.hub import Hub
 from hybrid.engine.leg import StreamLeg
+from hybrid.engine.locate import Located
 from hybrid.engine.operations import SERVER, NamespaceOptions, Operations, PublishRequest, to_json
 from hybrid.engine.plain import PlainStream
+from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
 from hybrid.engine.presence import PresenceKeeper
@@ -33,9 +38,9 @@ from hybrid.engine.registry import Registry
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.wheel import Wheel
-from hybrid.errors import AuthError, LimitError, ProtocolError
+from hybrid.errors import AuthError, BrokerError, LimitError, ProtocolError
 from hybrid.limits import Limits
-from hybrid.model import Principal
+from hybrid.model import Position, Principal
 from hybrid.protocol.commands import Attach, AttachSubscription
 from hybrid.protocol.pushes import Attached, Push
 from hybrid.protocol.seal import SEAL_KEY_BYTES, Sealer
@@ -43,6 +48,12 @@ from hybrid.protocol.session import Session, SessionLeg
 
 _log = logging.getLogger(__name__)
 _Arguments = TypeVarTuple("_Arguments")
+BROKER_PATIENCE_S = 2.0
+"""How long a request is held for a broker that is away; a stream waits longer, it has nobody else to ask."""
+ANSWER_MAX_BYTES = 262_144
+"""Publications in one answer: as much as one page of history; the next poll continues."""
+_NAMED_BYTES = 120  # what an attach says of a channel beside its name: the longest position and its punctuation
+_ENVELOPE_BYTES = 512
 _DRAIN_BATCH = 200  # goodbyes between two looks at other work
 
 
@@ -69,7 +80,8 @@ class Engine:
         self.allows_anonymous = allows_anonymous
         self.tasks = Tasks()
         self.wheel = Wheel(clock)
-        self.hub = Hub(broker, limits, clock, self.wheel)
+        self.hub = Hub(broker, limits, clock, self.wheel, tells_presence=self._tells_presence)
+        self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
         self.operations = Operations(broker, presence_store, Policy(namespace_for), namespace_for, limits, clock)
         self.calls = Calls(limits, clock, self.tasks)
@@ -107,6 +119,7 @@ class Engine:
             current = runner.session.current
             if isinstance(current, PolledLeg):
                 current.end("draining", delay_ms=self._delay_ms())
+            self.presence.settle(runner.session.id)
         self.open.wake_polls()
         try:
             async with asyncio.timeout(grace_s):
@@ -127,6 +140,31 @@ class Engine:
         if len(self.open) >= self.limits.links_max:
             detail = "This server is full (links_max); come back after the delay given."
             raise LimitError("links_max", detail, name="draining", retry_after_s=5.0)
+
+    async def locate(self, channel: str, position: Position | None, history: int) -> Located:
+        """`Hub.locate`, but not for ever: raises BrokerError when the broker is away. Cancel-safe."""
+        try:
+            async with asyncio.timeout(BROKER_PATIENCE_S):
+                return await self.hub.locate(channel, position, history)
+        except TimeoutError:
+            raise BrokerError(retry_after_s=1.0) from None
+
+    async def collect(
+        self,
+        positions: Mapping[str, Position],
+        *,
+        encoding: Encoding,
+        wait_s: float,
+        ended: asyncio.Future[None] | None = None,
+    ) -> Collected:
+        """`Hub.collect` for one answer, but not for ever: raises BrokerError when the broker is away. Cancel-safe."""
+        try:
+            async with asyncio.timeout(wait_s + BROKER_PATIENCE_S):
+                return await self.hub.collect(
+                    positions, encoding=encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES, ended=ended
+                )
+        except TimeoutError:
+            raise BrokerError(retry_after_s=1.0) from None
 
     # -- sessions
 
@@ -153,6 +191,13 @@ class Engine:
             raise LimitError("channels_per_session_max", f"A session has at most {most} channels.")
         if len({wanted.channel for wanted in subscriptions}) != len(subscriptions):
             raise ProtocolError("bad_request", "Each channel may be named once.")
+
+    def check_attachable(self, channels: Sequence[str]) -> None:
+        """Raises LimitError when an attach that names these channels would be larger than is taken."""
+        if sum(map(len, map(msgspec.json.encode, channels))) + len(channels) * _NAMED_BYTES > (
+            self.limits.attach_max_bytes - _ENVELOPE_BYTES
+        ):
+            raise LimitError("attach_max_bytes", "The names of these channels are too long for one attach.")
 
     def _attach(self, leg: SessionLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
         self.check_room()
@@ -183,6 +228,10 @@ class Engine:
     def call_soon(self, callback: Callable[[*_Arguments], object], *arguments: *_Arguments) -> None:
         """Call after what is running now."""
         asyncio.get_running_loop().call_soon(callback, *arguments)
+
+    def _tells_presence(self, channel: str) -> bool:
+        namespace = self._namespace_for(channel)
+        return namespace is not None and namespace.join_leave
 
     def _abort_all(self) -> None:
         for stream in self.open.streams():

@@ -7,7 +7,7 @@ or queue in it: see `engine.channel` for the rules, `engine.fanout` for the writ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hybrid.broker.base import Broker
@@ -51,7 +51,16 @@ class HubStats:
 class Hub:
     """Implements `BrokerListener`. One for each process; all calls on the event loop's thread."""
 
-    def __init__(self, broker: Broker, limits: Limits, clock: Clock, wheel: Wheel | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        limits: Limits,
+        clock: Clock,
+        wheel: Wheel | None = None,
+        *,
+        tells_presence: Callable[[str], bool] = lambda channel: True,
+    ) -> None:
+        self._tells_presence = tells_presence
         self._broker = broker
         self._limits = limits
         self._clock = clock
@@ -176,7 +185,7 @@ class Hub:
     def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None:
         """See `BrokerListener.presence_changed`. For LIVE links only, in order with publications, at most once."""
         node_channel = self._channels.get(channel)
-        if node_channel is not None:
+        if node_channel is not None and self._tells_presence(channel):
             change = PresencePush(channel, entry.subject, entry.client)
             node_channel.announce(Push(join=change) if has_joined else Push(leave=change))
 

@@ -58,9 +58,12 @@ class StreamLeg(SessionLeg):
         "_held",
         "_inbox",
         "_is_ended",
+        "_is_full",
         "_is_verifying",
         "_is_working",
+        "_resumed",
         "feed",
+        "is_listening",
         "link",
         "opened_s",
         "principal",
@@ -71,7 +74,7 @@ class StreamLeg(SessionLeg):
     link: Link
 
     def __init__(self, engine: Engine, wire: Wire, principal: Principal | None, admission: Admission | None) -> None:
-        super().__init__(is_polled=False)
+        super().__init__()
         self._engine = engine
         self._admission = admission
         self._inbox: list[AnyCommand] | None = None
@@ -79,12 +82,15 @@ class StreamLeg(SessionLeg):
         self._is_working = False
         self._is_verifying = False
         self._is_ended = False
+        self._is_full = False
+        self._resumed: asyncio.Future[None] | None = None
         self._corked: list[bytes] | None = None
         self.wire = wire
         self.principal = principal
         self.runner: SessionRunner | None = None
         self.feed: Feed | None = None
         self.opened_s = 0.0
+        self.is_listening = True  # while it is not, silence is ours and not the client's
 
     def opened(self, link: Link) -> None:
         """The link is there. From now on the clock runs for its first words."""
@@ -122,6 +128,7 @@ class StreamLeg(SessionLeg):
         if self._is_ended:
             return
         self._is_ended = True
+        self._wake()
         if self.feed is not None:
             self.feed.close()
         row = TABLE[error]
@@ -165,12 +172,15 @@ class StreamLeg(SessionLeg):
                 return
 
     def link_paused(self) -> None:
-        """See `LinkOwner`."""
+        """See `LinkOwner`. Commands wait as well: their answers would only pile up."""
+        self._is_full = True
         if self.feed is not None:
             self.feed.link_paused()
 
     def link_resumed(self) -> None:
         """See `LinkOwner`."""
+        self._is_full = False
+        self._wake()
         if self.feed is not None:
             self.feed.link_resumed()
 
@@ -178,6 +188,7 @@ class StreamLeg(SessionLeg):
         """See `LinkOwner`."""
         self._is_ended = True
         self._inbox = self._held = None
+        self._wake()
         self._engine.open.discard(self)
         session = "" if self.runner is None else self.runner.session.id
         lived_s = self._engine.clock.monotonic_s() - self.opened_s
@@ -226,7 +237,7 @@ class StreamLeg(SessionLeg):
             self._inbox = []
         self._inbox.append(command)
         if len(self._inbox) == self._engine.limits.inbox_max:
-            self.link.pause_reading()
+            self._listen(False)
         if not self._is_working:
             self._is_working = self._engine.tasks.spawn(self._work()) is not None
 
@@ -242,7 +253,7 @@ class StreamLeg(SessionLeg):
             self._authenticated(principal)
             return
         self._is_verifying = True
-        self.link.pause_reading()
+        self._listen(False)
         self._engine.tasks.spawn(self._verify(command.token))
 
     async def _verify(self, token: str) -> None:
@@ -260,7 +271,7 @@ class StreamLeg(SessionLeg):
         if self._is_ended:
             return
         self._authenticated(principal)
-        self.link.resume_reading()
+        self._listen(True)
         held, self._held = self._held, None
         for message in held or ():
             self.link_received(message, not self.wire.codec.is_binary)
@@ -281,9 +292,12 @@ class StreamLeg(SessionLeg):
             while self._inbox and not self._is_ended:
                 batch, self._inbox = self._inbox, None
                 if len(batch) >= self._engine.limits.inbox_max:
-                    self.link.resume_reading()
+                    self._listen(True)
                 start = 0
                 while start < len(batch) and not self._is_ended:
+                    await self._room()
+                    if self._is_ended:
+                        return
                     stop = start + 1
                     if isinstance(batch[start], Publish):
                         while stop < len(batch) and isinstance(batch[stop], Publish):
@@ -301,6 +315,26 @@ class StreamLeg(SessionLeg):
             self.end("internal")
         finally:
             self._is_working = False
+
+    def _listen(self, is_listening: bool) -> None:
+        self.is_listening = is_listening
+        if is_listening:
+            self.link.resume_reading()
+        else:
+            self.link.pause_reading()
+
+    async def _room(self) -> None:
+        """Wait until the client takes what it was answered, and until what it asked of its session is under way."""
+        while self._is_full and not self._is_ended:
+            self._resumed = asyncio.get_running_loop().create_future()
+            await self._resumed
+        if self.runner is not None and not self._is_ended:
+            await self.runner.room()
+
+    def _wake(self) -> None:
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
+        self._resumed = None
 
     async def _carry_out(self, command: AnyCommand) -> None:
         try:
@@ -340,12 +374,11 @@ class StreamLeg(SessionLeg):
                 raise ProtocolError("bad_request", "Polls are posted.")
 
     async def _call(self, command: Call) -> None:
-        principal = self.principal if self.runner is None else self.runner.session.principal
-        assert principal is not None
+        assert self.principal is not None
         try:
-            result = await self._engine.calls.call(principal, command.name, bytes(command.data), command.key)
+            result = await self._engine.calls.call(self.principal, command.name, bytes(command.data), command.key)
         except HybridError as error:
-            self._refuse(command.id, error)
+            self.reply(replies.refused(error, command.id))  # whatever the handler says, it ends no leg
         else:
             self.reply(replies.called(result, command.id))
 
@@ -365,10 +398,14 @@ class StreamLeg(SessionLeg):
         if self.principal is None or (command_id == 0 and error.row.name == "bad_request"):
             # Nothing to answer to: not a command at all, or from somebody whom we do not know.
             self.end("protocol_error", detail=str(error))
-        elif isinstance(error, AuthError) and error.row.number >= 4000:
-            self.end(error.row.name)
+        elif _ends_a_leg(error) and (isinstance(error, AuthError) or self.runner is None):
+            self.end(error.row.name, detail=str(error), delay_ms=round((error.retry_after_s or 0) * 1000))
         else:
             self.reply(replies.refused(error, command_id))
+
+
+def _ends_a_leg(error: HybridError) -> bool:
+    return error.row.number >= 4000 or error.row.name == "draining"
 
 
 def publish_request(command: Publish) -> PublishRequest:

@@ -159,7 +159,8 @@ class Operations:
             if is_reverse:
                 raise ProtocolError("bad_request", "Give either `after` or `reverse`.")
             return await self._broker.read(channel, after, limit=limit, max_bytes=self._limits.body_max_bytes)
-        return await self._broker.history(channel, limit=limit, is_reverse=is_reverse)
+        max_bytes = self._limits.body_max_bytes
+        return await self._broker.history(channel, limit=limit, max_bytes=max_bytes, is_reverse=is_reverse)
 
     async def presence(self, principal: Principal, channel: str) -> list[PresenceEntry]:
         """Who is on a channel now. Raises ChannelError not_offered."""

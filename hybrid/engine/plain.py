@@ -106,10 +106,10 @@ class PlainStream:
     # -- the link's callbacks
 
     def link_received(self, message: bytes, is_text: bool) -> None:
-        """See `LinkOwner`. Only `auth`, once and first."""
+        """See `LinkOwner`. Only `auth`, once and first; also where it is not needed, which a client cannot know."""
         if self._is_ended:
             return
-        if self._principal is not None or self._is_verifying:
+        if self._is_verifying or (self._principal is not None and not self._principal.is_anonymous):
             self.end("protocol_error", detail="Nothing can be sent on this stream.")
             return
         try:
@@ -200,6 +200,7 @@ class PlainStream:
         self._engine.wheel.schedule(self, min(self._engine.limits.heartbeat_interval_s, left_s))
 
     async def _verify(self, token: str) -> None:
+        has_begun = self._principal is not None
         try:
             self._principal = self._engine.verifier.cached(token) or await self._engine.verifier.verify(token)
         except HybridError as error:
@@ -212,11 +213,17 @@ class PlainStream:
         finally:
             self._is_verifying = False
         self._admitted()
-        if not self._is_ended:
+        if self._is_ended:
+            return
+        if has_begun:
+            self._schedule()  # to the end of the token's life
+        else:
             self._begin()
 
     async def _recover(self) -> None:
         assert self._principal is not None
+        if self._is_ended:
+            return
         positions, self._positions = self._positions or {}, None
         hub = self._engine.hub
         try:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+from hybrid.model import Principal
+from hybrid.protocol.commands import AttachSubscription
 from hybrid.protocol.session import SessionLeg
 
 
 class PolledLeg(SessionLeg):
     """What is known of a polled leg between its polls."""
 
-    __slots__ = ("delay_ms", "error", "waiting")
+    __slots__ = ("delay_ms", "error", "principal", "waiting", "wanted")
 
-    def __init__(self) -> None:
-        super().__init__(is_polled=True)
+    def __init__(self, principal: Principal) -> None:
+        super().__init__()
+        self.principal = principal
+        self.wanted: list[AttachSubscription] = []  # until a sealed list comes back: its first answer may be lost
         self.waiting: asyncio.Future[None] | None = None
         self.error = ""
         self.delay_ms = 0

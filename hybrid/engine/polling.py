@@ -23,9 +23,6 @@ from hybrid.protocol.states import LegState
 if TYPE_CHECKING:
     from hybrid.engine.engine import Engine
 
-ANSWER_MAX_BYTES = 262_144
-"""Publications in one answer: as much as one page of history; the next poll continues."""
-
 
 class Polling:
     """Answers polls and the commands of polled sessions. Answers are lists of payloads, each one push as JSON."""
@@ -35,11 +32,11 @@ class Polling:
 
     async def attach(self, principal: Principal, attach: Attach) -> list[bytes]:
         """The first poll: at once. Raises HybridError."""
-        leg = PolledLeg()
+        leg = PolledLeg(principal)
         runner, attached = self._engine.attach_polled(leg, principal, attach)
         answer = [POLL.encode_push(Push(attached=attached))]
         if attach.confirm:
-            answer += await self._recover(runner, leg, principal, attach.subscriptions)
+            answer += await self._recover(runner, leg, attach.subscriptions, attach.last_seq)
         return answer
 
     async def poll(self, principal: Principal, poll: Poll) -> list[bytes]:
@@ -47,26 +44,28 @@ class Polling:
         runner = self._engine.registry.find(poll.session, principal)
         if runner is None:
             return await self._begin_again(principal, poll)
-        runner.receive_principal(principal)
         leg = _leg_of(runner, poll.attempt)
         if leg is None:
             current = runner.session.current
             if current is not None and current.attempt > poll.attempt:
                 return [_disconnect("replaced")]
             return await self._begin_again(principal, poll)
+        leg.principal = principal
         if leg.state is LegState.CANDIDATE:
             if not poll.confirm:
                 raise ProtocolError("bad_request", "This leg is a candidate: poll with `confirm`.")
             wanted = _overlaid(leg.subscriptions, poll)
             runner.confirm(leg, wanted)
-            return await self._recover(runner, leg, principal, wanted)
+            return await self._recover(runner, leg, wanted, poll.last_seq)
+        runner.receive_principal(principal)
         channels = self._engine.sealer.open(poll.sealed, principal, runner.session.id)
         positions = {item.channel: from_wire(item.position) for item in poll.positions}
         if channels is None or not positions.keys() >= set(channels):
-            wanted = [AttachSubscription(item.channel, item.position) for item in poll.positions]
-            wanted += [AttachSubscription(channel) for channel in channels or () if channel not in positions]
+            known = leg.wanted if channels is None else [AttachSubscription(channel) for channel in channels]
+            wanted = _overlaid(known, poll)
             self._engine.check_subscriptions(wanted)
-            return await self._recover(runner, leg, principal, wanted)
+            return await self._recover(runner, leg, wanted, poll.last_seq)
+        leg.wanted = []
         return await self._wait(runner, leg, {channel: positions[channel] for channel in channels}, poll)
 
     async def subscribe(self, principal: Principal, session: str, command: Subscribe) -> Reply:
@@ -76,6 +75,7 @@ class Polling:
             raise ChannelError("already_subscribed")
         if len(channels) >= self._engine.limits.channels_per_session_max:
             raise LimitError("channels_per_session_max")
+        self._engine.check_attachable([*channels, command.channel])
         answer = await self._locate(
             principal, session, AttachSubscription(command.channel, command.position, command.history)
         )
@@ -112,18 +112,21 @@ class Polling:
     async def _locate(self, principal: Principal, session: str, wanted: AttachSubscription) -> Subscribed:
         namespace = self._engine.operations.check_subscribe(principal, wanted.channel)
         position = None if wanted.position is None else from_wire(wanted.position)
-        located = await self._engine.hub.locate(wanted.channel, position, wanted.history)
+        located = await self._engine.locate(wanted.channel, position, wanted.history)
         if namespace.presence:
             self._engine.presence.polled(principal, session, wanted.channel)
         return Subscribed(wanted.channel, to_wire(located.position), located.was_recovered)
 
     async def _recover(
-        self, runner: SessionRunner, leg: PolledLeg, principal: Principal, subscriptions: list[AttachSubscription]
+        self, runner: SessionRunner, leg: PolledLeg, subscriptions: list[AttachSubscription], last_seq: int
     ) -> list[bytes]:
-        """Authorises for `principal`, whose token came with this request: no other one's rights count."""
-        session = runner.session
+        """Authorises for the leg's principal, whose token came with this request: no other one's rights count."""
+        session, principal = runner.session, leg.principal
+        if leg is not session.current:
+            return [_disconnect(leg.error or "replaced", leg.delay_ms)]
+        leg.wanted = subscriptions
         # This was a poll, too: without another one the session ends, or whoever asks once would leave one for good.
-        session.receive_poll(leg, 0, self._engine.clock.monotonic_s())
+        session.receive_poll(leg, last_seq, self._engine.clock.monotonic_s())
         runner.carry_out()
         answers: list[Subscribed] = []
         for wanted in subscriptions:
@@ -131,6 +134,8 @@ class Polling:
                 answers.append(await self._locate(principal, session.id, wanted))
             except HybridError as error:
                 answers.append(Subscribed(wanted.channel, error=error.row.number))
+        if leg is not session.current:
+            return [_disconnect(leg.error or "replaced", leg.delay_ms)]
         positions = {a.channel: from_wire(a.position) for a in answers if a.position is not None}
         self._engine.presence.release(session.id)
         sealed = self._engine.sealer.seal(principal, session.id, positions)
@@ -150,11 +155,9 @@ class Polling:
         runner.carry_out()
         for channel in positions:
             if engine.operations.namespace(channel).presence:
-                engine.presence.polled(runner.session.principal, runner.session.id, channel)
+                engine.presence.polled(leg.principal, runner.session.id, channel)
         wait_s = min(poll.wait_s, engine.limits.poll_wait_max_s)
-        left_s = runner.session.expires_in_s(now_s)
-        if left_s is not None:
-            wait_s = min(wait_s, left_s)
+        wait_s = min(wait_s, max(0.0, leg.principal.expires_at_s - engine.clock.wall_s()))
         pending = self._numbered(runner)
         payloads = await self._collected(leg, positions, 0.0 if pending else wait_s)
         return self._numbered(runner) + payloads
@@ -163,9 +166,7 @@ class Polling:
         if leg.error:
             return [_disconnect(leg.error, leg.delay_ms)]
         ended = leg.begin()
-        collected = await self._engine.hub.collect(
-            positions, encoding=POLL.encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES, ended=ended
-        )
+        collected = await self._engine.collect(positions, encoding=POLL.encoding, wait_s=wait_s, ended=ended)
         resets = [
             POLL.encode_push(Push(reset=Reset(channel, to_wire(position))))
             for channel, position in collected.resets.items()

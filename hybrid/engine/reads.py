@@ -27,6 +27,8 @@ class LogPage:
         self.head = head
 
 
+_ANY_BYTES = 2**62
+"""The count bounds these reads: a page cut by bytes could not be told from a log that begins there."""
 _UNVERIFIED_LIMIT = 16
 """Publications read from the beginning of the history at once: that call is bounded by count only."""
 
@@ -70,7 +72,7 @@ class Reads:
         nothing is kept. Raises BrokerError. Cancel-safe.
         """
         async with self._room:
-            newest = await self._broker.history(channel, limit=behind + 1, is_reverse=True)
+            newest = await self._broker.history(channel, limit=behind + 1, max_bytes=_ANY_BYTES, is_reverse=True)
         if newest.head.epoch != until.epoch or newest.head.offset - behind >= until.offset:
             return until
         start = until
@@ -98,7 +100,7 @@ class Reads:
 
     async def _read_log(self, channel: str, after: Position, max_bytes: int) -> LogPage:
         if after.offset and after.tag == UNVERIFIED_TAG:
-            page = await self._broker.history(channel, limit=_UNVERIFIED_LIMIT, is_reverse=False)
+            page = await self._broker.history(channel, limit=_UNVERIFIED_LIMIT, max_bytes=_ANY_BYTES, is_reverse=False)
             kept = page.publications
             if page.head.epoch != after.epoch or not kept or kept[0].offset > after.offset + 1:
                 raise UnrecoverablePosition(page.head)

@@ -6,6 +6,7 @@ exists only while there is something to do.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from typing import TYPE_CHECKING
@@ -40,10 +41,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+QUEUE_MAX = 16
+"""Commands of one session that wait to be carried out; then its leg reads no more of them."""
+
+
 class SessionRunner:
     """The living side of a `Session`; also its timer on the wheel."""
 
-    __slots__ = ("__weakref__", "_beat_s", "_engine", "_is_working", "_queue", "session")
+    __slots__ = ("__weakref__", "_beat_s", "_engine", "_is_working", "_queue", "_roomy", "session")
 
     def __init__(self, engine: Engine, session: Session) -> None:
         self.session = session
@@ -51,14 +56,16 @@ class SessionRunner:
         self._queue: list[Recover | Execute] | None = None
         self._is_working = False
         self._beat_s = 0.0
+        self._roomy: asyncio.Future[None] | None = None
 
     # -- what comes in
 
     def attach(self, leg: SessionLeg, principal: Principal, attach: Attach, *, is_resumed: bool) -> Attached:
         """Attach a leg whose link is open. Returns the `attached` to write on it *before* `carry_out` is called."""
-        now_s = self._engine.clock.monotonic_s()
-        self.receive_principal(principal)
-        self.session.receive_attach(leg, attach, now_s)
+        self.session.receive_attach(leg, attach, self._engine.clock.monotonic_s())
+        if leg is self.session.current:
+            self.receive_principal(principal)
+        expires_in_s = principal.expires_at_s - self._engine.clock.wall_s()
         limits = self._engine.limits
         return Attached(
             session=self.session.id,
@@ -73,11 +80,11 @@ class SessionRunner:
                 poll_wait_max_s=limits.poll_wait_max_s,
             ),
             is_resumed=is_resumed,
-            token_expires_in_s=self.session.expires_in_s(now_s),
+            token_expires_in_s=None if expires_in_s == float("inf") else max(0.0, round(expires_in_s, 3)),
         )
 
     def receive_principal(self, principal: Principal) -> None:
-        """A token of the session's party was shown."""
+        """A token of the session's party was shown on its current leg."""
         expires_in_s = principal.expires_at_s - self._engine.clock.wall_s()
         margin_s = self._engine.limits.expiring_margin_s * random.uniform(2 / 3, 4 / 3)
         self.session.receive_principal(principal, expires_in_s, margin_s, self._engine.clock.monotonic_s())
@@ -87,6 +94,8 @@ class SessionRunner:
         if subscriptions is not None:
             self._engine.check_subscriptions(subscriptions)
         self.session.receive_confirm(leg, subscriptions, self._engine.clock.monotonic_s())
+        if leg is self.session.current and isinstance(leg, StreamLeg | PolledLeg) and leg.principal is not None:
+            self.receive_principal(leg.principal)
         self.carry_out()
 
     def command(self, command: NumberedCommand, reply_to: ReplyTo) -> None:
@@ -96,6 +105,13 @@ class SessionRunner:
             self.carry_out()
         else:
             self._enqueue(_Unnumbered(0, command, reply_to))
+
+    async def room(self) -> None:
+        """Return when few enough of the session's commands wait to be carried out. Cancel-safe."""
+        while self._queue is not None and len(self._queue) >= QUEUE_MAX:
+            if self._roomy is None:
+                self._roomy = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._roomy)
 
     def heartbeat(self, last_seq: int) -> None:
         """The client lives."""
@@ -162,7 +178,8 @@ class SessionRunner:
         for leg in (self.session.current, *self.session.candidates):
             if not isinstance(leg, StreamLeg):
                 continue
-            if leg.link.is_bidirectional and now_s - leg.link.last_received_s > silence_max_s:
+            is_silent = now_s - leg.link.last_received_s > silence_max_s
+            if leg.link.is_bidirectional and leg.is_listening and is_silent:
                 leg.end("heartbeat_timeout")
             elif not leg.link.is_bidirectional and now_s - leg.opened_s >= limits.stream_age_max_s:
                 leg.end("rotated")  # the client opens the next one from its positions
@@ -192,6 +209,7 @@ class SessionRunner:
                 effect = self._queue.pop(0)
                 if not self._queue:
                     self._queue = None
+                self._make_room()
                 if isinstance(effect, Recover):
                     if isinstance(effect.leg, StreamLeg):
                         await self._recover(effect.leg, effect.subscriptions)
@@ -205,13 +223,21 @@ class SessionRunner:
         except Exception:  # a silent session would wait for ever
             _log.exception("a command of a session failed")
             self._queue = None
+            self._make_room()
             self.end("internal")
         finally:
             self._is_working = False
 
+    def _make_room(self) -> None:
+        if self._roomy is not None:
+            self._roomy.set_result(None)
+            self._roomy = None
+
     # -- effects that take time
 
     async def _recover(self, leg: StreamLeg, subscriptions: list[AttachSubscription]) -> None:
+        if leg is not self.session.current:
+            return  # it ended while this waited
         feed = leg.feed = self._engine.hub.feed(leg.link, leg.wire.encoding, leg)
         answers: list[Subscribed] = []
         for subscription in subscriptions:
@@ -268,6 +294,7 @@ class SessionRunner:
             raise ChannelError("already_subscribed")
         if len(channels) >= self._engine.limits.channels_per_session_max:
             raise LimitError("channels_per_session_max")
+        self._engine.check_attachable([*channels, command.channel])
         answer = await self._add(leg, command)
         if leg is not self.session.current:
             raise ProtocolError("session_unknown", "The leg ended meanwhile; the next attach says it all.")

@@ -127,5 +127,9 @@ class CommandSequence(Generic[CommandT, ReplyTo]):
         if self._replies is None:
             self._replies = {}
         self._replies[n] = entry
+        # Only replies are let go of, oldest first: a command that still runs has somebody waiting for it.
         while len(self._replies) > self._kept_max:
-            self._replies.pop(next(iter(self._replies)))
+            oldest = next((kept for kept, entry in self._replies.items() if isinstance(entry, Reply)), None)
+            if oldest is None:
+                return
+            del self._replies[oldest]

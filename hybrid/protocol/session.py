@@ -29,12 +29,11 @@ NumberedCommand: TypeAlias = Subscribe | Unsubscribe | Refresh
 class SessionLeg:
     """What the session knows of one leg. The runner's leg objects derive from it."""
 
-    __slots__ = ("attempt", "confirm_by_s", "is_polled", "state", "subscriptions")
+    __slots__ = ("attempt", "confirm_by_s", "state", "subscriptions")
 
-    def __init__(self, *, is_polled: bool) -> None:
+    def __init__(self) -> None:
         self.attempt = 0
         self.state = LegState.CANDIDATE
-        self.is_polled = is_polled
         self.confirm_by_s = 0.0
         self.subscriptions: list[AttachSubscription] = []
 
@@ -134,7 +133,7 @@ class Session:
 
     def receive_confirm(self, leg: SessionLeg, subscriptions: list[AttachSubscription] | None, now_s: float) -> None:
         """The client has proof that the leg carries payload both ways, and wants it."""
-        if leg.state is not LegState.CANDIDATE:
+        if leg.state is not LegState.CANDIDATE or self.state is SessionState.CLOSED:
             return  # a repeated confirm, or one that crossed the end of its leg
         former = self.current
         if former is not None and leg.attempt < former.attempt:
@@ -146,8 +145,7 @@ class Session:
             leg.subscriptions = subscriptions
         self.current = leg
         self._kept_until_s = float("inf")
-        if self.state is not SessionState.DRAINING:
-            self.state = next_state(SESSION, self.state, SessionEvent.ATTACHED)
+        self.state = next_state(SESSION, self.state, SessionEvent.ATTACHED)
         if former is not None:
             self._end(former, "replaced")
         for candidate in [c for c in self._candidates or () if c.attempt < leg.attempt]:
@@ -190,14 +188,13 @@ class Session:
             self._kept_until_s = now_s + self._limits.session_kept_s + self._limits.poll_wait_max_s
 
     def receive_principal(self, principal: Principal, expires_in_s: float, margin_s: float, now_s: float) -> None:
-        """A token was shown, at attach or by a refresh, of the same party. A shorter life never shortens the session.
+        """A token of the same party was shown on the current leg: the session has its rights and its life from now on.
 
         `margin_s` is how long before the end to warn: the runner jitters it, since tokens expire together.
         """
-        expires_s = now_s + expires_in_s
-        is_known = self._expires_s < float("inf")
-        if is_known and (principal.token_hash == self.principal.token_hash or expires_s < self._expires_s):
+        if self._expires_s < float("inf") and principal.token_hash == self.principal.token_hash:
             return  # every poll shows the token again: one warning is enough, and none may be put off by it
+        expires_s = now_s + expires_in_s
         self.principal = principal
         self._expires_s = expires_s
         self._warn_s = max(now_s, expires_s - min(margin_s, expires_in_s / 2))
@@ -214,7 +211,7 @@ class Session:
                 self._close()  # no client knows it any more, and no deadline would end it
             return
         self.current = None
-        if is_goodbye or self.state is SessionState.DRAINING:
+        if is_goodbye and not self._candidates:  # with one, the client has opened the next leg and goes on there
             self._close()
         elif self.state is not SessionState.CLOSED:
             self.state = next_state(SESSION, self.state, SessionEvent.DETACHED)
@@ -246,8 +243,8 @@ class Session:
         elif now_s >= self._warn_s and not self._is_warned and self.current is not None:
             self._is_warned = True
             self._push_numbered(Push(expiring=Expiring(round(self._expires_s - now_s, 3))))
-        if now_s >= self._kept_until_s or (
-            self.current is None and not self._candidates and self.state is SessionState.NEW
+        if not self._candidates and (
+            now_s >= self._kept_until_s or (self.current is None and self.state is SessionState.NEW)
         ):
             if self.current is not None:
                 self._end(self.current, "heartbeat_timeout")
@@ -308,6 +305,8 @@ class Session:
                 self._candidates = None
 
     def _close(self) -> None:
+        for candidate in list(self._candidates or ()):
+            self._end(candidate, "session_unknown")
         if self.state is not SessionState.CLOSED:
             self.state = next_state(SESSION, self.state, SessionEvent.CLOSED)
             self._effects.append(Close())

@@ -28,6 +28,10 @@ class Gate:
         self._door_policy.check(exchange.headers, scheme=exchange.scope.get("scheme", "http"))
         refuse_query_tokens(exchange.scope.get("query_string", b""))
 
+    def ticket_origin(self, exchange: Exchange) -> str | None:
+        """What a ticket of this request is bound to, or was."""
+        return self._door_policy.foreign_origin(exchange.headers, scheme=exchange.scope.get("scheme", "http"))
+
     def cors_headers(self, exchange: Exchange, *, is_preflight: bool = False) -> Headers:
         """What lets a listed page read the answer."""
         return self._door_policy.cors_headers(exchange.header(b"origin"), is_preflight=is_preflight)
@@ -102,7 +106,7 @@ class Gate:
         challenge = www_authenticate(error, resource_metadata=self._resource_metadata)
         if challenge:
             yield b"www-authenticate", challenge.encode("ascii")
-        if error.retry_after_s is not None:
-            yield b"retry-after", str(max(1, round(error.retry_after_s))).encode()
+        if error.retry_after_s is not None or error.row.http_status in (429, 503):
+            yield b"retry-after", str(max(1, round(error.retry_after_s or 1.0))).encode()
         if error.row.name == "draining":
             yield b"connection", b"close"

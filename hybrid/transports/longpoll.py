@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 import msgspec
 
 from hybrid.engine.encodings import PLAIN_JSON
 from hybrid.engine.engine import Engine
-from hybrid.engine.polling import ANSWER_MAX_BYTES
 from hybrid.errors import ProtocolError
-from hybrid.model import Principal
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.commands import Attach, Poll
 from hybrid.protocol.cursor import format_composite, format_cursor
@@ -32,9 +33,9 @@ class LongPolls:
         command = JSON.decode_command(raw, limits.attach_max_bytes)
         match command:
             case Attach():
-                payloads = await self._engine.polling.attach(principal, command)
+                payloads = await self._counted(exchange, self._engine.polling.attach(principal, command))
             case Poll():
-                payloads = await self._wait(exchange, principal, command)
+                payloads = await self._counted(exchange, self._engine.polling.poll(principal, command))
             case _:
                 raise ProtocolError("bad_request", "The body of a poll is an `attach` or a `poll`.")
         await exchange.respond(200, b'{"pushes":[%b]}' % b",".join(payloads))
@@ -54,12 +55,10 @@ class LongPolls:
         positions = dict(target.positions)
         for channel in target.channels:
             if channel not in positions:
-                positions[channel] = (await engine.hub.locate(channel, None, target.history)).position
+                positions[channel] = (await engine.locate(channel, None, target.history)).position
         with engine.open.poll() as drained:
             collected = await exchange.unless_gone(
-                engine.hub.collect(
-                    positions, encoding=PLAIN_JSON, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES, ended=drained
-                )
+                engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=drained)
             )
         positions |= collected.positions | collected.resets
         cursor = format_cursor(positions[target.channels[0]]) if len(positions) == 1 else format_composite(positions)
@@ -70,6 +69,6 @@ class LongPolls:
         )
         await exchange.respond(200, body)
 
-    async def _wait(self, exchange: Exchange, principal: Principal, poll: Poll) -> list[bytes]:
+    async def _counted(self, exchange: Exchange, answer: Coroutine[Any, Any, list[bytes]]) -> list[bytes]:
         with self._engine.open.poll():
-            return await exchange.unless_gone(self._engine.polling.poll(principal, poll))
+            return await exchange.unless_gone(answer)

@@ -155,7 +155,7 @@ class Requests:
             Ticket(
                 principal=principal,
                 purpose=wanted.purpose,
-                origin=exchange.header(b"origin"),
+                origin=self._gate.ticket_origin(exchange),
                 channels=channels,
                 attach=attach,
             )

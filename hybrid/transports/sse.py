@@ -50,7 +50,7 @@ class EventStreams:
         if text is None:
             raise AuthError("unauthorized", "Open this stream with POST and a token, or with a ticket.")
         self._engine.check_room()
-        ticket = await self._engine.tickets.redeem_session(text, exchange.header(b"origin"))
+        ticket = await self._engine.tickets.redeem_session(text, self._gate.ticket_origin(exchange))
         await self._attach(exchange, ticket.principal, ticket.attach)
 
     async def plain(self, exchange: Exchange) -> None:
@@ -62,7 +62,7 @@ class EventStreams:
             principal = await self._gate.lasting_principal(exchange)
             target = read_target(exchange, limits)
         else:
-            ticket = await self._engine.tickets.open_channels(ticket_text, exchange.header(b"origin"))
+            ticket = await self._engine.tickets.open_channels(ticket_text, self._gate.ticket_origin(exchange))
             named = read_channels(exchange, limits)
             if named and named != ticket.channels:
                 raise AuthError("token_refused", "The ticket is for other channels.")
@@ -91,7 +91,7 @@ class EventStreams:
         try:
             self._engine.attach(leg, principal, command)
         except HybridError as error:  # the head is out: the reason travels in the stream
-            leg.end(error.row.name, detail=str(error))
+            leg.end(error.row.name, detail=str(error), delay_ms=round((error.retry_after_s or 0) * 1000))
         await link.served()
 
     async def _open(self, exchange: Exchange, owner: StreamLeg | PlainStream) -> OpenLink:

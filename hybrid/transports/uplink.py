@@ -12,7 +12,7 @@ from hybrid.engine.engine import Engine
 from hybrid.engine.leg import publish_request
 from hybrid.engine.reply import ReplyTo
 from hybrid.engine.runner import SessionRunner
-from hybrid.errors import HybridError, ProtocolError
+from hybrid.errors import HybridError, LimitError, ProtocolError
 from hybrid.model import Principal
 from hybrid.protocol.codec import JSON, decode_post
 from hybrid.protocol.commands import (
@@ -53,8 +53,18 @@ class Uplink:
         if runner is not None and post.last_seq:
             runner.heartbeat(post.last_seq)
         token = find_bearer(exchange.headers) or ""
-        replied = [await self._answer(bytes(raw), post.session, runner, principal, token) for raw in post.commands]
-        await exchange.respond(200, b'{"replies":%b}' % msgspec.json.encode([r for r in replied if r is not None]))
+        answers: list[bytes] = []
+        size = 0
+        for raw in post.commands:
+            if size > limits.body_max_bytes:  # one large answer is bounded already; many of them are bounded here
+                error = LimitError("body_max_bytes", "The answers before this one fill the response; post it again.")
+                reply: Reply | None = replies.refused(error, JSON.command_id(bytes(raw)))
+            else:
+                reply = await self._answer(bytes(raw), post.session, runner, principal, token)
+            if reply is not None:
+                answers.append(msgspec.json.encode(reply))
+                size += len(answers[-1])
+        await exchange.respond(200, b'{"replies":[%b]}' % b",".join(answers))
 
     async def _answer(
         self, raw: bytes, session: str, runner: SessionRunner | None, principal: Principal, token: str

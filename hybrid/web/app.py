@@ -56,7 +56,7 @@ def create_app(
         ticket_store=ticket_store,
         verifier=verifier,
         namespace_for=settings.namespace_for,
-        allows_anonymous=any(namespace.subscribe == "anyone" for namespace in settings.namespaces.values()),
+        allows_anonymous=any("anyone" in (rules.subscribe, rules.publish) for rules in settings.namespaces.values()),
         limits=settings.limits,
         clock=clock,
     )

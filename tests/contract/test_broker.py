@@ -68,7 +68,7 @@ async def test_reading_makes_no_epoch(broker: Broker) -> None:
     await broker.subscribe("a")
     page = await broker.read("a", START, **PAGE)
     assert (page.publications, page.head) == ([], START)
-    page = await broker.history("a", limit=10, is_reverse=False)
+    page = await broker.history("a", limit=10, max_bytes=1_000_000, is_reverse=False)
     assert (page.publications, page.head) == ([], START)
     [first] = await publish(broker, append())
     assert first.offset == 1
@@ -219,7 +219,7 @@ async def test_positions_that_cannot_be_continued(broker: Broker) -> None:
 
 async def test_history_is_bounded_by_count(broker: Broker) -> None:
     positions = await published(broker, 5, history_size=3)
-    page = await broker.history("a", limit=100, is_reverse=False)
+    page = await broker.history("a", limit=100, max_bytes=1_000_000, is_reverse=False)
     assert [publication.offset for publication in page.publications] == [3, 4, 5]
     assert [p.offset for p in (await broker.read("a", positions[2], **PAGE)).publications] == [4, 5]
     for after in (START, positions[0], positions[1]):
@@ -231,11 +231,11 @@ async def test_history_is_bounded_by_age(broker: Broker, clock: FakeClock) -> No
     clock.advance(40)
     positions += await publish(broker, append())
     clock.advance(30)
-    page = await broker.history("a", limit=100, is_reverse=False)
+    page = await broker.history("a", limit=100, max_bytes=1_000_000, is_reverse=False)
     assert [publication.offset for publication in page.publications] == [3]
     assert await refused(broker, positions[1]) == positions[2]
     clock.advance(31)
-    page = await broker.history("a", limit=100, is_reverse=False)
+    page = await broker.history("a", limit=100, max_bytes=1_000_000, is_reverse=False)
     assert (page.publications, page.head) == ([], positions[2])
     assert (await broker.read("a", positions[2], **PAGE)).publications == []
 
@@ -243,7 +243,7 @@ async def test_history_is_bounded_by_age(broker: Broker, clock: FakeClock) -> No
 async def test_bounds_of_the_last_append_count(broker: Broker) -> None:
     await published(broker, 5, history_size=100)
     await publish(broker, append(history_size=2))
-    page = await broker.history("a", limit=100, is_reverse=False)
+    page = await broker.history("a", limit=100, max_bytes=1_000_000, is_reverse=False)
     assert [publication.offset for publication in page.publications] == [5, 6]
 
 
@@ -251,7 +251,9 @@ async def test_age_of_the_last_append_counts(broker: Broker, clock: FakeClock) -
     await published(broker, 2, history_ttl_s=600.0)
     clock.advance(20)
     [head] = await publish(broker, append(history_ttl_s=10.0))
-    assert [p.offset for p in (await broker.history("a", limit=9, is_reverse=False)).publications] == [3]
+    assert [
+        p.offset for p in (await broker.history("a", limit=9, max_bytes=1_000_000, is_reverse=False)).publications
+    ] == [3]
     clock.advance(11)
     assert (await broker.read("a", head, **PAGE)).publications == []
 
@@ -265,26 +267,26 @@ async def test_channel_without_history(broker: Broker, listener: RecordingListen
     assert (page.publications, page.head) == ([], positions[1])
     assert await refused(broker, positions[0]) == positions[1]
     assert await refused(broker, START) == positions[1]
-    assert (await broker.history("a", limit=9, is_reverse=False)).publications == []
+    assert (await broker.history("a", limit=9, max_bytes=1_000_000, is_reverse=False)).publications == []
 
 
 async def test_history_begins_and_ends_with_its_namespace(broker: Broker) -> None:
     """What is kept always ends at the head: a hole would be taken for the end of the log."""
     await published(broker, 2)
     [third] = await publish(broker, append(history_size=0, history_ttl_s=0.0))
-    assert (await broker.history("a", limit=9, is_reverse=False)).publications == []
+    assert (await broker.history("a", limit=9, max_bytes=1_000_000, is_reverse=False)).publications == []
     assert await refused(broker, START) == third
     await publish(broker, append(), append())
-    page = await broker.history("a", limit=9, is_reverse=False)
+    page = await broker.history("a", limit=9, max_bytes=1_000_000, is_reverse=False)
     assert [publication.offset for publication in page.publications] == [4, 5]
     assert await refused(broker, third)
 
 
 async def test_history_both_ways(broker: Broker) -> None:
     positions = await published(broker, 5)
-    forward = await broker.history("a", limit=2, is_reverse=False)
+    forward = await broker.history("a", limit=2, max_bytes=1_000_000, is_reverse=False)
     assert [publication.offset for publication in forward.publications] == [1, 2]
-    backward = await broker.history("a", limit=2, is_reverse=True)
+    backward = await broker.history("a", limit=2, max_bytes=1_000_000, is_reverse=True)
     assert [publication.offset for publication in backward.publications] == [5, 4]
     assert forward.head == backward.head == positions[4]
 
@@ -389,7 +391,15 @@ async def test_closed_broker_answers_with_its_own_error(broker: Broker) -> None:
         broker.subscribe("a"),
         broker.heads(["a"]),
         broker.read("a", START, **PAGE),
-        broker.history("a", limit=1, is_reverse=False),
+        broker.history("a", limit=1, max_bytes=1_000_000, is_reverse=False),
     ):
         with pytest.raises(BrokerError):
             await call
+
+
+@pytest.mark.parametrize("is_reverse", [False, True])
+async def test_history_is_bounded_by_bytes_but_gives_one_at_least(broker: Broker, is_reverse: bool) -> None:
+    await publish(broker, *[append(data=b'"%s"' % (b"x" * 98), history_size=10, history_ttl_s=60.0)] * 3)
+    for max_bytes, count in ((1, 1), (199, 1), (200, 2), (1_000, 3)):
+        page = await broker.history("a", limit=9, max_bytes=max_bytes, is_reverse=is_reverse)
+        assert len(page.publications) == count

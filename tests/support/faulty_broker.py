@@ -108,7 +108,7 @@ class FaultyBroker:
         first = first_after(log.entries, log.head, after)
         return Page(take_page(log.entries, first, limit=limit, max_bytes=max_bytes), log.head)
 
-    async def history(self, channel: str, *, limit: int, is_reverse: bool) -> Page:
+    async def history(self, channel: str, *, limit: int, max_bytes: int, is_reverse: bool) -> Page:
         await self._called(f"history {channel}")
         log = self._log(channel)
         return Page(log.entries[::-1][:limit] if is_reverse else log.entries[:limit], log.head)

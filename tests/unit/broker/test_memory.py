@@ -201,7 +201,7 @@ async def test_history_on_the_very_edge_of_its_age(clock: FakeClock, listener: R
     await broker.append([kept("a")])
     clock.advance(60.0)
     await broker.append([append("b")])
-    assert len((await broker.history("a", limit=9, is_reverse=False)).publications) == 1
+    assert len((await broker.history("a", limit=9, max_bytes=1_000_000, is_reverse=False)).publications) == 1
     clock.advance(0.01)
     await broker.append([append("b")])
     assert not broker._logs["a"].entries
@@ -211,7 +211,7 @@ async def test_jump_of_the_wall_clock_empties_nothing(clock: FakeClock, listener
     broker = await opened(clock, listener)
     await broker.append([kept("a", key="k1")])
     clock.jump_wall(100_000_000)
-    assert len((await broker.history("a", limit=9, is_reverse=False)).publications) == 1
+    assert len((await broker.history("a", limit=9, max_bytes=1_000_000, is_reverse=False)).publications) == 1
     [repeat] = await broker.append([kept("a", key="k1")])
     assert isinstance(repeat, Appended)
     assert repeat.was_repeated

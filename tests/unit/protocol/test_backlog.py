@@ -93,3 +93,11 @@ def test_what_is_too_far_ahead_is_refused_at_once() -> None:
     with pytest.raises(ProtocolError) as caught:
         sequence.arrive(3, "beyond", "x", 2.0)
     assert caught.value.row.name == "out_of_order"
+
+
+def test_more_commands_at_once_than_replies_are_kept_are_all_answered() -> None:
+    """A burst of subscribes lost the place of those still running, and with it every reply."""
+    sequence: CommandSequence[str, str] = CommandSequence(2)
+    for n in range(1, 7):
+        arrive(sequence, n, f"command {n}", f"asker {n}")
+    assert [sequence.answered(n, Reply(id=n)) for n in range(1, 7)] == [[f"asker {n}"] for n in range(1, 7)]

@@ -36,7 +36,7 @@ def session() -> Session:
 def attach(
     session: Session, attempt: int, *, confirm: bool = False, now_s: float = 0.0, last_seq: int = 0
 ) -> SessionLeg:
-    leg = SessionLeg(is_polled=False)
+    leg = SessionLeg()
     wanted = [AttachSubscription("news")]
     session.receive_attach(
         leg, Attach(attempt=attempt, confirm=confirm, last_seq=last_seq, subscriptions=wanted), now_s
@@ -217,12 +217,39 @@ def test_a_refresh_in_the_grace_reopens() -> None:
     assert s.expires_in_s(12.0) == 10.0
 
 
-def test_an_older_token_does_not_shorten_a_session() -> None:
+def test_the_token_shown_last_counts_also_when_it_ends_sooner() -> None:
+    """Rights and life come from the same token: one with more life does not lend it to one with more rights."""
     s = session()
     s.receive_principal(ALICE, 100.0, 60.0, 0.0)
-    s.receive_principal(Principal(issuer=ALICE.issuer, subject="alice", token_hash=b"0"), 50.0, 60.0, 0.0)
-    assert s.expires_in_s(0.0) == 100.0
-    assert s.principal is ALICE
+    other = Principal(issuer=ALICE.issuer, subject="alice", token_hash=b"0")
+    s.receive_principal(other, 50.0, 60.0, 0.0)
+    assert s.expires_in_s(0.0) == 50.0
+    assert s.principal is other
+
+
+def test_a_goodbye_with_a_candidate_open_is_a_move() -> None:
+    """The client has opened its next leg and closes the former in form: the candidate must not outlive its session."""
+    s = session()
+    first = attach(s, 1, confirm=True)
+    second = attach(s, 2)
+    s.effects()
+    s.receive_leg_lost(first, 1.0, is_goodbye=True)
+    assert Close() not in s.effects()
+    s.receive_confirm(second, None, 2.0)
+    assert s.current is second
+    assert s.state is SessionState.OPEN
+
+
+def test_a_session_that_ends_takes_its_candidates_along() -> None:
+    s = session()
+    attach(s, 1, confirm=True)
+    second = attach(s, 2)
+    s.end("token_expired")
+    assert second.state is LegState.ENDED
+    s.receive_confirm(second, None, 1.0)
+    assert s.current is None
+    s.tick(100.0)
+    assert not [effect for effect in s.effects() if isinstance(effect, Recover) and effect.leg is second]
 
 
 def test_a_session_without_expiry_and_with_a_leg_has_nothing_to_wait_for() -> None:
