@@ -233,6 +233,9 @@ class StreamLeg(SessionLeg):
             if self.runner is not None:
                 self.runner.heartbeat(command.last_seq)
             return
+        if isinstance(command, Attach) and not self._is_working:
+            self._attach(command)  # the first command of nearly every leg, and it waits for nothing: no task for it
+            return
         if self._inbox is None:
             self._inbox = []
         self._inbox.append(command)
@@ -346,9 +349,7 @@ class StreamLeg(SessionLeg):
         assert self.principal is not None
         match command:
             case Attach():
-                if self.runner is not None:
-                    raise ProtocolError("bad_request", "This leg is attached; open another one.")
-                self._engine.attach(self, self.principal, command)
+                self._attach(command)
             case Subscribe() | Unsubscribe() | Refresh():
                 if self.runner is None:
                     raise ProtocolError("session_unknown", "Attach first.")
@@ -372,6 +373,15 @@ class StreamLeg(SessionLeg):
                 raise ProtocolError("bad_request", "This leg is authenticated; use `refresh`.")
             case Poll() | Heartbeat() | Publish():
                 raise ProtocolError("bad_request", "Polls are posted.")
+
+    def _attach(self, command: Attach) -> None:
+        assert self.principal is not None
+        try:
+            if self.runner is not None:
+                raise ProtocolError("bad_request", "This leg is attached; open another one.")
+            self._engine.attach(self, self.principal, command)
+        except HybridError as error:
+            self._refuse(command.id, error)
 
     async def _call(self, command: Call) -> None:
         assert self.principal is not None

@@ -36,15 +36,19 @@ class Gate:
         """What lets a listed page read the answer."""
         return self._door_policy.cors_headers(exchange.header(b"origin"), is_preflight=is_preflight)
 
-    async def principal(self, exchange: Exchange) -> Principal:
-        """Who the request speaks for, by its header; anonymous without one.
+    async def shown(self, exchange: Exchange) -> Principal | None:
+        """Who the Authorization header speaks for; None without one.
 
         Raises AuthError; LimitError when too many unverified requests wait.
         """
         token = find_bearer(exchange.headers)
         if token is None:
-            return ANONYMOUS
+            return None
         return self._engine.verifier.cached(token) or await self._verified(exchange, token)
+
+    async def principal(self, exchange: Exchange) -> Principal:
+        """As `shown`, but anonymous without a header."""
+        return await self.shown(exchange) or ANONYMOUS
 
     async def lasting_principal(self, exchange: Exchange) -> Principal:
         """As `principal`, but refuses a token that is over and accepted only for clocks that differ.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hybrid.auth.bearer import find_bearer
 from hybrid.engine.engine import Engine
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.plain import PlainStream
 from hybrid.engine.wire import WEBSOCKET_JSON, WEBSOCKET_MSGPACK, Wire
 from hybrid.errors import HybridError
 from hybrid.links.open import open_websocket
-from hybrid.model import ANONYMOUS, Principal
+from hybrid.model import ANONYMOUS
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 from hybrid.transports.target import read_target
@@ -30,7 +29,7 @@ class WebSockets:
         offered = exchange.scope.get("subprotocols", [])
         subprotocol = next((name for name in offered if name in _WIRES), None)
         wire = _WIRES[subprotocol or "hybrid.v1"]
-        principal = await self._shown(exchange)
+        principal = await self._gate.shown(exchange)  # without a header the first frame has to tell
         admission = self._gate.enter(exchange) if principal is None else None
         leg = StreamLeg(self._engine, wire, principal, admission)
         refusal = self._refusal()
@@ -54,7 +53,7 @@ class WebSockets:
 
     async def plain(self, exchange: Exchange) -> None:
         """A channel's own URL with Upgrade: publications as text frames."""
-        principal = await self._shown(exchange)
+        principal = await self._gate.shown(exchange)
         target = read_target(exchange, self._engine.limits)
         if principal is None and all(self._is_public(channel) for channel in target.channels):
             principal = ANONYMOUS
@@ -78,12 +77,6 @@ class WebSockets:
         if refusal is not None:
             stream.end(refusal.row.name)
         await link.served()
-
-    async def _shown(self, exchange: Exchange) -> Principal | None:
-        """Who the Authorization header speaks for; None without one: then the first frame has to tell."""
-        if find_bearer(exchange.headers) is None:
-            return None
-        return await self._gate.principal(exchange)
 
     def _is_public(self, channel: str) -> bool:
         try:

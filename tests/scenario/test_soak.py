@@ -1,6 +1,6 @@
 """Twenty clients over all transports, and everything that can happen to them, at random: nothing is lost.
 
-A failure prints its seed; `HYBRID_SOAK_SEED` repeats it, `HYBRID_SOAK_S` sets how long it runs.
+A failure prints its seed; `TEST_SOAK_SEED` repeats it, `TEST_SOAK_S` sets how long it runs.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ CHANNELS = [f"room:{number}" for number in range(5)]
 
 @pytest.mark.parametrize("is_handoff", [True, False], ids=["hand-off", "asgi"])
 async def test_a_short_soak(is_handoff: bool) -> None:
-    await _soak(is_handoff, float(os.environ.get("HYBRID_SOAK_S", "8")))
+    await _soak(is_handoff, float(os.environ.get("TEST_SOAK_S", "8")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_handoff", [True, False], ids=["hand-off", "asgi"])
 async def test_a_long_soak(is_handoff: bool) -> None:
-    await _soak(is_handoff, float(os.environ.get("HYBRID_SOAK_S", "90")))
+    await _soak(is_handoff, float(os.environ.get("TEST_SOAK_S", "90")))
 
 
 class Soaker:
@@ -88,8 +88,8 @@ def _check(reader: Reader) -> None:
 
 
 async def _soak(is_handoff: bool, seconds: float) -> None:
-    seed = int(os.environ.get("HYBRID_SOAK_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    print(f"HYBRID_SOAK_SEED={seed}")
+    seed = int(os.environ.get("TEST_SOAK_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+    print(f"TEST_SOAK_SEED={seed}")
     dice = random.Random(seed)
     chosen = settings(is_handoff, room={"history_size": 20_000, "presence": True, "join_leave": True})
     async with world(chosen, limit_s=seconds * 2 + 60) as here:
