@@ -45,9 +45,7 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
         "[namespaces.chat]\nhistory_size = 5\npresence = true\njoin_leave = true\n[namespaces.news]\n"
         'subscribe = "anyone"\n',
     )
-    assert settings.issuers == (
-        IssuerSettings("https://id.example.com", algorithms=("ES256",), require_typ=False),
-    )
+    assert settings.issuers == (IssuerSettings("https://id.example.com", algorithms=("ES256",), require_typ=False),)
     assert settings.limits.data_max_bytes == 1000
     assert settings.limits.heartbeat_interval_s == 5.0
     assert settings.allowed_hosts[0] == "live.example.com"

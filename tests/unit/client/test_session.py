@@ -866,9 +866,7 @@ async def test_a_poll_answered_by_another_node_is_another_session(server: Script
         subscription = await wanted
         poll = await server.request()
         again = {"attempt": 1, "nonce": ""}
-        await poll.push(
-            attached(again, session="s2"), subscribed(at(2), sealed="two"), {"publication": publication(3)}
-        )
+        await poll.push(attached(again, session="s2"), subscribed(at(2), sealed="two"), {"publication": publication(3)})
         poll = await server.request()
         assert (poll.json["session"], poll.json["sealed"]) == ("s2", "two")
         assert poll.json["positions"] == [{"channel": "news", "position": position(3)}]
