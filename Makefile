@@ -57,7 +57,7 @@ slow: $(VENV)/.tested ## The tests that take minutes
 	$(PYTEST) -m slow
 
 js: ## The JavaScript client's tests (Node 20 or later)
-	@if command -v node >/dev/null 2>&1; then node --test tests/js/*.test.js tests/js/demo/*.test.js; \
+	@if command -v node >/dev/null 2>&1; then node --test --test-reporter=dot tests/js/*.test.js tests/js/demo/*.test.js; \
 	elif [ -n "$$TEST_REQUIRE" ]; then echo "node is required and missing" >&2; exit 1; \
 	else echo "SKIPPED: the JavaScript tests need Node 20 or later, and node was not found" >&2; fi
 
