@@ -187,7 +187,10 @@ async def test_sessions() -> None:
             assert "subscribed" in await socket.push()
             sockets.append(socket)
         async with websocket(server, "/v1/stream", server.bearer("c")) as third:
-            assert (await replied(third, {**attach("x"), "id": 1}))["error"]["name"] == "rate_limited"
+            third.send(text({**attach("x"), "id": 1}))
+            refused = (await third.push())["disconnect"]
+            assert (refused["code"], refused.get("reconnect", True)) == (4429, True)
+            assert (await third.close_code())[0] == 4429
         sockets[0].reset()  # detached: its place can be had
         await until(lambda: len(server.engine.open) == 2)
         async with websocket(server, "/v1/stream", server.bearer("c")) as third:
