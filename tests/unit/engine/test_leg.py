@@ -1,0 +1,129 @@
+"""How a leg writes: what answers an attach leaves in one write, unless a part of it has to be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, cast
+
+from hybrid.auth.verifier import TokenVerifier
+from hybrid.broker.base import PresenceStore
+from hybrid.broker.memory import MemoryBroker
+from hybrid.broker.memory_tickets import MemoryTicketStore
+from hybrid.engine.engine import Engine
+from hybrid.engine.leg import StreamLeg
+from hybrid.engine.wire import WEBSOCKET_JSON
+from hybrid.limits import Limits
+from hybrid.model import Principal
+from hybrid.protocol.pushes import Push, Reply
+from hybrid.settings import Namespace
+from tests.support.clock import FakeClock
+from tests.support.faulty_broker import FaultyBroker
+from tests.support.links import FakeLink, items
+
+ALICE = Principal(issuer="i", subject="alice", token_hash=b"1")
+TURNS = 50
+
+
+class _NoTokens:
+    """A verifier that is never asked: the legs of these tests come with their principal."""
+
+    async def close(self) -> None:
+        pass
+
+
+async def opened(broker: Any, clock: FakeClock) -> tuple[Engine, StreamLeg, FakeLink]:
+    engine = Engine(
+        broker=broker,
+        presence_store=cast(PresenceStore, broker),
+        ticket_store=MemoryTicketStore(clock, Limits()),
+        verifier=cast(TokenVerifier, _NoTokens()),
+        namespace_for=lambda channel: Namespace("default", subscribe="token"),
+        allows_anonymous=False,
+        limits=Limits(),
+        clock=clock,
+    )
+    await engine.start()
+    link = FakeLink(items, is_fast=True)
+    leg = StreamLeg(engine, WEBSOCKET_JSON, ALICE, None)
+    leg.opened(cast(Any, link))
+    return engine, leg, link
+
+
+def attach(*channels: str) -> bytes:
+    subscriptions = [{"channel": channel} for channel in channels]
+    return json.dumps({"method": "attach", "attempt": 1, "confirm": True, "subscriptions": subscriptions}).encode()
+
+
+def writes(link: FakeLink) -> list[list[str]]:
+    """The names of the pushes in each write."""
+    return [[next(iter(json.loads(payload))) for payload in segment] for segment in cast(Any, link.segments)]
+
+
+async def turns(until: Callable[[], bool] = lambda: False) -> None:
+    """Let everybody else go on, for a bounded number of turns of the loop."""
+    for _ in range(TURNS):
+        if until():
+            return
+        await asyncio.sleep(0)
+
+
+async def test_attached_and_subscribed_leave_in_one_write() -> None:
+    """Two writes are two packets and two calls of the kernel, for each of a hundred thousand who come back at once."""
+    clock = FakeClock()
+    engine, leg, link = await opened(MemoryBroker(clock, Limits()), clock)
+    leg.link_received(attach(), True)
+    await turns()
+    assert writes(link) == [["attached", "subscribed"]]
+    other = FakeLink(items, is_fast=True)
+    second = StreamLeg(engine, WEBSOCKET_JSON, ALICE, None)
+    second.opened(cast(Any, other))
+    await engine.hub.locate("news", None, 0)  # the channel is open here already, as nearly always
+    second.link_received(attach("news"), True)
+    await turns()
+    assert writes(other) == [["attached", "subscribed"]]
+    await engine.close()
+
+
+async def test_attached_does_not_wait_for_a_channel_that_is_cold() -> None:
+    """Its nonce is what the client waits for before it trusts the leg; a slow broker must not hold it back."""
+    broker, clock = FaultyBroker(), FakeClock()
+    engine, leg, link = await opened(broker, clock)
+    broker.holding = asyncio.Event()
+    leg.link_received(attach("news"), True)
+    await turns()
+    assert writes(link) == [["attached"]]
+    broker.holding.set()
+    await turns(lambda: len(link.segments) == 2)
+    assert writes(link) == [["attached"], ["subscribed"]]
+    await engine.close()
+
+
+async def test_what_is_written_while_corked_keeps_its_order() -> None:
+    clock = FakeClock()
+    engine, leg, link = await opened(MemoryBroker(clock, Limits()), clock)
+    leg.cork()
+    for number in range(1, 4):
+        leg.reply(Reply(id=number))
+    assert link.segments == []
+    leg.uncork()
+    leg.uncork()
+    leg.push(Push(reply=Reply(id=4)))
+    assert [[json.loads(raw)["reply"]["id"] for raw in segment] for segment in cast(Any, link.segments)] == [
+        [1, 2, 3],
+        [4],
+    ]
+    await engine.close()
+
+
+async def test_an_end_while_corked_says_everything_before_it() -> None:
+    """The goodbye does not overtake what was gathered, and nothing of that is lost."""
+    clock = FakeClock()
+    engine, leg, link = await opened(MemoryBroker(clock, Limits()), clock)
+    leg.cork()
+    leg.reply(Reply(id=1))
+    leg.end("draining")
+    assert [name for write in writes(link) for name in write] == ["reply", "disconnect"]
+    assert link.is_closed
+    await engine.close()
