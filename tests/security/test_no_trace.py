@@ -39,7 +39,7 @@ async def exchanged(server: RunningServer, raw: bytes, *, then: bytes = b"") -> 
 async def test_nothing_that_was_shown_is_seen_again(handoff: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for name in list(logging.root.manager.loggerDict):
-        logging.getLogger(name).setLevel(logging.DEBUG)
+        caplog.set_level(logging.DEBUG, logger=name)  # and back to what it was, after the test
     issuer = new_issuer()
     settings = replace(
         settings_for(handoff=handoff, namespaces={"default": Namespace("default", presence=True)}),
