@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.engine.leg import StreamLeg
 from hybrid.engine.engine import ANSWER_MAX_BYTES
+from hybrid.engine.leg import StreamLeg
 from tests.bench.dialects import CHANNEL, HYBRID_SSE, HYBRID_WEBSOCKET
 from tests.support.raw import RawPolls, attach_of, post
 from tests.support.world import LIMITS, Pipe, World, settings, until, world
