@@ -101,11 +101,11 @@ class DoorPolicy:
         return parts is not None and parts["port"] != "*" and parts["name"] in self._names
 
     def _is_our_origin(self, origin: str, host: str, scheme: str) -> bool:
-        return origin in self._origins or self._is_same_origin(origin, host, scheme)
+        return origin in self._origins or (self._allow_same_origin and self._is_same_origin(origin, host, scheme))
 
     def _is_same_origin(self, origin: str, host: str, scheme: str) -> bool:
         parts = _ORIGIN.fullmatch(origin)
-        if not self._allow_same_origin or parts is None or parts["scheme"] not in _DEFAULT_PORTS:
+        if parts is None or parts["scheme"] not in _DEFAULT_PORTS:
             return False
         if parts["scheme"] == "http" and scheme in ("https", "wss"):
             return False  # a page that came in the clear could have been written by anybody on its way

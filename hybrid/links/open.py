@@ -143,5 +143,6 @@ def _peer(scope: Scope) -> str:
     client = scope.get("client")
     if not client:
         return ""
-    host, port = client[0], client[1]
+    # A proxy middleware may have put there what a client wrote: no control character of it reaches a log.
+    host, port = "".join(filter(str.isprintable, str(client[0])))[:64], client[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
