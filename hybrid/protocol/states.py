@@ -75,16 +75,12 @@ LEG: Final[Table[LegState, LegEvent]] = {
 
 
 class SessionState(Enum):
-    """NEW: no leg was confirmed yet. DETACHED: waits for the next leg. GRACE: the token's life is over.
-
-    DRAINING: this node is leaving.
-    """
+    """NEW: no leg was confirmed yet. DETACHED: waits for the next leg. GRACE: the token's life is over."""
 
     NEW = auto()
     OPEN = auto()
     DETACHED = auto()
     GRACE = auto()
-    DRAINING = auto()
     CLOSED = auto()
 
 
@@ -95,7 +91,6 @@ class SessionEvent(Enum):
     DETACHED = auto()
     EXPIRED = auto()
     REFRESHED = auto()
-    DRAINING = auto()
     CLOSED = auto()
 
 
@@ -104,7 +99,6 @@ SESSION: Final[Table[SessionState, SessionEvent]] = {
         SessionEvent.ATTACHED: SessionState.OPEN,
         SessionEvent.EXPIRED: SessionState.CLOSED,
         SessionEvent.REFRESHED: SessionState.NEW,
-        SessionEvent.DRAINING: SessionState.DRAINING,
         SessionEvent.CLOSED: SessionState.CLOSED,
     },
     SessionState.OPEN: {
@@ -112,7 +106,6 @@ SESSION: Final[Table[SessionState, SessionEvent]] = {
         SessionEvent.DETACHED: SessionState.DETACHED,
         SessionEvent.EXPIRED: SessionState.GRACE,
         SessionEvent.REFRESHED: SessionState.OPEN,
-        SessionEvent.DRAINING: SessionState.DRAINING,
         SessionEvent.CLOSED: SessionState.CLOSED,
     },
     SessionState.DETACHED: {
@@ -120,20 +113,12 @@ SESSION: Final[Table[SessionState, SessionEvent]] = {
         SessionEvent.ATTACHED: SessionState.OPEN,
         SessionEvent.EXPIRED: SessionState.DETACHED,
         SessionEvent.REFRESHED: SessionState.DETACHED,
-        SessionEvent.DRAINING: SessionState.CLOSED,
         SessionEvent.CLOSED: SessionState.CLOSED,
     },
     SessionState.GRACE: {
         SessionEvent.ATTACHED: SessionState.OPEN,
         SessionEvent.DETACHED: SessionState.DETACHED,
         SessionEvent.REFRESHED: SessionState.OPEN,
-        SessionEvent.DRAINING: SessionState.DRAINING,
-        SessionEvent.CLOSED: SessionState.CLOSED,
-    },
-    SessionState.DRAINING: {
-        SessionEvent.DETACHED: SessionState.CLOSED,
-        SessionEvent.EXPIRED: SessionState.DRAINING,
-        SessionEvent.REFRESHED: SessionState.DRAINING,
         SessionEvent.CLOSED: SessionState.CLOSED,
     },
     SessionState.CLOSED: {},
