@@ -36,13 +36,21 @@ ALGORITHMS: Final = (
 )
 """Signatures that a resource server may pin: asymmetric ones only, never `none` (RFC 8725, section 3.1)."""
 
+BROKER_SCHEMES: Final = tuple(
+    f"{name}{tls}{kind}" for name in ("redis", "valkey") for kind in ("", "+sentinel", "+cluster") for tls in ("", "s")
+)
+"""What the URL of a broker other than the embedded one starts with."""
+SECRET_MIN_CHARACTERS: Final = 32
+_SECRET_HINT: Final = (
+    "set HYBRID_SECRET on every node to the same text, for example what `openssl rand -base64 32` prints."
+)
+
 Access: TypeAlias = Literal["scope", "token", "anyone"]
 
 
-def _doc(text: str, default: Any = MISSING) -> Any:
-    """A dataclass field that carries its own line of documentation."""
-    metadata = {"doc": text}
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+def _doc(text: str, default: Any = MISSING, *, secret: bool = False) -> Any:
+    """A dataclass field that carries its own line of documentation; a secret one does not show in a `repr`."""
+    return field(default=default, repr=not secret, metadata={"doc": text})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +140,23 @@ class Settings:
     public_url: str = _doc(
         "How clients reach the server, and the audience its tokens must name; http://host:port when not given.", ""
     )
-    broker: str = _doc('Where channels live; "memory:" is what this build has.', "memory:")
+    broker: str = _doc(
+        'Where channels live: "memory:" (in this process), or Redis or Valkey: redis://host:6379/0, '
+        "redis+sentinel://host:26379,host:26379/name, redis+cluster://host:6379,host:6379; rediss for TLS.",
+        "memory:",
+        secret=True,
+    )
+    secret: str = _doc(
+        "What all nodes know and nobody else: it signs what they tell each other and what clients carry between them. "
+        "At least 32 characters; needed with Redis.",
+        "",
+        secret=True,
+    )
+    key_prefix: str = _doc("What the names of all keys and channels in Redis start with.", "hybrid")
+    workers: int = _doc("Processes that serve the same port; more than one needs Redis.", 1)
+    trusted_proxies: tuple[str, ...] = _doc(
+        "Addresses or networks, such as 10.0.0.0/8, whose X-Forwarded-For and X-Forwarded-Proto are believed.", ()
+    )
     allowed_origins: tuple[str, ...] = _doc(
         "Origins whose pages may connect, each exactly as a browser sends it, such as https://app.example.com.", ()
     )
@@ -171,6 +195,11 @@ class Settings:
                     f"namespaces.{namespace.name}.data_max_bytes ({namespace.data_max_bytes}) cannot be larger than "
                     f"limits.data_max_bytes ({self.limits.data_max_bytes})."
                 )
+
+    @property
+    def is_memory_broker(self) -> bool:
+        """True for the embedded broker, which lives in one process."""
+        return self.broker == "memory:"
 
     def namespace_for(self, channel: str) -> Namespace | None:
         """The options of a channel by its name; None when no table covers it, and then nobody may use it.
@@ -431,10 +460,7 @@ def _check_server(settings: Settings) -> None:
         raise _refusal("host must not be empty; 127.0.0.1 listens on this machine only, 0.0.0.0 on all addresses.")
     _check_choice("loop", settings.loop, Literal["auto", "uvloop", "asyncio"])
     _check_choice("log_level", settings.log_level, Literal["debug", "info", "warning", "error"])
-    if settings.broker.startswith(("redis:", "rediss:", "redis+", "valkey:")):
-        raise _refusal('broker: this build has no Redis broker yet; only "memory:" is accepted.')
-    if settings.broker != "memory:":
-        raise _refusal(f'broker must be "memory:", not {settings.broker!r}.')
+    _check_nodes(settings)
     if settings.public_url:
         _check_url("public_url", settings.public_url, needs_tls=False)
     for origin in settings.allowed_origins:
@@ -455,6 +481,33 @@ def _check_server(settings: Settings) -> None:
             f"development_issuer gives a token to anybody who asks, and host {settings.host} can be reached by others; "
             "bind to 127.0.0.1, or set allow_public_development_issuer = true if that is meant."
         )
+
+
+def _check_nodes(settings: Settings) -> None:
+    if not settings.is_memory_broker and settings.broker.partition("://")[0] not in BROKER_SCHEMES:
+        # The value may hold a password, so it is not shown.
+        raise _refusal(f'broker must be "memory:" or a URL that starts with {_listed(BROKER_SCHEMES)}, then "://".')
+    if settings.workers < 1:
+        raise _refusal(f"workers must be 1 or more, not {settings.workers}.")
+    if settings.workers > 1 and settings.is_memory_broker:
+        raise _refusal(
+            f"workers = {settings.workers} needs Redis: each worker would have channels of its own in memory. Set "
+            'broker = "redis://host:6379/0", or workers = 1.'
+        )
+    if 0 < len(settings.secret) < SECRET_MIN_CHARACTERS:
+        raise _refusal(f"secret must have at least {SECRET_MIN_CHARACTERS} characters, random ones: {_SECRET_HINT}")
+    if not settings.is_memory_broker and not settings.secret:
+        raise _refusal(f"broker = Redis needs a secret that all nodes share: {_SECRET_HINT}")
+    if not _is_plain_name(settings.key_prefix):
+        raise _refusal("key_prefix must be 1 to 64 letters, digits, '.', '_' or '-'.")
+    for proxy in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise _refusal(
+                f"trusted_proxies: {proxy!r} is neither an address nor a network such as 10.0.0.0/8 (no bits set "
+                "behind the mask)."
+            ) from None
 
 
 def _check_limits(limits: Limits) -> None:
@@ -486,8 +539,12 @@ def _check_choice(key: str, value: str, kind: Any) -> None:
 
 
 def _choices(kind: Any) -> str:
-    words = [f'"{word}"' for word in typing.get_args(kind)]
-    return f"{', '.join(words[:-1])} or {words[-1]}"
+    return _listed(typing.get_args(kind))
+
+
+def _listed(words: Iterable[str]) -> str:
+    quoted = [f'"{word}"' for word in words]
+    return f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
 def _check_url(key: str, url: str, *, needs_tls: bool) -> None:

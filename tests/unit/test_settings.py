@@ -31,6 +31,15 @@ def test_defaults_are_complete_and_need_no_file() -> None:
     assert settings.namespaces == {"default": Namespace("default")}
 
 
+def test_secrets_are_not_shown() -> None:
+    settings = Settings(broker="redis://:hunter2@localhost", secret="s3cret" * 8, workers=2)
+    assert "hunter2" not in repr(settings)
+    assert "s3cret" not in repr(settings)
+    with pytest.raises(SettingsError) as caught:
+        Settings(broker="kafka://:hunter2@localhost")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
@@ -112,8 +121,15 @@ def test_the_file_is_found_by_variable_and_in_the_working_directory(
         ('allowed_hosts = ["*"]', "allowed_hosts", "host:* for any port"),
         ('allowed_hosts = [":*"]', "allowed_hosts", "host:* for any port"),
         ('allowed_hosts = ["a.example/x"]', "allowed_hosts", "host:port"),
-        ('broker = "redis://localhost"', "broker", "no Redis broker yet"),
-        ('broker = "kafka:"', "broker", '"memory:"'),
+        ('broker = "redis://localhost"', "broker", "openssl rand"),
+        ('broker = "kafka://:hunter2@localhost"', "broker", '"memory:"'),
+        ('broker = "redis:localhost"', "broker", '"redis+cluster"'),
+        ('secret = "short"', "secret", "at least 32"),
+        ("workers = 0", "workers", "1 or more"),
+        ("workers = 2", "workers", "needs Redis"),
+        ('key_prefix = "a:b"', "key_prefix", "letters"),
+        ('trusted_proxies = ["10.0.0.1/8"]', "trusted_proxies", "10.0.0.0/8"),
+        ('trusted_proxies = ["nginx"]', "trusted_proxies", "network"),
         ('public_url = "live.example.com"', "public_url", "absolute http or https URL"),
         ('public_url = "https://u@live.example.com"', "public_url", "absolute"),
         ('public_url = "https://live.example.com:x"', "public_url", "absolute"),
