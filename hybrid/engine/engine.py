@@ -279,7 +279,9 @@ class Engine:
         if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
             # The check of tokens allows for clocks that differ, by more than the grace: this session would end at once.
             raise AuthError("token_expired")
-        runner = self.registry.find(attach.session, principal) if attach.session else None
+        runner = None
+        if attach.session and self.router.is_ours(attach.session):  # elsewhere, commands would not find its stream
+            runner = self.registry.find(attach.session, principal)
         if runner is not None and runner.session.backlog is not None and runner.session.backlog.has_overflowed:
             runner.end("replaced")  # pushes were given up: only a fresh session can be told the whole truth
             runner = None

@@ -155,6 +155,7 @@ class Polling:
         payloads = [POLL.encode_push(Push(subscribed=SubscribedAll(answers, sealed)))]
         session.receive_recovered(leg)
         runner.carry_out()
+        runner.took_over(principal)
         payloads += self._numbered(runner)
         payloads += await self._collected(leg, positions, 0.0)
         return payloads

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
+from typing import Any
 
 from hybrid.broker.base import PresenceStore
 from hybrid.engine.tasks import Tasks
@@ -26,7 +27,7 @@ _RENEWED_AT_ONCE = 128
 class PresenceKeeper:
     """Keeps the leases of this process; one timer for all."""
 
-    __slots__ = ("_here", "_is_renewing", "_is_scheduled", "_rounds", "_store", "_tasks", "_wheel")
+    __slots__ = ("_here", "_is_renewing", "_is_scheduled", "_rounds", "_store", "_tasks", "_wheel", "_writing")
 
     def __init__(self, store: PresenceStore, wheel: Wheel, tasks: Tasks) -> None:
         self._store = store
@@ -36,6 +37,7 @@ class PresenceKeeper:
         self._is_scheduled = False
         self._is_renewing = False
         self._rounds = 0
+        self._writing: set[asyncio.Task[None]] = set()
 
     def join(self, principal: Principal, session: str, channel: str) -> None:
         """The session is on the channel from now on. Anonymous principals are nobody in particular."""
@@ -43,7 +45,7 @@ class PresenceKeeper:
             return
         entry = PresenceEntry(principal.subject, principal.client)
         self._here.setdefault(session, {})[channel] = entry
-        self._tasks.spawn(self._joined(channel, session, entry))
+        self._write(self._joined(channel, session, entry))
 
     def leave(self, session: str, channel: str) -> None:
         """The session is on the channel no more."""
@@ -52,7 +54,7 @@ class PresenceKeeper:
         if channels is not None and not channels:
             del self._here[session]
         if entry is not None:
-            self._tasks.spawn(self._left(channel, session, entry))
+            self._write(self._left(channel, session, entry))
 
     def settle(self, session: str, channels: Collection[str] = ()) -> None:
         """These are all the channels that the session is still on."""
@@ -67,7 +69,7 @@ class PresenceKeeper:
         """A poll renews presence for one lease; it ends by timeout only, since any node may answer the next poll."""
         if not principal.is_anonymous:
             entry = PresenceEntry(principal.subject, principal.client)
-            self._tasks.spawn(self._joined(channel, session, entry))
+            self._write(self._joined(channel, session, entry))
 
     def start(self) -> None:
         """Begin to look for leases that ran out, also where nobody is present: those of a node that died."""
@@ -95,6 +97,17 @@ class PresenceKeeper:
             self._tasks.spawn(self._renew())
         else:
             self._tasks.spawn(self._expire())
+
+    async def written(self) -> None:
+        """Return when the store has all that was said until now. Cancel-safe."""
+        if self._writing:
+            await asyncio.wait(list(self._writing))
+
+    def _write(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.spawn(coroutine)
+        if task is not None:
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

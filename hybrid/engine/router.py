@@ -71,14 +71,14 @@ class Router:
         self, principal: Principal, session: str, command: AnyCommand, raw: bytes, last_seq: int = 0
     ) -> Reply | None:
         """Have a command carried out where its session's stream is. `raw` is its JSON. Raises HybridError."""
-        runner = self._registry.find(session, principal)
-        if runner is not None:
+        owner = self._owner(session)
+        if owner is None:
+            runner = self._registry.find(session, principal)
+            if runner is None:
+                raise ProtocolError("session_unknown")
             if last_seq:
                 runner.heartbeat(last_seq)
             return await carry_out(runner, command, principal)
-        owner = self._owner(session)
-        if owner is None:
-            raise ProtocolError("session_unknown")
         if len(self._waiting) >= self._limits.carried_max:
             raise LimitError("carried_max", retry_after_s=1.0)
         self._asked += 1
@@ -96,11 +96,15 @@ class Router:
             del self._waiting[number]
         return _decode_reply(reply) if reply else None
 
-    def moved(self, principal: Principal, session: str, attempt: int) -> None:
-        """The client of another node's session goes on here: what it had there can end. At most once; no answer."""
+    async def moved(self, principal: Principal, session: str, attempt: int) -> None:
+        """Tell the node of a session that its client goes on here: what it had there can end. At most once."""
         owner = self._owner(session)
-        if owner is not None:
-            self._tasks.spawn(self._tell_moved(owner, Moved(session, principal, attempt)))
+        if owner is None:
+            return
+        try:
+            await self._tell(owner, Moved(session, principal, attempt))
+        except BrokerError as error:
+            _log.warning("a node could not be told that a session moved; it will notice by silence: %s", error)
 
     def heard(self, sealed: bytes) -> None:
         """A message for this node came."""
@@ -122,6 +126,10 @@ class Router:
                 if runner is not None and (current is None or current.attempt < message.attempt):
                     runner.end("replaced")
 
+    def is_ours(self, session: str) -> bool:
+        """Whether an id is of this node, so that a stream may go on in its session here."""
+        return self._owner(session) is None
+
     # -- inside
 
     def _owner(self, session: str) -> str | None:
@@ -131,12 +139,6 @@ class Router:
 
     async def _tell(self, node: str, message: ControlMessage) -> bool:
         return await self._store.tell(node, self._codec.seal(node, message))
-
-    async def _tell_moved(self, owner: str, message: Moved) -> None:
-        try:
-            await self._tell(owner, message)
-        except BrokerError as error:
-            _log.warning("a node could not be told that a session moved; it will notice by silence: %s", error)
 
     async def _carry_out(self, sender: str, message: Ask) -> None:
         reply = await self._reply(message)

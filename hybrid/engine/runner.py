@@ -75,7 +75,6 @@ class SessionRunner:
         self.session.receive_attach(leg, attach, self._engine.clock.monotonic_s())
         if leg is self.session.current:
             self.receive_principal(principal)
-            self._took_over(principal)
         expires_in_s = principal.expires_at_s - self._engine.clock.wall_s()
         limits = self._engine.limits
         return Attached(
@@ -107,7 +106,6 @@ class SessionRunner:
         self.session.receive_confirm(leg, subscriptions, self._engine.clock.monotonic_s())
         if leg is self.session.current and isinstance(leg, StreamLeg | PolledLeg) and leg.principal is not None:
             self.receive_principal(leg.principal)
-            self._took_over(leg.principal)
         self.carry_out()
 
     def command(self, command: NumberedCommand, reply_to: ReplyTo) -> None:
@@ -240,11 +238,18 @@ class SessionRunner:
         finally:
             self._is_working = False
 
-    def _took_over(self, principal: Principal) -> None:
-        """The client is here now: the leg that it may still have at another node can end."""
+    def took_over(self, principal: Principal) -> None:
+        """The client is here now, and seen to be: the leg that it may still have at another node can end."""
         former, self.former = self.former, ""
         if former and self.session.current is not None:
-            self._engine.router.moved(principal, former, self.session.current.attempt)
+            self._engine.tasks.spawn(self._take_over(principal, former, self.session.current.attempt))
+
+    async def _take_over(self, principal: Principal, former: str, attempt: int) -> None:
+        await self._engine.presence.written()  # or somebody would be seen to leave who is there
+        adopted = self._engine.registry.find(former, principal)
+        if adopted is not None:
+            adopted.end("replaced")
+        await self._engine.router.moved(principal, former, attempt)
 
     def _make_room(self) -> None:
         if self._roomy is not None:
@@ -273,6 +278,8 @@ class SessionRunner:
         self.carry_out()
         leg.uncork()
         feed.start([answer.channel for answer in answers if not answer.error])
+        assert leg.principal is not None
+        self.took_over(leg.principal)
 
     async def _add(self, leg: StreamLeg, wanted: AttachSubscription | Subscribe) -> Subscribed:
         """Authorise with the rights of now and find the position; delivery starts with `feed.start`."""

@@ -21,6 +21,27 @@ WAYS = {
 """How the server holds a stream; where the channels are; and over how many nodes connections go in turn."""
 
 
+ALIKE = {"one_node": ("two nodes",), "memory": ("redis", "two nodes")}
+"""Scenarios marked so do not run in these ways; each mark gives its reason."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [
+        item
+        for item in items
+        for name, ways in ALIKE.items()
+        if item.get_closest_marker(name) and getattr(item, "callspec", None) and _way(item) in ways
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _way(item: pytest.Item) -> str:
+    """How a scenario is to run; empty where it does not say."""
+    return next((name for name in WAYS if name in item.name), "")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def one_redis() -> AsyncIterator[RedisServer]:
     """One server for all scenarios; each has keys of its own in it."""
