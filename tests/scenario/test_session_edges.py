@@ -215,6 +215,7 @@ async def test_no_answer_of_a_call_ends_the_leg(handoff: bool) -> None:
 
 
 @pytest.mark.one_node("it looks into the node")
+@pytest.mark.memory("a plain WebSocket does not tell from when on it follows; in memory that is at once")
 async def test_a_public_plain_websocket_takes_the_token_that_it_did_not_need(handoff: bool) -> None:
     """A client cannot know that a channel is public; its `auth` closed the stream, which now lives as the token."""
     clock = Clock()
