@@ -191,7 +191,7 @@ class Nodes(Sequence[Node]):
 
     def report(self) -> str:
         """What each has logged last."""
-        return "\n".join(node.process.report() for node in self._members)
+        return "\n".join(node.process.report(without=" hybrid.access: ") for node in self._members)
 
 
 @asynccontextmanager
