@@ -428,6 +428,25 @@ class Cluster:
         for server in (to, source, *(other for other in self.servers if other not in (to, source))):
             await server.command("CLUSTER", "SETSLOT", slot, "NODE", to_id)
 
+    @asynccontextmanager
+    async def replica_of(self, primary: RedisServer) -> AsyncIterator[RedisServer]:
+        """One more server, that follows a primary and serves no slots."""
+        bus_port = free_port()
+        shared = ("cluster-enabled yes", "cluster-config-file nodes.conf", f"cluster-port {bus_port}")
+        async with redis_server(name="replica", options=shared) as replica:
+            await primary.command("CLUSTER", "MEET", "127.0.0.1", replica.port, bus_port)
+            primary_id = (await primary.command("CLUSTER", "MYID")).decode()
+
+            async def follows() -> bool:
+                try:
+                    await replica.command("CLUSTER", "REPLICATE", primary_id)
+                except RedisError:
+                    return False  # it does not know the primary yet
+                return (await primary.info("replication"))["connected_slaves"] == "1"
+
+            await replica.process.until(follows, "a replica")
+            yield replica
+
     async def until_ok(self, max_s: float = START_MAX_S) -> None:
         """Wait until every server that runs sees all slots served by all."""
         await self.servers[0].process.until(self._is_ok, "part of a whole cluster", max_s)
