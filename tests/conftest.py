@@ -9,6 +9,9 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than some seconds; `make slow` runs these")
+    config.addinivalue_line(
+        "markers", "faults: a fault that is not in the quick subset; `make faults` runs all of them"
+    )
 
 
 @pytest.hookimpl(hookwrapper=True)
