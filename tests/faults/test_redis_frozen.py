@@ -1,4 +1,4 @@
-"""Redis stops (SIGSTOP) and goes on: connections stay open, nothing answers, and later all old commands are carried out.
+"""Redis stops (SIGSTOP) and goes on: connections stay open, nothing answers, and later all old commands are done.
 
 The commands that were sent before the stop take effect after it, when their publishers have long tried again: only the
 idempotency keys keep those from standing in the log twice.
