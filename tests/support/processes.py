@@ -139,9 +139,11 @@ class Process:
         self.kill()
         return self._process.returncode
 
-    def report(self, lines: int = 40) -> str:
-        """The end of what it has written."""
+    def report(self, lines: int = 40, without: str = "") -> str:
+        """The end of what it has written, but for the lines that hold `without`."""
         if not self._output.exists():
             return f"--- {self.name} was never started"
         written = self._output.read_text(errors="replace").splitlines()
+        if without:
+            written = [line for line in written if without not in line]
         return "\n".join([f"--- the last lines of {self.name}", *written[-lines:]])

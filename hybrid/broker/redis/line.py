@@ -116,6 +116,7 @@ class Line:
                 self._fail_unsent(self._unreachable())
                 continue
             self._failure, self._pause_s, self._resume_s = None, 0.0, 0.0
+            connected_s = loop.time()
             self._drop.clear()
             self._heard_s = loop.time()
             self.is_connected = True
@@ -127,6 +128,9 @@ class Line:
                 _log.error("%s failed and is opened again", self._name, exc_info=group.exceptions[0])
             finally:
                 self.is_connected = False
+                if loop.time() - connected_s > _PAUSE_MIN_S:
+                    # It was good until now: what comes meanwhile waits for the next one instead of being refused.
+                    self._resume_s = 0.0
                 self._fail_sent()
                 await _hang_up(connection)
 
