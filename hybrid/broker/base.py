@@ -8,7 +8,8 @@
 - *History is bounded* by the count and age given with each append, and both bounds are honoured when it is read.
 - *Idempotency keys* are scoped by the caller and remembered for `idempotency_window_s`: the same key and body again
   gives the first position and appends nothing; the same key with another body raises KeyConflict.
-- A broker that cannot be reached raises BrokerError (`broker_unavailable`) and recovers by itself.
+- A broker that cannot be reached raises BrokerError (`broker_unavailable`) and recovers by itself. Where an append may
+  or may not have taken effect its error says so: `outcome_unknown`, unless its key makes a repeat safe.
 """
 
 from __future__ import annotations
@@ -54,6 +55,13 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     head: Position
 
 
+class BrokerHealth(msgspec.Struct, frozen=True, gc=False):
+    """Whether a broker can be relied upon now, and if not, why: a sentence for the people who run it."""
+
+    is_good: bool
+    detail: str = ""
+
+
 class BrokerListener(Protocol):
     """What a broker calls, on the event loop's thread, for channels that are subscribed here. Must not raise."""
 
@@ -71,10 +79,16 @@ class Broker(Protocol):
     """Logs and live delivery. One instance per process."""
 
     async def open(self, listener: BrokerListener) -> None:
-        """Connect and start to deliver to `listener`. Called once."""
+        """Connect and start to deliver to `listener`. Called once. A broker that is away is awaited, not an error.
+
+        Raises SettingsError when what it finds can never be used.
+        """
 
     async def close(self) -> None:
         """Release everything; safe to call twice."""
+
+    async def health(self) -> BrokerHealth:
+        """Whether it can be reached and keeps what it is given. Never raises. Cancel-safe."""
 
     async def append(self, appends: Sequence[Append]) -> list[Appended | BrokerError]:
         """Append all, in order, and announce them; one result for each, errors as values.

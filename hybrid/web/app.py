@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from quart import Quart
 
+from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, check_loopback
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.origin import DoorPolicy
@@ -16,6 +17,9 @@ from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import Broker, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_tickets import MemoryTicketStore
+from hybrid.broker.redis.address import parse_address
+from hybrid.broker.redis.broker import RedisBroker
+from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
 from hybrid.settings import IssuerSettings, Settings
@@ -60,6 +64,7 @@ def create_app(
         allows_anonymous=any("anyone" in (rules.subscribe, rules.publish) for rules in settings.namespaces.values()),
         limits=settings.limits,
         clock=clock,
+        seal_key=derive_key(settings.secret, "seals"),
     )
     app.extensions[EXTENSION] = engine
     if issuer is not None:
@@ -96,7 +101,13 @@ def _development_issuer(settings: Settings, clock: Clock, scope: str) -> Develop
     if not settings.development_issuer:
         return None
     check_loopback(settings.host, settings.allow_public_development_issuer)
-    return DevelopmentIssuer(settings.public_url + ISSUER_PATH, settings.public_url, clock, scope=scope)
+    return DevelopmentIssuer(
+        settings.public_url + ISSUER_PATH,
+        settings.public_url,
+        clock,
+        scope=scope,
+        seed=derive_key(settings.secret, "development issuer"),
+    )
 
 
 def _issuers(settings: Settings, issuer: DevelopmentIssuer | None) -> list[IssuerConfig]:
@@ -123,5 +134,8 @@ def _http_hosts(issuer: IssuerSettings) -> frozenset[str]:
 
 
 def _stores(settings: Settings, clock: Clock) -> tuple[Broker, PresenceStore, TicketStore]:
-    broker = MemoryBroker(clock, settings.limits)
-    return broker, broker, MemoryTicketStore(clock, settings.limits)
+    if settings.is_memory_broker:
+        memory = MemoryBroker(clock, settings.limits)
+        return memory, memory, MemoryTicketStore(clock, settings.limits)
+    redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
+    return redis, redis, RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))

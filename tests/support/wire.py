@@ -29,6 +29,7 @@ class Direction:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
         self.delay_s = delay_s
+        self.rate_bytes_per_s = 0.0  # 0: as fast as it goes
         self.passed = 0
         self.is_held = False
         self.left: int | None = None
@@ -54,6 +55,8 @@ class Direction:
             self._queued += len(data)
         # A delay that was shortened meanwhile must not let later bytes overtake earlier ones.
         self._due_s = max(self._due_s, self._loop.time() + self.delay_s)
+        if data and self.rate_bytes_per_s:
+            self._due_s += len(data) / self.rate_bytes_per_s
         self._queue.append((self._due_s, data))
         self.pump()
 
