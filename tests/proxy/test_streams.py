@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from hybrid.protocol.eventstream import EventStreamParser
 from tests.support.nginx import HOST, Change
@@ -106,7 +107,7 @@ async def test_a_plain_websocket_reads_and_closes_in_form() -> None:
                 await site.publish(CHANNEL, number)
                 assert json.loads(await socket.recv())["data"] == number
             await site.node.shut_down()
-            with pytest.raises(Exception, match="1012"):  # the node's own close code, not a cut by nginx
+            with pytest.raises(ConnectionClosed, match="1012"):  # the node's own close code, not a cut by nginx
                 await socket.recv()
 
 
@@ -154,7 +155,7 @@ async def test_heartbeats_carry_an_idle_stream_past_nginxs_timeout(transport: st
 async def test_without_heartbeats_nginx_would_cut() -> None:
     """The counterpart: the timeout of the test above is really in force."""
     async with proxied(None, SHORT_READ) as site, socket_to(site, f"/v1/channels/{CHANNEL}") as socket:
-        with pytest.raises(Exception, match="no close frame"):
+        with pytest.raises(ConnectionClosed, match="no close frame"):
             await socket.recv()
 
 

@@ -126,12 +126,12 @@ class Nginx:
         await self.process.until(self._accepts)
 
     async def reload(self) -> set[int]:
-        """SIGHUP, as `systemctl reload nginx`; returns the former workers' pids when new ones serve."""
+        """SIGHUP, as `systemctl reload nginx`; returns the former workers' pids when only new ones accept."""
         former = self.workers()
         self.process.signal(signal.SIGHUP)
 
         async def has_new_workers() -> bool:
-            return len(self.workers() - former) == 2
+            return len(self.workers() - former) == 2 and not any(map(_accepts_still, former))
 
         await self.process.until(has_new_workers, "reloaded")
         return former
@@ -200,3 +200,10 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def _accepts_still(worker: int) -> bool:
+    try:
+        return "shutting down" not in " ".join(psutil.Process(worker).cmdline())
+    except psutil.Error:
+        return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -118,9 +118,10 @@ class Site:
         )
         try:
             writer.write(request)
-            answer = await reader.read(_READ_MAX)
-            while part := await reader.read(_READ_MAX):
-                answer += part
+            answer = b""
+            with suppress(ConnectionResetError):  # 444 on bytes that were not read
+                while part := await reader.read(_READ_MAX):
+                    answer += part
         finally:
             writer.transport.abort()
         head, _, body = answer.partition(b"\r\n\r\n")
