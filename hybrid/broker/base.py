@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -137,3 +137,62 @@ class PresenceStore(Protocol):
 
     async def expire(self) -> None:
         """Turn leases that ran out into leaves (announced once each)."""
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a node that keeps itself in the list.
+
+    `generation` is that of its lease, 0 where the lease it renewed is over: whatever it held has been given up by the
+    others. `others` is what each other living node says of itself.
+    """
+
+    generation: int
+    others: list[bytes]
+
+
+class NodeStore(Protocol):
+    """Which nodes there are, and a way to tell one of them something."""
+
+    async def keep(self, node: str, generation: int, lease_s: float, text: bytes) -> Kept:
+        """Join the list (`generation` 0), or renew the lease that joining began; `text` is for the others.
+
+        A node that froze past its lease is told so, once it has been thawed: its generation is not renewed, not even
+        when nobody noticed meanwhile. Raises BrokerError.
+        """
+
+    async def leave(self, node: str, generation: int) -> None:
+        """Leave the list, unless somebody holds a later generation. Raises BrokerError."""
+
+    async def listen(self, node: str, heard: Callable[[bytes], None]) -> None:
+        """Hear what is told to this node from now on, also after reconnects. Must not raise. Raises BrokerError."""
+
+    async def tell(self, node: str, message: bytes) -> bool:
+        """Tell a node. False: nobody listens there, it is gone. At most once; in the order of the calls.
+
+        Raises BrokerError.
+        """
+
+
+class CallOutcome(msgspec.Struct, frozen=True, gc=False):
+    """`is_ours`: the asker runs it now. Otherwise `claimant` runs it, or `result` is what it gave.
+
+    `is_conflict`: the key came before with another body.
+    """
+
+    is_ours: bool = False
+    is_conflict: bool = False
+    claimant: str = ""
+    result: bytes | None = None
+
+
+class CallStore(Protocol):
+    """What became of calls that came with a key, so that each runs once, whichever nodes it is sent to."""
+
+    async def begin(self, key: bytes, digest: bytes, claimant: str, kept_s: float) -> CallOutcome:
+        """Claim a call, or learn what became of it. Asking again as the same claimant gives the same answer.
+
+        `digest` is of its body. Raises BrokerError.
+        """
+
+    async def finish(self, key: bytes, digest: bytes, claimant: str, result: bytes, kept_s: float) -> None:
+        """Keep a call's result, not empty, for `kept_s` seconds. Raises BrokerError."""

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from quart import Quart
 
+from hybrid import __version__
 from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, check_loopback
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.origin import DoorPolicy
 from hybrid.auth.tickets import TicketStore
 from hybrid.auth.verifier import TokenVerifier
-from hybrid.broker.base import Broker, PresenceStore
+from hybrid.broker.base import Broker, CallStore, NodeStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
+from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
+from hybrid.broker.redis.nodes import RedisNodes
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
-from hybrid.settings import IssuerSettings, Settings
+from hybrid.settings import IssuerSettings, Settings, host_in_url
 from hybrid.transports.app import Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
@@ -54,17 +57,22 @@ def create_app(
     issuer = _development_issuer(settings, clock, issuer_scope)
     if verifier is None:
         verifier = JwtVerifier(_issuers(settings, issuer), settings.public_url, clock, settings.limits)
-    broker, presence_store, ticket_store = _stores(settings, clock)
+    stores = _stores(settings, clock)
     engine = Engine(
-        broker=broker,
-        presence_store=presence_store,
-        ticket_store=ticket_store,
+        broker=stores.broker,
+        presence_store=stores.presence,
+        ticket_store=stores.tickets,
+        node_store=stores.nodes,
+        call_store=stores.calls,
         verifier=verifier,
         namespace_for=settings.namespace_for,
         allows_anonymous=any("anyone" in (rules.subscribe, rules.publish) for rules in settings.namespaces.values()),
         limits=settings.limits,
         clock=clock,
         seal_key=derive_key(settings.secret, "seals"),
+        control_key=derive_key(settings.secret, "control"),
+        version=__version__,
+        address=f"{host_in_url(settings.host)}:{settings.port}",
     )
     app.extensions[EXTENSION] = engine
     if issuer is not None:
@@ -133,9 +141,22 @@ def _http_hosts(issuer: IssuerSettings) -> frozenset[str]:
     return frozenset(part.hostname for part in parts if part.scheme == "http" and part.hostname)
 
 
-def _stores(settings: Settings, clock: Clock) -> tuple[Broker, PresenceStore, TicketStore]:
+class _Stores(NamedTuple):
+    """What is kept outside of the engine, all in one place: this process, or Redis."""
+
+    broker: Broker
+    presence: PresenceStore
+    tickets: TicketStore
+    nodes: NodeStore
+    calls: CallStore
+
+
+def _stores(settings: Settings, clock: Clock) -> _Stores:
     if settings.is_memory_broker:
         memory = MemoryBroker(clock, settings.limits)
-        return memory, memory, MemoryTicketStore(clock, settings.limits)
+        alone = MemoryNodes(clock)
+        return _Stores(memory, memory, MemoryTicketStore(clock, settings.limits), alone, alone)
     redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
-    return redis, redis, RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
+    tickets = RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
+    nodes = RedisNodes(redis)
+    return _Stores(redis, redis, tickets, nodes, nodes)

@@ -9,11 +9,13 @@ import pytest
 import pytest_asyncio
 
 from hybrid.auth.tickets import TicketStore
-from hybrid.broker.base import PresenceStore
+from hybrid.broker.base import CallStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
+from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
+from hybrid.broker.redis.nodes import RedisNodes
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.limits import Limits
 from tests.support.clock import FakeClock
@@ -127,3 +129,13 @@ def tickets(
     if made_on_redis is None:
         return MemoryTicketStore(clock, limits)
     return RedisTicketStore(made_on_redis.servers, made_on_redis.keys, b"k" * 32, skew_ms)
+
+
+@pytest.fixture
+def nodes(made_on_redis: RedisBroker | None, clock: FakeClock, skew_ms: Callable[[], int]) -> MemoryNodes | RedisNodes:
+    return MemoryNodes(clock) if made_on_redis is None else RedisNodes(made_on_redis, skew_ms)
+
+
+@pytest.fixture
+def calls(nodes: MemoryNodes | RedisNodes) -> CallStore:
+    return nodes

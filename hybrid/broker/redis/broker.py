@@ -89,7 +89,7 @@ class RedisBroker:
     async def health(self) -> BrokerHealth:
         """See `Broker.health`."""
         try:
-            self._check()
+            self.check()
             info = await self.servers.run(self.keys.layout, "INFO", "memory")
         except (BrokerError, SettingsError) as error:
             return BrokerHealth(False, str(error))
@@ -123,7 +123,8 @@ class RedisBroker:
                 _log.critical("%s", error)
             return
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises BrokerError once closed, or where what was found can never be used."""
         if self._is_closed:
             raise BrokerError(None, "The broker is closed.")
         if self._refusal is not None:
@@ -133,7 +134,7 @@ class RedisBroker:
 
     async def append(self, appends: Sequence[Append]) -> list[Appended | BrokerError]:
         """See `Broker.append`. An append without a key whose answer was lost is `outcome_unknown`, never repeated."""
-        self._check()
+        self.check()
         await self.servers.ready()
         asked = []
         for append in appends:
@@ -192,7 +193,7 @@ class RedisBroker:
 
     async def subscribe(self, channel: str) -> None:
         """See `Broker.subscribe`."""
-        self._check()
+        self.check()
         topic = self.keys.of(channel).topic
         self._channel_of[topic] = channel
         try:
@@ -242,7 +243,7 @@ class RedisBroker:
 
     async def heads(self, channels: Sequence[str]) -> list[Position]:
         """See `Broker.heads`. One round trip, however many."""
-        self._check()
+        self.check()
         await self.servers.ready()
         asked = []
         for channel in channels:
@@ -278,7 +279,7 @@ class RedisBroker:
     async def _page(
         self, script: scripts.Script, channel: str, head: bytes, log: bytes, *arguments: bytes | str | int
     ) -> tuple[bool, Page]:
-        self._check()
+        self.check()
         is_exact, epoch, offset, tag, entries = await self.servers.run_script(
             script, (head, log), *arguments, self._skew_ms(), purpose=_READING
         )
@@ -289,22 +290,22 @@ class RedisBroker:
 
     async def join(self, channel: str, entry: PresenceEntry, session: str, lease_s: float) -> bool:
         """See `PresenceStore.join`."""
-        self._check()
+        self.check()
         return await self._presence.join(channel, entry, session, lease_s)
 
     async def leave(self, channel: str, entry: PresenceEntry, session: str) -> bool:
         """See `PresenceStore.leave`."""
-        self._check()
+        self.check()
         return await self._presence.leave(channel, entry, session)
 
     async def entries(self, channel: str, limit: int) -> list[PresenceEntry]:
         """See `PresenceStore.entries`."""
-        self._check()
+        self.check()
         return await self._presence.entries(channel, limit)
 
     async def expire(self) -> None:
         """See `PresenceStore.expire`."""
-        self._check()
+        self.check()
         await self._presence.expire()
 
 
