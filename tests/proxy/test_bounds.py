@@ -33,7 +33,7 @@ def long_token(site: Site, size: int) -> str:
     """A valid token of exactly so many bytes, as far as base64 allows it."""
     scope = "hybrid:subscribe:* hybrid:publish:*"
     for length in range(size * 3 // 4 - 700, size):
-        token = site.node.token(scope=f"{scope} {'x' * length}")
+        token = site.token(scope=f"{scope} {'x' * length}")
         if len(token) > size:
             break
         best = token

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.dying_node import dying_node
-from tests.support.nginx import Change, running_nginx
+from tests.support.nginx import Change
 from tests.support.processes import free_port
-from tests.support.proxied import Site, proxied, socket_to
+from tests.support.proxied import behind_nginx, proxied, socket_to
 from tests.support.server import new_issuer
 from tests.support.world import Pipe
 
@@ -150,11 +150,9 @@ async def test_a_draining_node_says_so_itself() -> None:
 @asynccontextmanager
 async def asking(ports: list[int], *changes: Change) -> AsyncIterator[Callable[[str], Awaitable[int]]]:
     """nginx in front of something that is no hybrid; gives a function that asks a path and returns the status."""
-    async with running_nginx(ports, *changes) as nginx, AsyncExitStack() as stack:
-        site = Site(nginx, [], new_issuer(), stack)
-        async with site.http() as http:
+    async with behind_nginx(ports, new_issuer(), *changes) as site, site.http() as http:
 
-            async def get(path: str) -> int:
-                return int((await http.get(path, **site.named())).status_code)
+        async def get(path: str) -> int:
+            return int((await http.get(path, **site.named())).status_code)
 
-            yield get
+        yield get

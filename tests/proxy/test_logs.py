@@ -33,7 +33,7 @@ async def ticket_for(site: Site) -> str:
 
 async def misuse(site: Site, http: httpx2.AsyncClient, ticket: str) -> None:
     """Everything that puts a secret where nginx could log it."""
-    token = site.node.token()
+    token = site.token()
     for path in (
         f"/v1/stream?ticket={ticket}",
         f"/v1/channels/{CHANNEL}?%74icket={ticket}",
@@ -62,7 +62,7 @@ async def misuse(site: Site, http: httpx2.AsyncClient, ticket: str) -> None:
 
 
 def secrets(site: Site, ticket: str) -> list[str]:
-    return [ticket, site.node.token()[:20], "eyJ", "icket=", "token="]
+    return [ticket, site.token()[:20], "eyJ", "icket=", "token="]
 
 
 def check(site: Site, ticket: str) -> None:

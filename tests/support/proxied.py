@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
 import httpx2
 from websockets.asyncio.client import connect
 
-from hybrid.auth.development import DevelopmentIssuer
+from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from hybrid.client.client import Client
 from hybrid.limits import Limits
 from hybrid.model import Position
@@ -54,8 +54,11 @@ class Site:
         """The first one."""
         return self.nodes[0]
 
+    def token(self, subject: str = "alice", scope: str = FULL_SCOPE) -> str:
+        return self.issuer.mint(subject, scope)
+
     def bearer(self, subject: str = "alice") -> dict[str, str]:
-        return self.node.bearer(subject)
+        return {"Authorization": f"Bearer {self.token(subject)}"}
 
     # -- hybrid's own client
 
@@ -64,7 +67,7 @@ class Site:
     ) -> Client:
         client = Client(
             URL,
-            lambda: self.node.token(subject),
+            lambda: self.token(subject),
             pipe.transport if isinstance(pipe, Pipe) else pipe,
             encoding=pipe.encoding if isinstance(pipe, Pipe) else "json",  # type: ignore[arg-type]
             dial=("127.0.0.1", self.nginx.https_port),
@@ -87,6 +90,10 @@ class Site:
         appended = await self.nodes[node].engine.publish(channel, data)
         await asyncio.sleep(0)
         return appended.position
+
+    async def keep(self, opened: AbstractAsyncContextManager[RunningServer]) -> RunningServer:
+        """Enter a server that is to run for as long as the site."""
+        return await self._stack.enter_async_context(opened)
 
     # -- plain HTTP
 
@@ -159,11 +166,19 @@ async def proxied(
             await stack.enter_async_context(running_server(settings or node_settings(), issuer=issuer))
             for _ in range(nodes)
         ]
-        nginx = await stack.enter_async_context(
-            running_nginx([*first_ports, *(server.port for server in servers)], *changes)
-        )
-        clients = await stack.enter_async_context(AsyncExitStack())
-        site = Site(nginx, servers, issuer, clients)
+        ports = [*first_ports, *(server.port for server in servers)]
+        site = await stack.enter_async_context(behind_nginx(ports, issuer, *changes, limit_s=limit_s))
+        site.nodes = servers
+        yield site
+
+
+@asynccontextmanager
+async def behind_nginx(
+    ports: Sequence[int], issuer: DevelopmentIssuer, *changes: Change, limit_s: float = 20.0
+) -> AsyncIterator[Site]:
+    """A site in front of nodes that somebody else runs."""
+    async with running_nginx(ports, *changes) as nginx, AsyncExitStack() as stack:
+        site = Site(nginx, [], issuer, stack)
         try:
             async with asyncio.timeout(limit_s):
                 yield site
