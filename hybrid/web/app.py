@@ -27,6 +27,7 @@ from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
 from hybrid.settings import IssuerSettings, Settings, host_in_url
 from hybrid.transports.app import Transports
+from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
@@ -91,13 +92,16 @@ def create_app(
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
     app.after_serving(engine.close)
-    app.asgi_app = Transports(  # type: ignore[method-assign,assignment]
+    transports = Transports(
         engine,
         door_policy,
         cast(Any, app.asgi_app),
         allow_handoff=settings.handoff,
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
+    proxies = TrustedProxies(settings.trusted_proxies)
+    # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
+    app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
     return app
 
 

@@ -1,4 +1,4 @@
-"""Self-signed certificates for 127.0.0.1."""
+"""Self-signed certificates for this machine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ class Certificate:
     key: str
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """A certificate for 127.0.0.1 and localhost that holds for a day, and its key, written into the folder."""
+def make_certificate(folder: Path, *more_names: str) -> Certificate:
+    """A certificate for 127.0.0.1, localhost and more names that holds for a day, and its key, both in the folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName(
+        [
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+            *(x509.DNSName(more_name) for more_name in ("localhost", *more_names)),
+        ]
+    )
     built = (
         x509.CertificateBuilder()
         .subject_name(name)
