@@ -65,6 +65,7 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
     async def serve_until_told() -> None:
         nonlocal code
         app = make_app(settings)
+        engine = app.extensions["hybrid"]
         told = asyncio.Event()
         install_signal_handlers(told)
 
@@ -77,15 +78,19 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
 
         with suppress(NotImplementedError, ValueError):  # Windows; not the main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
-        await serve(
-            cast("AsgiApp", app),
-            host=settings.host,
-            port=settings.port,
-            limits=settings.limits,
-            shutdown_event=told,
-            on_started=started,
-            drain=app.extensions["hybrid"].drain,
-        )
+        try:
+            await engine.start()  # before the server does it, which would bury one sentence under two tracebacks
+            await serve(
+                cast("AsgiApp", app),
+                host=settings.host,
+                port=settings.port,
+                limits=settings.limits,
+                shutdown_event=told,
+                on_started=started,
+                drain=engine.drain,
+            )
+        finally:
+            await engine.close()
 
     run(serve_until_told, settings.loop)
     return code
