@@ -75,12 +75,13 @@ class Nodes:
         await self._keep()
 
     async def leave(self) -> None:
-        """Be in the list no more."""
+        """Be in the list no more. Safe to call twice."""
         self._is_over = True
         self._wheel.cancel(self)
+        generation, self._generation = self._generation, 0
         try:
-            if self._generation:
-                await self._store.leave(self.id, self._generation)
+            if generation:
+                await self._store.leave(self.id, generation)
         except BrokerError as error:
             _log.warning("this node could not leave the list; its lease will end: %s", error)
 
