@@ -214,7 +214,9 @@ def test_whatever_arrives_is_read_rising_by_one(offsets: list[int]) -> None:
         (Position(0), Position(0), False),
     ],
 )
-async def test_an_answer_that_would_skip_something_is_noticed(asked_from: Position, told: Position, is_behind: bool) -> None:
+async def test_an_answer_that_would_skip_something_is_noticed(
+    asked_from: Position, told: Position, is_behind: bool
+) -> None:
     """A move to another node named a channel whose first answer was still on its way: it went on from further ahead.
 
     What lay between was never delivered, and on a quiet channel nothing showed it.
