@@ -52,6 +52,9 @@ _ROWS: Final = (
     ErrorRow(3500, "call_failed", 500, True, "The handler of the call failed; the server's log says why."),
     ErrorRow(3503, "broker_unavailable", 503, True, "The broker cannot be reached; nothing took effect; try again."),
     ErrorRow(3504, "keys_unavailable", 503, True, "Tokens cannot be checked now: the issuer's keys cannot be had."),
+    ErrorRow(
+        3505, "unconfirmed", 503, True, "It was appended, but no replica has confirmed it; repeat it with its key."
+    ),
     ErrorRow(4401, "token_expired", 401, True, "The token's time is over; come back with a new one."),
     ErrorRow(4408, "auth_timeout", 408, True, "No credential came in time."),
     ErrorRow(4409, "heartbeat_timeout", 408, True, "Nothing was heard from the client for too long."),

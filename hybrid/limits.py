@@ -35,6 +35,12 @@ class Limits:
     call_results_max: int = 10_000  # results of keyed calls kept for a repeat; more: limit_exceeded
     call_timeout_s: float = 20.0  # of one handler; below the 25-30 s at which gateways give up a POST
 
+    # -- between nodes
+    carried_max: int = 1_000  # commands on their way to the nodes of their sessions, or being carried out for others
+    carried_timeout_s: float = 2.0  # for their answer; then outcome_unknown, and the client repeats them by number
+    accepts_per_s: float = 500.0  # new streams that this node offers to take from one that drains: a third of a core
+    head_check_interval_s: float = 20.0  # each followed channel's head is compared with the broker's this often
+
     # -- connections
     unauthenticated_per_address_max: int = 64  # opened but not yet authenticated; more: refused with 429
     unauthenticated_max: int = 1_000  # of the whole process; more: refused with 503

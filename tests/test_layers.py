@@ -41,7 +41,7 @@ HOMES: dict[str, set[str]] = {
     "authlib": {"auth"},
     "joserfc": {"auth"},
     "httpx2": {"auth", "client", "cli"},
-    "redis": {"broker/redis.py"},
+    "redis": {"broker/redis"},
     "websockets": {"links", "client"},
     "psutil": {"web/feed.py"},
     "uvloop": {"web/launcher.py"},

@@ -26,7 +26,9 @@ from authlib.oauth2.rfc6749 import (  # type: ignore[import-untyped]
 )
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant  # type: ignore[import-untyped]
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator  # type: ignore[import-untyped]
-from joserfc.jwk import ECKey, KeySet
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc.jwk import ECKey, KeyParameters, KeySet
 
 from hybrid.auth.grants import ScopeError, is_covered, scopes_to_grants
 from hybrid.auth.keys import StaticKeys
@@ -40,6 +42,9 @@ FULL_SCOPE: Final = "hybrid:subscribe:* hybrid:publish:*"
 SUBJECT_MAX_CHARACTERS: Final = 64
 """Of a subject that a client asks for."""
 
+_USE: Final[KeyParameters] = {"use": "sig", "alg": "ES256"}
+_P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""The number of points of the curve (SEC 2, section 2.4.2): private keys are the whole numbers below it, from 1."""
 _JSON_HEADERS: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 
 
@@ -70,6 +75,15 @@ def check_loopback(host: str, allow: bool) -> None:
         )
 
 
+def _seeded_key(seed: bytes) -> ECKey:
+    number = 1 + int.from_bytes(seed, "big") % (_P256_ORDER - 1)
+    private = ec.derive_private_key(number, ec.SECP256R1())
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = ECKey.import_key(pem, _USE)
+    key.ensure_kid()
+    return key
+
+
 class DevelopmentIssuer:
     """Issues tokens for one audience and publishes the keys to check them."""
 
@@ -81,8 +95,11 @@ class DevelopmentIssuer:
         *,
         lifetime_s: int = LIFETIME_S,
         scope: str = FULL_SCOPE,
+        seed: bytes | None = None,
     ) -> None:
         """`issuer` is the URL under which `web/issuer.py` serves it; `scope` the most that a client may get.
+
+        Nodes with the same `seed` (32 random bytes) begin with the same key, so that each takes the others' tokens.
 
         Raises SettingsError if the scope cannot be read.
         """
@@ -102,11 +119,14 @@ class DevelopmentIssuer:
         self._clients = {client.client_id: client for client in clients}
         self._generator = _Generator(self, clock)
         self._server = _Server(self._clients, self._generator)
-        self.rotate()
+        self._begin(ECKey.generate_key("P-256", _USE, auto_kid=True) if seed is None else _seeded_key(seed), keep=0)
 
     def rotate(self, *, keep: int = 1) -> None:
         """Sign with a new key from now on, and publish it with the `keep` newest ones before it."""
-        self._keys = [ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True), *self._keys[:keep]]
+        self._begin(ECKey.generate_key("P-256", _USE, auto_kid=True), keep=keep)
+
+    def _begin(self, key: ECKey, *, keep: int) -> None:
+        self._keys = [key, *self._keys[:keep]]
         self.keys.replace(self._keys)
 
     @property

@@ -8,12 +8,13 @@
 - *History is bounded* by the count and age given with each append, and both bounds are honoured when it is read.
 - *Idempotency keys* are scoped by the caller and remembered for `idempotency_window_s`: the same key and body again
   gives the first position and appends nothing; the same key with another body raises KeyConflict.
-- A broker that cannot be reached raises BrokerError (`broker_unavailable`) and recovers by itself.
+- A broker that cannot be reached raises BrokerError (`broker_unavailable`) and recovers by itself. Where an append may
+  or may not have taken effect its error says so: `outcome_unknown`, unless its key makes a repeat safe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -54,6 +55,13 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     head: Position
 
 
+class BrokerHealth(msgspec.Struct, frozen=True, gc=False):
+    """Whether a broker can be relied upon now, and if not, why: a sentence for the people who run it."""
+
+    is_good: bool
+    detail: str = ""
+
+
 class BrokerListener(Protocol):
     """What a broker calls, on the event loop's thread, for channels that are subscribed here. Must not raise."""
 
@@ -71,10 +79,16 @@ class Broker(Protocol):
     """Logs and live delivery. One instance per process."""
 
     async def open(self, listener: BrokerListener) -> None:
-        """Connect and start to deliver to `listener`. Called once."""
+        """Connect and start to deliver to `listener`. Called once. A broker that is away is awaited, not an error.
+
+        Raises SettingsError when what it finds can never be used.
+        """
 
     async def close(self) -> None:
         """Release everything; safe to call twice."""
+
+    async def health(self) -> BrokerHealth:
+        """Whether it can be reached and keeps what it is given. Never raises. Cancel-safe."""
 
     async def append(self, appends: Sequence[Append]) -> list[Appended | BrokerError]:
         """Append all, in order, and announce them; one result for each, errors as values.
@@ -123,3 +137,62 @@ class PresenceStore(Protocol):
 
     async def expire(self) -> None:
         """Turn leases that ran out into leaves (announced once each)."""
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a node that keeps itself in the list.
+
+    `generation` is that of its lease, 0 where the lease it renewed is over: whatever it held has been given up by the
+    others. `others` is what each other living node says of itself.
+    """
+
+    generation: int
+    others: list[bytes]
+
+
+class NodeStore(Protocol):
+    """Which nodes there are, and a way to tell one of them something."""
+
+    async def keep(self, node: str, generation: int, lease_s: float, text: bytes) -> Kept:
+        """Join the list (`generation` 0), or renew the lease that joining began; `text` is for the others.
+
+        A node that froze past its lease is told so, once it has been thawed: its generation is not renewed, not even
+        when nobody noticed meanwhile. Raises BrokerError.
+        """
+
+    async def leave(self, node: str, generation: int) -> None:
+        """Leave the list, unless somebody holds a later generation. Raises BrokerError."""
+
+    async def listen(self, node: str, heard: Callable[[bytes], None]) -> None:
+        """Hear what is told to this node from now on, also after reconnects. Must not raise. Raises BrokerError."""
+
+    async def tell(self, node: str, message: bytes) -> bool:
+        """Tell a node. False: nobody listens there, it is gone. At most once; in the order of the calls.
+
+        Raises BrokerError.
+        """
+
+
+class CallOutcome(msgspec.Struct, frozen=True, gc=False):
+    """`is_ours`: the asker runs it now. Otherwise `claimant` runs it, or `result` is what it gave.
+
+    `is_conflict`: the key came before with another body.
+    """
+
+    is_ours: bool = False
+    is_conflict: bool = False
+    claimant: str = ""
+    result: bytes | None = None
+
+
+class CallStore(Protocol):
+    """What became of calls that came with a key, so that each runs once, whichever nodes it is sent to."""
+
+    async def begin(self, key: bytes, digest: bytes, claimant: str, kept_s: float) -> CallOutcome:
+        """Claim a call, or learn what became of it. Asking again as the same claimant gives the same answer.
+
+        `digest` is of its body. Raises BrokerError.
+        """
+
+    async def finish(self, key: bytes, digest: bytes, claimant: str, result: bytes, kept_s: float) -> None:
+        """Keep a call's result, not empty, for `kept_s` seconds. Raises BrokerError."""

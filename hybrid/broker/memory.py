@@ -14,7 +14,7 @@ from itertools import islice
 from random import Random, SystemRandom
 from typing import Final
 
-from hybrid.broker.base import Append, Appended, BrokerListener, Page
+from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
 from hybrid.broker.deadlines import Deadlines
 from hybrid.broker.digest import body_digest
 from hybrid.broker.memory_presence import MemoryPresence
@@ -92,6 +92,10 @@ class MemoryBroker:
     def _check_open(self) -> None:
         if self._is_closed:
             raise BrokerError(None, "The broker is closed.")
+
+    async def health(self) -> BrokerHealth:
+        """See `Broker.health`."""
+        return BrokerHealth(not self._is_closed, "The broker is closed." if self._is_closed else "")
 
     # -- appending
 

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from hybrid.cli.running import configure_logging, tell_started
@@ -16,6 +16,7 @@ from hybrid.settings import service_environment
 from hybrid.web.assignment import Assignment
 from hybrid.web.launcher import install_signal_handlers, run, serve
 from hybrid.web.lifeline import Lifeline
+from hybrid.web.listener import bind
 from hybrid.web.systemd import ServiceManager
 from hybrid.web.terminal import Terminal
 
@@ -58,15 +59,20 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
         with suppress(NotImplementedError, ValueError):  # Windows; not the main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
         _feed_watchdog(manager)
-        await serve(
-            cast("AsgiApp", app),
-            host=settings.host,
-            port=settings.port,
-            limits=settings.limits,
-            shutdown_event=told,
-            on_started=started,
-            drain=drain,
-        )
+        async with _started(app):
+            # Where there may be other nodes it stops accepting before it drains: a balancer that keeps clients on a
+            # node would send those that are told to leave to it again. Alone, it says to the end that it drains.
+            listener = None if settings.is_memory_broker else bind(settings.host, settings.port)
+            await serve(
+                cast("AsgiApp", app),
+                host=settings.host,
+                port=settings.port,
+                limits=settings.limits,
+                shutdown_event=told,
+                on_started=started,
+                drain=drain,
+                listener=listener,
+            )
 
     run(serve_until_told, settings.loop)
     return code
@@ -86,21 +92,33 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
         told = asyncio.Event()
         lifeline.watch(told.set)
         try:
-            await serve(
-                cast("AsgiApp", app),
-                host=settings.host,
-                port=settings.port,
-                limits=settings.limits,
-                shutdown_event=told,
-                on_started=lambda _: lifeline.ready(),
-                drain=app.extensions["hybrid"].drain,
-                listener=listener,
-            )
+            async with _started(app):
+                await serve(
+                    cast("AsgiApp", app),
+                    host=settings.host,
+                    port=settings.port,
+                    limits=settings.limits,
+                    shutdown_event=told,
+                    on_started=lambda _: lifeline.ready(),
+                    drain=app.extensions["hybrid"].drain,
+                    listener=listener,
+                )
         finally:
             lifeline.close()
 
     run(serve_until_told, settings.loop)
     return 0
+
+
+@asynccontextmanager
+async def _started(app: Any) -> AsyncIterator[None]:
+    """Start the app's engine before the server does it, which would bury one sentence under two tracebacks."""
+    engine = app.extensions["hybrid"]
+    try:
+        await engine.start()
+        yield
+    finally:
+        await engine.close()
 
 
 def _handle_hang_up(told: asyncio.Event, manager: ServiceManager) -> None:

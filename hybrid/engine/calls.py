@@ -1,22 +1,27 @@
 """Calls: a client asks, a handler of the embedding application answers. At most once for each key.
 
 Nothing can be called that was not registered, and only by who shows a token, unless the registration says otherwise. A
-repeat with the same key, while the first runs, waits for it; afterwards it gets the kept result.
+repeat with the same key, while the first runs, waits for it; afterwards it gets the kept result. That holds on
+whichever node it comes: the store beside the broker knows who runs a call and what it gave. A call whose node died
+before it told is `outcome_unknown`, never run again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from hashlib import blake2b
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
+from hybrid.broker.base import CallStore
 from hybrid.clock import Clock
 from hybrid.engine.operations import to_json
 from hybrid.engine.tasks import Tasks
-from hybrid.errors import AuthError, HybridError, LimitError, ProtocolError
+from hybrid.errors import AuthError, BrokerError, HybridError, LimitError, ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.data import check_json
@@ -36,6 +41,8 @@ class Call(msgspec.Struct, frozen=True):
 Handler: TypeAlias = Callable[[Call], Awaitable[Any]]
 _KeyedCall: TypeAlias = tuple[str, str, str, str, str]
 _NULL: Final = b"null"
+_LOOK_S: Final = 0.2  # between two looks at a call that runs at another node
+_MARGIN_S: Final = 5.0  # for its result to be kept
 
 
 class _Registration(msgspec.Struct, frozen=True):
@@ -43,19 +50,42 @@ class _Registration(msgspec.Struct, frozen=True):
     allow_anonymous: bool
 
 
+class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a call gave, as it is kept: its result, or the error that refused it."""
+
+    result: msgspec.Raw = msgspec.Raw()
+    error: str = ""
+    detail: str = ""
+    retry_after_s: float | None = None
+
+
 class _Kept(msgspec.Struct, frozen=True, eq=False):
-    digest: int
+    digest: bytes
     task: asyncio.Task[bytes]
     forgotten_at_s: float
+
+
+class Nodes(Protocol):
+    """What calls need to know of the nodes."""
+
+    @property
+    def id(self) -> str:
+        """This node's."""
+        ...
+
+    def is_there(self, node: str) -> bool:
+        """Whether a node is in the list, as far as this one knows."""
 
 
 class Calls:
     """The registered handlers, the calls that run, and the results that are kept. One per process."""
 
-    def __init__(self, limits: Limits, clock: Clock, tasks: Tasks) -> None:
+    def __init__(self, limits: Limits, clock: Clock, tasks: Tasks, store: CallStore, nodes: Nodes) -> None:
         self._limits = limits
         self._clock = clock
         self._tasks = tasks
+        self._store = store
+        self._nodes = nodes
         self._handlers: dict[str, _Registration] = {}
         self._kept: dict[_KeyedCall, _Kept] = {}
         self._open = 0
@@ -98,18 +128,60 @@ class Calls:
     def _task(
         self, keyed: _KeyedCall, checked: bytes, registration: _Registration, principal: Principal
     ) -> asyncio.Task[bytes]:
-        """The task of a keyed call: the one that runs or has run, or a new one."""
+        """The task of a keyed call: the one that runs or has run here, or a new one."""
+        digest = blake2b(checked, digest_size=16).digest()
         kept = self._kept.get(keyed)
         if kept is not None:
-            if kept.digest != hash(checked):
+            if kept.digest != digest:
                 raise ProtocolError("key_conflict")
             return kept.task
         if len(self._kept) >= self._limits.call_results_max:
             raise LimitError("call_results_max", retry_after_s=1.0)
         name, key = keyed[-2:]
-        task = self._tasks.run(self._carry_out(registration.handler, Call(principal, name, _decoded(checked), key)))
-        self._kept[keyed] = _Kept(hash(checked), task, self._clock.monotonic_s() + self._limits.idempotency_window_s)
+        call = Call(principal, name, _decoded(checked), key)
+        task = self._tasks.run(self._once(keyed, digest, registration.handler, call))
+        task.add_done_callback(lambda ended: self._forget_unreachable(keyed, ended))
+        self._kept[keyed] = _Kept(digest, task, self._clock.monotonic_s() + self._limits.idempotency_window_s)
         return task
+
+    async def _once(self, keyed: _KeyedCall, digest: bytes, handler: Handler, call: Call) -> bytes:
+        """Run the call if nobody has begun it anywhere; otherwise wait for what it gives there. Raises HybridError."""
+        key = blake2b(msgspec.json.encode(keyed), digest_size=16).digest()
+        kept_s = self._limits.idempotency_window_s
+        # Unlike any other's, also of this node in another try: an answer that got lost is not taken for a stranger's.
+        claimant = f"{self._nodes.id}/{secrets.token_hex(8)}"
+        began = await self._store.begin(key, digest, claimant, kept_s)
+        deadline_s = self._clock.monotonic_s() + self._limits.call_timeout_s + _MARGIN_S
+        while not began.is_ours:
+            if began.is_conflict:
+                raise ProtocolError("key_conflict")
+            if began.result is not None:
+                return _told(began.result)
+            runner = began.claimant.partition("/")[0]
+            if not self._nodes.is_there(runner) or self._clock.monotonic_s() > deadline_s:
+                raise ProtocolError("outcome_unknown", "The node that ran the call did not tell what it gave.")
+            await asyncio.sleep(_LOOK_S)
+            began = await self._store.begin(key, digest, claimant, kept_s)
+        try:
+            result = await self._carry_out(handler, call)
+        except HybridError as error:
+            outcome = _Outcome(error=error.row.name, detail=error.detail, retry_after_s=error.retry_after_s)
+            await self._finish(key, digest, claimant, outcome)
+            raise
+        await self._finish(key, digest, claimant, _Outcome(result=msgspec.Raw(result)))
+        return result
+
+    async def _finish(self, key: bytes, digest: bytes, claimant: str, outcome: _Outcome) -> None:
+        try:
+            kept_s = self._limits.idempotency_window_s
+            await self._store.finish(key, digest, claimant, msgspec.json.encode(outcome), kept_s)
+        except BrokerError as error:
+            _log.warning("what a call gave cannot be told to other nodes: %s", error)
+
+    def _forget_unreachable(self, keyed: _KeyedCall, ended: asyncio.Task[bytes]) -> None:
+        """A call that could not begin, for the broker was away, may be tried again."""
+        if not ended.cancelled() and isinstance(ended.exception(), BrokerError):
+            self._kept.pop(keyed, None)
 
     async def _carry_out(self, handler: Handler, call: Call) -> bytes:
         try:
@@ -135,6 +207,13 @@ class Calls:
             if self._kept[oldest].forgotten_at_s > now_s:
                 return
             del self._kept[oldest]
+
+
+def _told(outcome: bytes) -> bytes:
+    told = msgspec.json.decode(outcome, type=_Outcome)
+    if told.error:
+        raise HybridError(told.error, told.detail, retry_after_s=told.retry_after_s)
+    return bytes(told.result)
 
 
 def _decoded(checked: bytes) -> Any:

@@ -115,6 +115,11 @@ class Channel:
         """True while somebody listens, or waits to."""
         return self._listeners > 0
 
+    @property
+    def is_followed(self) -> bool:
+        """True while whatever is published should arrive here."""
+        return self.state is ChannelState.HOT or self.state is ChannelState.LINGERING
+
     def hold(self) -> None:
         """Somebody listens from now on: a subscription or a poll. Every hold needs its `release`."""
         self._listeners += 1

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVarTuple
 
 import msgspec
@@ -19,15 +20,17 @@ from hybrid.auth.door import Door
 from hybrid.auth.policy import Policy
 from hybrid.auth.tickets import TicketOffice, TicketStore
 from hybrid.auth.verifier import TokenVerifier
-from hybrid.broker.base import Appended, Broker, PresenceStore
+from hybrid.broker.base import Appended, Broker, CallStore, NodeStore, PresenceStore
 from hybrid.clock import Clock
 from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
+from hybrid.engine.departure import Departure, plan_departure
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.heartbeat import Heartbeats
 from hybrid.engine.hub import Hub
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.locate import Located
+from hybrid.engine.nodes import NodeInfo, Nodes
 from hybrid.engine.operations import SERVER, NamespaceOptions, Operations, PublishRequest, to_json
 from hybrid.engine.plain import PlainStream
 from hybrid.engine.poll import Collected
@@ -35,13 +38,15 @@ from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
 from hybrid.engine.presence import PresenceKeeper
 from hybrid.engine.registry import Registry
+from hybrid.engine.router import NODE_ID_BYTES, Router
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.wheel import Wheel
 from hybrid.errors import AuthError, BrokerError, LimitError, ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Position, Principal
-from hybrid.protocol.commands import Attach, AttachSubscription
+from hybrid.protocol.commands import Attach, AttachSubscription, Poll
+from hybrid.protocol.control import CONTROL_KEY_BYTES
 from hybrid.protocol.pushes import Attached, Push
 from hybrid.protocol.seal import SEAL_KEY_BYTES, Sealer
 from hybrid.protocol.session import Session, SessionLeg
@@ -54,7 +59,6 @@ ANSWER_MAX_BYTES = 262_144
 """Publications in one answer: as much as one page of history; the next poll continues."""
 _NAMED_BYTES = 120  # what an attach says of a channel beside its name: the longest position and its punctuation
 _ENVELOPE_BYTES = 512
-_DRAIN_BATCH = 200  # goodbyes between two looks at other work
 
 
 class Engine:
@@ -66,13 +70,19 @@ class Engine:
         broker: Broker,
         presence_store: PresenceStore,
         ticket_store: TicketStore,
+        node_store: NodeStore,
+        call_store: CallStore,
         verifier: TokenVerifier,
         namespace_for: Callable[[str], NamespaceOptions | None],
         allows_anonymous: bool,
         limits: Limits,
         clock: Clock,
         seal_key: bytes | None = None,
+        control_key: bytes | None = None,
+        version: str = "",
+        address: str = "",
     ) -> None:
+        """The keys are those that all nodes share; None draws some, for a process that is alone."""
         self.limits = limits
         self.clock = clock
         self.broker = broker
@@ -84,7 +94,6 @@ class Engine:
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
         self.operations = Operations(broker, presence_store, Policy(namespace_for), namespace_for, limits, clock)
-        self.calls = Calls(limits, clock, self.tasks)
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max)
         self.tickets = TicketOffice(ticket_store, clock)
@@ -92,19 +101,50 @@ class Engine:
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
         self.polling = Polling(self)
         self.open = Census()
+        self._version = version
+        self._address = address
+        self.router = Router(
+            secrets.token_urlsafe(NODE_ID_BYTES),
+            node_store,
+            control_key or secrets.token_bytes(CONTROL_KEY_BYTES),
+            self.registry,
+            limits,
+            clock,
+            self.tasks,
+        )
+        self.nodes = Nodes(
+            self.router.node,
+            node_store,
+            self.wheel,
+            self.tasks,
+            describe=self._describe,
+            heard=self.router.heard,
+            lost=self.presence.rejoin,
+        )
+        self.calls = Calls(limits, clock, self.tasks, call_store, self.nodes)
         self.ticket_streams: dict[bytes, PlainStream] = {}
         self.is_draining = False
+        self._has_started = False
 
     # -- life
 
     async def start(self) -> None:
-        """Connect to the broker. Raises BrokerError."""
+        """Connect to the broker and join the nodes; a broker that is away is awaited. Once only: again it does nothing.
+
+        Raises SettingsError where what the broker keeps can never be used; it is to be closed then.
+        """
+        if self._has_started:
+            return
+        self._has_started = True
         await self.hub.open()
+        await self.nodes.start()
+        self.presence.start()
 
     async def close(self) -> None:
         """Release everything; safe to call twice. Links that are still open are aborted."""
         self._abort_all()
         await self.tasks.close()
+        await self.nodes.leave()
         await self.hub.close()
         self.wheel.close()
         await self.verifier.close()
@@ -112,31 +152,41 @@ class Engine:
     async def drain(self, grace_s: float) -> None:
         """Tell every client to come back elsewhere, close its link, and abort what is left after `grace_s`.
 
-        Cancelling it aborts at once.
+        How fast they are told is what the other nodes offer to take: see `Departure`. Cancelling it aborts at once.
         """
         self.is_draining = True
-        for runner in self.registry.runners():
-            current = runner.session.current
-            if isinstance(current, PolledLeg):
-                current.end("draining", delay_ms=self._delay_ms())
-            self.presence.settle(runner.session.id)
-        self.open.wake_polls()
+        await self.nodes.tell()
+        departure = plan_departure(len(self.open), self.nodes.others, grace_s, self.limits)
         try:
             async with asyncio.timeout(grace_s):
-                for count, stream in enumerate(self.open.streams()):
-                    stream.end("draining", delay_ms=self._delay_ms())
-                    if count % _DRAIN_BATCH == _DRAIN_BATCH - 1:
-                        await asyncio.sleep(0)
+                await self._send_away(departure)
                 await self.open.emptied()
         except TimeoutError:
             _log.warning("%d clients did not leave in time and are cut", len(self.open))
         finally:
             self._abort_all()
 
+    async def _send_away(self, departure: Departure) -> None:
+        polled = [
+            runner.session.current
+            for runner in self.registry.runners()
+            if isinstance(runner.session.current, PolledLeg)
+        ]
+        for leg in polled:
+            leg.end("draining", delay_ms=departure.delay_ms())
+        self.open.wake_polls()
+        loop = asyncio.get_running_loop()
+        start_s = loop.time()
+        for place, stream in enumerate(self.open.streams()):
+            if place % departure.batch == 0 and place:
+                await asyncio.sleep(max(0.0, start_s + departure.told_after_s(place) - loop.time()))
+            stream.end("draining", delay_ms=departure.delay_ms())
+        await self.presence.hand_over()
+
     def check_room(self) -> None:
         """Raises LimitError or ProtocolError when no new stream can be taken now."""
         if self.is_draining:
-            raise ProtocolError("draining", retry_after_s=self._delay_ms() / 1000)
+            raise ProtocolError("draining", retry_after_s=random.randint(0, self.limits.reconnect_delay_max_ms) / 1000)
         if len(self.open) >= self.limits.links_max:
             detail = "This server is full (links_max); come back after the delay given."
             raise LimitError("links_max", detail, name="draining", retry_after_s=5.0)
@@ -148,6 +198,25 @@ class Engine:
                 return await self.hub.locate(channel, position, history)
         except TimeoutError:
             raise BrokerError(retry_after_s=1.0) from None
+
+    @contextmanager
+    def warmed(self, principal: Principal | None, channels: Sequence[str]) -> Iterator[None]:
+        """While inside, all of these that the principal may read are on their way to be followed here, together.
+
+        Otherwise 256 cold channels of one attach would each wait for the broker before the next one asks it.
+        """
+        held = []
+        if principal is not None and len(channels) > 1:
+            for name in channels:
+                if self.operations.may_subscribe(principal, name):
+                    channel = self.hub.channel(name)
+                    channel.hold()
+                    held.append(channel)
+        try:
+            yield
+        finally:
+            for channel in held:
+                channel.release()
 
     async def collect(
         self,
@@ -184,6 +253,18 @@ class Engine:
         runner.carry_out()
         return runner, attached
 
+    def adopt_polled(self, leg: PolledLeg, principal: Principal, poll: Poll) -> SessionRunner:
+        """Know a polled session, that another node began, under its own id: its seal has proved that it is one.
+
+        Raises HybridError.
+        """
+        self.check_room()
+        runner = SessionRunner(self, Session(poll.session, principal, self.limits))
+        self.registry.add(runner)
+        runner.attach(leg, principal, Attach(attempt=poll.attempt, confirm=True), is_resumed=False)
+        runner.carry_out()
+        return runner
+
     def check_subscriptions(self, subscriptions: Sequence[AttachSubscription]) -> None:
         """Raises LimitError or ProtocolError for too many channels, or one twice."""
         most = self.limits.channels_per_session_max
@@ -205,13 +286,16 @@ class Engine:
         if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
             # The check of tokens allows for clocks that differ, by more than the grace: this session would end at once.
             raise AuthError("token_expired")
-        runner = self.registry.find(attach.session, principal) if attach.session else None
+        runner = None
+        if attach.session and self.router.is_ours(attach.session):  # elsewhere, commands would not find its stream
+            runner = self.registry.find(attach.session, principal)
         if runner is not None and runner.session.backlog is not None and runner.session.backlog.has_overflowed:
             runner.end("replaced")  # pushes were given up: only a fresh session can be told the whole truth
             runner = None
         is_resumed = runner is not None
         if runner is None:
-            runner = SessionRunner(self, Session(secrets.token_urlsafe(16), principal, self.limits))
+            session = Session(self.router.new_session_id(), principal, self.limits)
+            runner = SessionRunner(self, session, former=attach.session or "")
             self.registry.add(runner)
         return runner, runner.attach(leg, principal, attach, is_resumed=is_resumed)
 
@@ -237,5 +321,14 @@ class Engine:
         for stream in self.open.streams():
             stream.link.abort()
 
-    def _delay_ms(self) -> int:
-        return random.randint(0, self.limits.reconnect_delay_max_ms)
+    def _describe(self) -> NodeInfo:
+        streams = len(self.open)
+        return NodeInfo(
+            id=self.router.node,
+            version=self._version,
+            address=self._address,
+            streams=streams,
+            room=max(0, self.limits.links_max - streams),
+            accepts_per_s=self.limits.accepts_per_s,
+            is_draining=self.is_draining,
+        )

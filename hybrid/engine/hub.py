@@ -85,9 +85,18 @@ class Hub:
             Bundles(loop.call_soon),
         )
         await self._broker.open(self)
+        self.wheel.schedule(self, self._limits.head_check_interval_s)
+
+    def wheel_fired(self) -> None:
+        """Time to look whether something was missed in silence."""
+        followed = [channel for channel in self._channels.values() if channel.is_followed]
+        if followed:
+            self.shared.upkeep.look(followed)
+        self.wheel.schedule(self, self._limits.head_check_interval_s)
 
     async def close(self) -> None:
         """End everything that runs here, and close the broker. Feeds are closed by their owners before."""
+        self.wheel.cancel(self)
         await self._tasks.close()
         for channel in self._channels.values():
             channel.cool()

@@ -107,6 +107,10 @@ class Operations:
         self._policy.authorise(principal, "subscribe", channel)
         return self.namespace(channel)
 
+    def may_subscribe(self, principal: Principal, channel: str) -> bool:
+        """`check_subscribe` as a question."""
+        return self._policy.is_authorised(principal, "subscribe", channel)
+
     def check_publish(self, principal: Principal, channel: str) -> None:
         """Raises AuthError or ChannelError when the principal may not write the channel, a checked name."""
         if principal is SERVER:

@@ -41,7 +41,7 @@ class Polling:
 
     async def poll(self, principal: Principal, poll: Poll) -> list[bytes]:
         """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it."""
-        runner = self._engine.registry.find(poll.session, principal)
+        runner = self._engine.registry.find(poll.session, principal) or self._adopted(principal, poll)
         if runner is None:
             return await self._begin_again(principal, poll)
         leg = _leg_of(runner, poll.attempt)
@@ -98,6 +98,18 @@ class Polling:
             raise ProtocolError("session_unknown", "The sealed list does not fit this token; poll first for a new one.")
         return channels
 
+    def _adopted(self, principal: Principal, poll: Poll) -> SessionRunner | None:
+        """A session that another node began and this one has not seen: the seal says that it is one, and of whom.
+
+        It goes on here under its own id, so that polls which land on any node in turn each wait, and none begins anew.
+        """
+        engine = self._engine
+        if poll.confirm or not engine.registry.is_free(poll.session):
+            return None
+        if engine.sealer.open(poll.sealed, principal, poll.session) is None:
+            return None
+        return engine.adopt_polled(PolledLeg(principal), principal, poll)
+
     async def _begin_again(self, principal: Principal, poll: Poll) -> list[bytes]:
         """The node does not know the session, or not this leg of it: the whole truth, and `seq` starts anew."""
         wanted = [AttachSubscription(item.channel, item.position) for item in poll.positions]
@@ -129,11 +141,12 @@ class Polling:
         session.receive_poll(leg, last_seq, self._engine.clock.monotonic_s())
         runner.carry_out()
         answers: list[Subscribed] = []
-        for wanted in subscriptions:
-            try:
-                answers.append(await self._locate(principal, session.id, wanted))
-            except HybridError as error:
-                answers.append(Subscribed(wanted.channel, error=error.row.number))
+        with self._engine.warmed(principal, [wanted.channel for wanted in subscriptions]):
+            for wanted in subscriptions:
+                try:
+                    answers.append(await self._locate(principal, session.id, wanted))
+                except HybridError as error:
+                    answers.append(Subscribed(wanted.channel, error=error.row.number))
         if leg is not session.current:
             return [_disconnect(leg.error or "replaced", leg.delay_ms)]
         positions = {a.channel: from_wire(a.position) for a in answers if a.position is not None}
@@ -142,6 +155,7 @@ class Polling:
         payloads = [POLL.encode_push(Push(subscribed=SubscribedAll(answers, sealed)))]
         session.receive_recovered(leg)
         runner.carry_out()
+        runner.took_over(principal)
         payloads += self._numbered(runner)
         payloads += await self._collected(leg, positions, 0.0)
         return payloads

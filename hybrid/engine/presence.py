@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
+from typing import Any
 
 from hybrid.broker.base import PresenceStore
 from hybrid.engine.tasks import Tasks
@@ -16,12 +18,16 @@ _log = logging.getLogger(__name__)
 LEASE_S = 90.0
 """After a node's death its clients stay visible no longer than this."""
 _RENEW_S = 30.0  # a third: two renewals may fail
+HAND_OVER_S = 15.0
+"""How long the clients of a node that drains are still seen: they are at another one before, and nobody saw them go."""
+_EXPIRE_S = 2.0  # between two looks for leases that ran out
+_RENEWED_AT_ONCE = 128
 
 
 class PresenceKeeper:
-    """Keeps the leases of this process; one renewal timer for all, and none while nobody is present."""
+    """Keeps the leases of this process; one timer for all."""
 
-    __slots__ = ("_here", "_is_scheduled", "_store", "_tasks", "_wheel")
+    __slots__ = ("_here", "_is_renewing", "_is_scheduled", "_rounds", "_store", "_tasks", "_wheel", "_writing")
 
     def __init__(self, store: PresenceStore, wheel: Wheel, tasks: Tasks) -> None:
         self._store = store
@@ -29,6 +35,9 @@ class PresenceKeeper:
         self._tasks = tasks
         self._here: dict[str, dict[str, PresenceEntry]] = {}  # session -> channel -> who
         self._is_scheduled = False
+        self._is_renewing = False
+        self._rounds = 0
+        self._writing: set[asyncio.Task[None]] = set()
 
     def join(self, principal: Principal, session: str, channel: str) -> None:
         """The session is on the channel from now on. Anonymous principals are nobody in particular."""
@@ -36,8 +45,7 @@ class PresenceKeeper:
             return
         entry = PresenceEntry(principal.subject, principal.client)
         self._here.setdefault(session, {})[channel] = entry
-        self._tasks.spawn(self._joined(channel, session, entry))
-        self._schedule()
+        self._write(self._joined(channel, session, entry))
 
     def leave(self, session: str, channel: str) -> None:
         """The session is on the channel no more."""
@@ -46,7 +54,7 @@ class PresenceKeeper:
         if channels is not None and not channels:
             del self._here[session]
         if entry is not None:
-            self._tasks.spawn(self._left(channel, session, entry))
+            self._write(self._left(channel, session, entry))
 
     def settle(self, session: str, channels: Collection[str] = ()) -> None:
         """These are all the channels that the session is still on."""
@@ -61,22 +69,54 @@ class PresenceKeeper:
         """A poll renews presence for one lease; it ends by timeout only, since any node may answer the next poll."""
         if not principal.is_anonymous:
             entry = PresenceEntry(principal.subject, principal.client)
-            self._tasks.spawn(self._joined(channel, session, entry))
-            self._schedule()
+            self._write(self._joined(channel, session, entry))
+
+    def start(self) -> None:
+        """Begin to look for leases that ran out, also where nobody is present: those of a node that died."""
+        self._schedule()
+
+    async def hand_over(self) -> None:
+        """The clients were sent to other nodes: let them be seen until they are there, or for a moment."""
+        here, self._here = self._here, {}
+        leases = [(s, channel, entry) for s, channels in here.items() for channel, entry in channels.items()]
+        for first in range(0, len(leases), _RENEWED_AT_ONCE):
+            batch = leases[first : first + _RENEWED_AT_ONCE]
+            await asyncio.gather(*(self._joined(channel, s, entry, HAND_OVER_S) for s, channel, entry in batch))
+
+    def rejoin(self) -> None:
+        """This node was away for longer than its lease: whoever is here may have been taken for gone."""
+        if self._here:
+            self._tasks.spawn(self._renew())
 
     def wheel_fired(self) -> None:
-        """Renew everything, and let the store turn old leases into leaves."""
+        """Let the store turn old leases into leaves; now and then renew everything."""
         self._is_scheduled = False
-        self._tasks.spawn(self._renew())
+        self._rounds += 1
+        if self._rounds * _EXPIRE_S >= _RENEW_S:
+            self._rounds = 0
+            self._tasks.spawn(self._renew())
+        else:
+            self._tasks.spawn(self._expire())
+
+    async def written(self) -> None:
+        """Return when the store has all that was said until now. Cancel-safe."""
+        if self._writing:
+            await asyncio.wait(list(self._writing))
+
+    def _write(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.spawn(coroutine)
+        if task is not None:
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._wheel.schedule(self, _RENEW_S)
+            self._wheel.schedule(self, _EXPIRE_S)
 
-    async def _joined(self, channel: str, session: str, entry: PresenceEntry) -> None:
+    async def _joined(self, channel: str, session: str, entry: PresenceEntry, lease_s: float = LEASE_S) -> None:
         try:
-            await self._store.join(channel, entry, session, LEASE_S)
+            await self._store.join(channel, entry, session, lease_s)
         except HybridError as error:
             _log.warning("presence on a channel could not be written: %s", error)
 
@@ -87,12 +127,25 @@ class PresenceKeeper:
             _log.warning("presence on a channel could not be ended; its lease will: %s", error)
 
     async def _renew(self) -> None:
-        for session, channels in list(self._here.items()):
-            for channel, entry in list(channels.items()):
-                if channel in self._here.get(session, ()):
-                    await self._joined(channel, session, entry)
+        if self._is_renewing:
+            return
+        self._is_renewing = True
+        try:
+            here = [(s, channel, entry) for s, channels in self._here.items() for channel, entry in channels.items()]
+            for first in range(0, len(here), _RENEWED_AT_ONCE):
+                batch = here[first : first + _RENEWED_AT_ONCE]
+                await asyncio.gather(*(self._renewed(*item) for item in batch))
+        finally:
+            self._is_renewing = False
+        await self._expire()
+
+    async def _renewed(self, session: str, channel: str, entry: PresenceEntry) -> None:
+        if channel in self._here.get(session, ()):  # it may have left while others were renewed
+            await self._joined(channel, session, entry)
+
+    async def _expire(self) -> None:
         try:
             await self._store.expire()
         except HybridError as error:
-            _log.warning("presence leases could not be looked through: %s", error)
-        self._schedule()  # for ever from the first join on: polled sessions have leases that only the store knows
+            _log.debug("presence leases could not be looked through: %s", error)
+        self._schedule()

@@ -29,6 +29,10 @@ class Registry:
             return None
         return None if runner.session.state is SessionState.CLOSED else runner
 
+    def is_free(self, session_id: str) -> bool:
+        """Whether nobody here has this id."""
+        return session_id not in self._runners
+
     def add(self, runner: SessionRunner) -> None:
         """Raises LimitError when the process is full of sessions that have a leg."""
         if len(self._runners) >= self._sessions_max:

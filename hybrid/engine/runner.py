@@ -45,13 +45,23 @@ QUEUE_MAX = 16
 """Commands of one session that wait to be carried out; then its leg reads no more of them."""
 
 
+class Shown(Refresh, frozen=True, kw_only=True):
+    """A refresh whose token was checked already, at the door of this node or of another one: by whom it speaks for."""
+
+    principal: Principal
+
+
 class SessionRunner:
-    """The living side of a `Session`; also its timer on the wheel."""
+    """The living side of a `Session`; also its timer on the wheel.
 
-    __slots__ = ("__weakref__", "_beat_s", "_engine", "_is_working", "_queue", "_roomy", "session")
+    `former` is the session at another node that this one takes over, until it has.
+    """
 
-    def __init__(self, engine: Engine, session: Session) -> None:
+    __slots__ = ("__weakref__", "_beat_s", "_engine", "_is_working", "_queue", "_roomy", "former", "session")
+
+    def __init__(self, engine: Engine, session: Session, former: str = "") -> None:
         self.session = session
+        self.former = former
         self._engine = engine
         self._queue: list[Recover | Execute] | None = None
         self._is_working = False
@@ -228,6 +238,19 @@ class SessionRunner:
         finally:
             self._is_working = False
 
+    def took_over(self, principal: Principal) -> None:
+        """The client is here now, and seen to be: the leg that it may still have at another node can end."""
+        former, self.former = self.former, ""
+        if former and self.session.current is not None:
+            self._engine.tasks.spawn(self._take_over(principal, former, self.session.current.attempt))
+
+    async def _take_over(self, principal: Principal, former: str, attempt: int) -> None:
+        await self._engine.presence.written()  # or somebody would be seen to leave who is there
+        adopted = self._engine.registry.find(former, principal)
+        if adopted is not None:
+            adopted.end("replaced")
+        await self._engine.router.moved(principal, former, attempt)
+
     def _make_room(self) -> None:
         if self._roomy is not None:
             self._roomy.set_result(None)
@@ -240,11 +263,12 @@ class SessionRunner:
             return  # it ended while this waited
         feed = leg.feed = self._engine.hub.feed(leg.link, leg.wire.encoding, leg)
         answers: list[Subscribed] = []
-        for subscription in subscriptions:
-            try:
-                answers.append(await self._add(leg, subscription))
-            except HybridError as error:
-                answers.append(Subscribed(subscription.channel, error=error.row.number))
+        with self._engine.warmed(leg.principal, [subscription.channel for subscription in subscriptions]):
+            for subscription in subscriptions:
+                try:
+                    answers.append(await self._add(leg, subscription))
+                except HybridError as error:
+                    answers.append(Subscribed(subscription.channel, error=error.row.number))
         if leg is not self.session.current:
             feed.close()
             return
@@ -254,6 +278,8 @@ class SessionRunner:
         self.carry_out()
         leg.uncork()
         feed.start([answer.channel for answer in answers if not answer.error])
+        assert leg.principal is not None
+        self.took_over(leg.principal)
 
     async def _add(self, leg: StreamLeg, wanted: AttachSubscription | Subscribe) -> Subscribed:
         """Authorise with the rights of now and find the position; delivery starts with `feed.start`."""
@@ -312,13 +338,11 @@ class SessionRunner:
         return Reply(id=command.id, n=n)
 
     async def _refresh(self, command: Refresh, n: int) -> Reply:
-        principal = self._engine.verifier.cached(command.token)
-        if principal is None:
-            try:
-                principal = await self._engine.verifier.verify(command.token)
-            except AuthError as error:
-                # The old token lives on: a failed refresh is an answer, not the end.
-                return Reply(id=command.id, n=n, error=replies.refused(error).error)
+        try:
+            principal = await self._shown(command)
+        except AuthError as error:
+            # The old token lives on: a failed refresh is an answer, not the end.
+            return Reply(id=command.id, n=n, error=replies.refused(error).error)
         if not principal.is_same_party(self.session.principal):
             self.end("principal_changed")
             return Reply(id=command.id, n=n, error=replies.refused(AuthError("principal_changed")).error)
@@ -335,6 +359,11 @@ class SessionRunner:
                     self.session.push_unsubscribed(channel, error.row.number)
         expires_in_s = self.session.expires_in_s(self._engine.clock.monotonic_s())
         return Reply(id=command.id, n=n, token_expires_in_s=expires_in_s)
+
+    async def _shown(self, command: Refresh) -> Principal:
+        if isinstance(command, Shown):
+            return command.principal
+        return self._engine.verifier.cached(command.token) or await self._engine.verifier.verify(command.token)
 
 
 class _Unnumbered(Execute, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hybrid.clock import Clock
@@ -21,6 +22,9 @@ class Upkeep(Protocol):
 
     def drive(self, channel: Channel) -> None:
         """Bring the channel to HOT, or to COLD and away; nothing if that is under way already."""
+
+    def look(self, channels: Sequence[Channel]) -> None:
+        """Find out which of these have missed something in silence, and heal them."""
 
     def doubt(self, channel: Channel) -> None:
         """Compare the channel's head with the broker's, and heal it if they differ."""

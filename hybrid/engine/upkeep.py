@@ -4,13 +4,16 @@ One task drives one channel from COLD to HOT, through a healing, or back to COLD
 is HOT or lingers. A broker that cannot be reached is asked again after a growing, jittered pause on the timer wheel;
 clients stay meanwhile, and everything heals when it is back. Where many channels may have missed something at once (a
 reconnect), one task compares their heads in batches, and only channels that differ are read.
+
+Live delivery can also fail without a sign, and on a quiet channel no later publication would show the hole. So every
+channel that is followed has its head compared with the broker's now and then (`look`), without leaving HOT for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
@@ -20,11 +23,13 @@ from hybrid.engine.tasks import Tasks
 from hybrid.engine.wheel import Wheel, rest
 from hybrid.errors import BrokerError, UnrecoverablePosition
 from hybrid.limits import Limits
+from hybrid.model import Position
 from hybrid.protocol.states import ChannelState
 
 _log = logging.getLogger(__name__)
 
 _COMPARED_AT_ONCE: Final = 256  # heads asked for in one call: a pipeline of some 10 KB
+_IN_FLIGHT_S: Final = 1.0  # between two looks at a head that differs: by then, what is on its way has come
 _PAUSE_MIN_S: Final = 0.25
 _PAUSE_MAX_S: Final = 5.0  # a broker that comes back is noticed within it
 
@@ -62,6 +67,7 @@ class BrokerUpkeep:
         self._random = Random()
         self._doubted: dict[Channel, None] = {}
         self._is_comparing = False
+        self._is_looking = False
 
     def drive(self, channel: Channel) -> None:
         """See `shared.Upkeep.drive`."""
@@ -75,6 +81,40 @@ class BrokerUpkeep:
         self._doubted[channel] = None
         if not self._is_comparing:
             self._is_comparing = self._tasks.spawn(self._compare()) is not None
+
+    def look(self, channels: Sequence[Channel]) -> None:
+        """Find out which of these have missed something in silence, and heal them. Nothing while the last look goes on.
+
+        A publication that is on its way is not missed: a head that differs counts only when the channel has not moved
+        from one look to the next.
+        """
+        if not self._is_looking:
+            self._is_looking = self._tasks.spawn(self._look(channels)) is not None
+
+    async def _look(self, channels: Sequence[Channel]) -> None:
+        try:
+            suspects = await self._differing([(channel, channel.head) for channel in channels])
+            if suspects:
+                await rest(self._wheel, _IN_FLIGHT_S)
+                for channel, _ in await self._differing([(channel, channel.head) for channel, _ in suspects]):
+                    if (channel, channel.head) in suspects:
+                        _log.warning("channel %r has missed publications in silence and is healed", channel.name)
+                        channel.gap()
+        except BrokerError as error:
+            _log.info("heads cannot be compared now: %s", error)
+        finally:
+            self._is_looking = False
+
+    async def _differing(self, followed: list[tuple[Channel, Position]]) -> list[tuple[Channel, Position]]:
+        """Those whose head is not the broker's, while nothing was received since; each with the head it has."""
+        found = []
+        for first in range(0, len(followed), _COMPARED_AT_ONCE):
+            batch = [item for item in followed[first : first + _COMPARED_AT_ONCE] if item[0].is_followed]
+            heads = await self._broker.heads([channel.name for channel, _ in batch])
+            for (channel, head), now in zip(batch, heads, strict=True):
+                if channel.is_followed and now != head and channel.head == head:
+                    found.append((channel, head))
+        return found
 
     async def _drive(self, channel: Channel) -> None:
         pauses = Pauses(self._random)

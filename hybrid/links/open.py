@@ -145,4 +145,6 @@ def _peer(scope: Scope) -> str:
         return ""
     # A proxy middleware may have put there what a client wrote: no control character of it reaches a log.
     host, port = "".join(filter(str.isprintable, str(client[0])))[:64], client[1]
+    if not port:
+        return host  # a client behind a proxy, which told its address only
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

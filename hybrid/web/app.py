@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from quart import Quart
 
+from hybrid import __version__
+from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, check_loopback
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.origin import DoorPolicy
 from hybrid.auth.tickets import TicketStore
 from hybrid.auth.verifier import TokenVerifier
-from hybrid.broker.base import Broker, PresenceStore
+from hybrid.broker.base import Broker, CallStore, NodeStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
+from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.broker.memory_tickets import MemoryTicketStore
+from hybrid.broker.redis.address import parse_address
+from hybrid.broker.redis.broker import RedisBroker
+from hybrid.broker.redis.nodes import RedisNodes
+from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
-from hybrid.settings import IssuerSettings, Settings
+from hybrid.settings import IssuerSettings, Settings, host_in_url
 from hybrid.transports.app import Transports
+from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
@@ -49,16 +57,22 @@ def create_app(
     issuer = _development_issuer(settings, clock, issuer_scope)
     if verifier is None:
         verifier = JwtVerifier(_issuers(settings, issuer), settings.public_url, clock, settings.limits)
-    broker, presence_store, ticket_store = _stores(settings, clock)
+    stores = _stores(settings, clock)
     engine = Engine(
-        broker=broker,
-        presence_store=presence_store,
-        ticket_store=ticket_store,
+        broker=stores.broker,
+        presence_store=stores.presence,
+        ticket_store=stores.tickets,
+        node_store=stores.nodes,
+        call_store=stores.calls,
         verifier=verifier,
         namespace_for=settings.namespace_for,
         allows_anonymous=any("anyone" in (rules.subscribe, rules.publish) for rules in settings.namespaces.values()),
         limits=settings.limits,
         clock=clock,
+        seal_key=derive_key(settings.secret, "seals"),
+        control_key=derive_key(settings.secret, "control"),
+        version=__version__,
+        address=f"{host_in_url(settings.host)}:{settings.port}",
     )
     app.extensions[EXTENSION] = engine
     if issuer is not None:
@@ -78,13 +92,16 @@ def create_app(
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
     app.after_serving(engine.close)
-    app.asgi_app = Transports(  # type: ignore[method-assign,assignment]
+    transports = Transports(
         engine,
         door_policy,
         cast(Any, app.asgi_app),
         allow_handoff=settings.handoff,
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
+    proxies = TrustedProxies(settings.trusted_proxies)
+    # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
+    app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
     return app
 
 
@@ -92,7 +109,13 @@ def _development_issuer(settings: Settings, clock: Clock, scope: str) -> Develop
     if not settings.development_issuer:
         return None
     check_loopback(settings.host, settings.allow_public_development_issuer)
-    return DevelopmentIssuer(settings.public_url + ISSUER_PATH, settings.public_url, clock, scope=scope)
+    return DevelopmentIssuer(
+        settings.public_url + ISSUER_PATH,
+        settings.public_url,
+        clock,
+        scope=scope,
+        seed=derive_key(settings.secret, "development issuer"),
+    )
 
 
 def _issuers(settings: Settings, issuer: DevelopmentIssuer | None) -> list[IssuerConfig]:
@@ -118,6 +141,22 @@ def _http_hosts(issuer: IssuerSettings) -> frozenset[str]:
     return frozenset(part.hostname for part in parts if part.scheme == "http" and part.hostname)
 
 
-def _stores(settings: Settings, clock: Clock) -> tuple[Broker, PresenceStore, TicketStore]:
-    broker = MemoryBroker(clock, settings.limits)
-    return broker, broker, MemoryTicketStore(clock, settings.limits)
+class _Stores(NamedTuple):
+    """What is kept outside of the engine, all in one place: this process, or Redis."""
+
+    broker: Broker
+    presence: PresenceStore
+    tickets: TicketStore
+    nodes: NodeStore
+    calls: CallStore
+
+
+def _stores(settings: Settings, clock: Clock) -> _Stores:
+    if settings.is_memory_broker:
+        memory = MemoryBroker(clock, settings.limits)
+        alone = MemoryNodes(clock)
+        return _Stores(memory, memory, MemoryTicketStore(clock, settings.limits), alone, alone)
+    redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
+    tickets = RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
+    nodes = RedisNodes(redis)
+    return _Stores(redis, redis, tickets, nodes, nodes)

@@ -22,8 +22,12 @@ def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str
 
     @blueprint.get("/readyz")
     async def readiness() -> Response:
-        response = jsonify({"status": "draining" if engine.is_draining else "ready"})
-        response.status_code = 503 if engine.is_draining else 200
+        health = await engine.broker.health()
+        status = "draining" if engine.is_draining else "ready" if health.is_good else "waiting for the broker"
+        response = jsonify({"status": status, **({"detail": health.detail} if health.detail else {})})
+        if status != "ready":
+            response.status_code = 503
+            response.headers["Retry-After"] = "1"
         return response
 
     @blueprint.get(RESOURCE_METADATA_PATH)

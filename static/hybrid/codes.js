@@ -34,7 +34,7 @@ export const isTransportRefused = (code) => [1002, 1003, 1007, 1008, 1009].inclu
 
 /** True when the same command may succeed a little later: a limit, the broker or the issuer's keys. */
 export const isPassing = ({ number, retryAfterS }) =>
-  number === 3503 || number === 3504 || (number === LIMIT_EXCEEDED && retryAfterS > 0);
+  (number >= 3503 && number <= 3505) || (number === LIMIT_EXCEEDED && retryAfterS > 0);
 
 /** True when a token, or its absence, was the reason: the next try needs another one. */
 export const isTokenSpent = (code) => [UNAUTHORIZED, TOKEN_EXPIRED, TOKEN_REFUSED].includes(code);

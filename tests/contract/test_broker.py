@@ -377,7 +377,8 @@ async def test_names_are_taken_as_they_are(broker: Broker, listener: RecordingLi
         await broker.subscribe(name)
     await publish(broker, *[append(name) for name in names])
     await listener.until(lambda: len(listener.publications) >= len(names))
-    assert [publication.channel for publication in listener.publications] == names
+    # Only within a channel the order is promised.
+    assert sorted(publication.channel for publication in listener.publications) == sorted(names)
     assert [position.offset for position in await broker.heads(names)] == [1] * len(names)
 
 

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import AsyncIterator, Iterator
 
+import pytest
+import pytest_asyncio
+
+from tests.support.redis_servers import RedisServer, redis_server
+from tests.support.server import Backend, Chosen
 from tests.support.wire import TRANSPORTS
 from tests.support.world import PIPES, Pipe
 
+WAYS = {
+    "hand-off": (True, "", 1),
+    "asgi": (False, "", 1),
+    "redis": (True, "redis", 1),
+    "two nodes": (True, "redis", 2),
+}
+"""How the server holds a stream; where the channels are; and over how many nodes connections go in turn."""
 
-@pytest.fixture(params=[True, False], ids=["hand-off", "asgi"])
-def handoff(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
+
+ALIKE = {"one_node": ("two nodes",), "memory": ("redis", "two nodes")}
+"""Scenarios marked so do not run in these ways; each mark gives its reason."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [
+        item
+        for item in items
+        for name, ways in ALIKE.items()
+        if item.get_closest_marker(name) and getattr(item, "callspec", None) and _way(item) in ways
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _way(item: pytest.Item) -> str:
+    """How a scenario is to run; empty where it does not say."""
+    return next((name for name in WAYS if name in item.name), "")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def one_redis() -> AsyncIterator[RedisServer]:
+    """One server for all scenarios; each has keys of its own in it."""
+    async with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(params=WAYS)
+def handoff(request: pytest.FixtureRequest) -> Iterator[bool]:
+    handoff, broker, nodes = WAYS[request.param]
+    url = request.getfixturevalue("one_redis").url if broker else ""
+    Chosen.backend = Backend(url, nodes)
+    yield handoff
+    Chosen.backend = Backend()
 
 
 @pytest.fixture(params=PIPES, ids=str)

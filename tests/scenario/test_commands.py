@@ -104,6 +104,7 @@ async def test_a_numbered_command_is_answered_again_from_what_was_kept(handoff: 
             assert "error" not in reply
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_command_ahead_of_its_turn_waits_for_it(handoff: bool) -> None:
     """Two POSTs overtake each other: the later number is carried out behind the earlier one."""
     async with world(handoff) as here:
@@ -120,6 +121,7 @@ async def test_a_command_ahead_of_its_turn_waits_for_it(handoff: bool) -> None:
         assert "error" not in left
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_hole_that_is_never_filled_is_told(handoff: bool) -> None:
     clock = Clock()
     async with world(settings(handoff), clock=clock) as here:

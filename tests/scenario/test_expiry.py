@@ -37,6 +37,7 @@ class Tokens:
         return self._here.server.token(lifetime_s=LIFE_S if self.asked == 1 else 20 * LIFE_S)
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_token_is_refreshed_without_a_reconnect(pipe: Pipe, handoff: bool) -> None:
     clock = Clock()
     async with world(settings(handoff, limits=LONG_HEARTBEAT), clock=clock) as here:
@@ -154,6 +155,7 @@ async def test_a_scope_that_is_lost_at_a_refresh_ends_its_channels(pipe: Pipe, h
 
 
 @pytest.mark.parametrize("one_way", ["websocket", "sse"])
+@pytest.mark.one_node("it looks into the node")
 async def test_an_unsubscribed_that_is_lost_comes_again_once(handoff: bool, one_way: str) -> None:
     """The leg breaks before the push got through: it comes behind the next `subscribed`, until acknowledged."""
     async with world(handoff) as here:
@@ -169,6 +171,7 @@ async def test_an_unsubscribed_that_is_lost_comes_again_once(handoff: bool, one_
         await _comes_again_once(here, one_way, narrow, leg.session, "unsubscribed")
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_an_expiring_that_is_lost_comes_again_once(handoff: bool, transport: str) -> None:
     clock = Clock()
     async with world(settings(handoff, limits=LONG_HEARTBEAT), clock=clock) as here:

@@ -17,6 +17,7 @@ ONE_WAY_S = 0.3
 """A round trip of 600 ms, as over a satellite."""
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_of_two_racing_attaches_the_higher_attempt_wins(transport: str, handoff: bool) -> None:
     async with world(handoff) as here:
         first = await here.raw(transport, attach_of(1, CHANNEL))
@@ -72,6 +73,7 @@ async def test_the_race_of_transports_at_600_ms_loses_nothing(handoff: bool) -> 
         assert client.stats.gaps == 0
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_leg_that_is_lost_unconfirmed_leaves_no_session(transport: str, handoff: bool) -> None:
     """A client that races its transports leaves a session behind for every one that did not win.
 
@@ -105,6 +107,7 @@ async def test_a_candidate_carries_nothing_until_it_is_confirmed(transport: str,
         assert next(push for push in candidate.seen if "publication" in push)["publication"]["offset"] == 4
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_cloned_tab_starts_a_session_of_its_own(pipe: Pipe, handoff: bool, transport: str) -> None:
     """Somebody else continues this session, as a duplicated tab does: both end up with everything."""
     async with world(handoff) as here:
@@ -174,6 +177,7 @@ async def test_of_two_polls_at_once_the_older_ends_empty(handoff: bool) -> None:
         assert push["publication"]["offset"] == 1
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_poll_that_its_client_gave_up_leaves_nothing_behind(handoff: bool) -> None:
     async with world(handoff) as here:
         client = await here.client(Pipe("longpoll"))

@@ -20,6 +20,7 @@ PUBLICATIONS = 300
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.one_node("it looks into the node")
 async def test_moves_between_all_pairs_while_publications_run(handoff: bool, encoding: str, seed: int) -> None:
     assert len(set(pairwise(TOUR))) == 6
     dice = random.Random(seed)

@@ -51,6 +51,7 @@ async def test_the_last_entry_that_was_read_has_to_be_kept(pipe: Pipe, handoff: 
             assert [position.offset for position in reader.resets] == [23]
 
 
+@pytest.mark.memory("its log ends with the process")
 async def test_a_server_without_memory_tells_a_reset(pipe: Pipe, handoff: bool) -> None:
     """The server comes back with an empty broker, so a new epoch: the client is told, and goes on from there."""
     chosen = settings(handoff)
@@ -70,6 +71,7 @@ async def test_a_server_without_memory_tells_a_reset(pipe: Pipe, handoff: bool) 
         assert reader.offsets[10:] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.memory("its log ends with the process")
 async def test_publications_behind_a_restart_are_not_missed(pipe: Pipe, handoff: bool) -> None:
     """The new log has grown before the client is back: it goes on from a position of the new epoch."""
     chosen = settings(handoff)

@@ -16,6 +16,7 @@ EACH = 100
 DRAINING = 1012
 
 
+@pytest.mark.memory("its log ends with the process")
 async def test_clients_come_back_by_themselves(pipe: Pipe, handoff: bool) -> None:
     chosen = settings(handoff)
     async with world(chosen) as here:
@@ -37,6 +38,7 @@ async def test_clients_come_back_by_themselves(pipe: Pipe, handoff: bool) -> Non
             assert told[0] == DRAINING, "they were told before they were cut"
 
 
+@pytest.mark.memory("its log ends with the process")
 async def test_a_client_of_every_kind_survives_three_restarts(handoff: bool) -> None:
     chosen = settings(handoff)
     async with world(chosen, limit_s=40) as here:

@@ -90,6 +90,7 @@ async def test_a_client_that_stops_hearing_comes_back_by_itself(handoff: bool, p
         reader.check()
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_dead_half_on_the_server_is_no_harm(handoff: bool, pipe: Pipe) -> None:
     """The client loses its connection, the server does not hear of it and keeps the old leg beside the new one."""
     async with world(handoff) as here:

@@ -72,6 +72,7 @@ async def test_a_large_attach_may_follow_auth_at_once(handoff: bool) -> None:
 # -- goodbyes while the next leg is open already
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_session_that_goes_on_after_a_goodbye_still_ends_with_its_token(handoff: bool) -> None:
     """The goodbye closed the session, its candidate was confirmed all the same, and no deadline ended it any more."""
     clock = Clock()
@@ -93,6 +94,7 @@ async def test_a_session_that_goes_on_after_a_goodbye_still_ends_with_its_token(
         await until(lambda: len(server.engine.registry) == 0)
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_candidate_that_is_left_by_a_goodbye_times_out_and_its_session_after_it(handoff: bool) -> None:
     """With its session closed, nobody looked at the candidate's deadline: it stayed open for ever, heard nothing."""
     clock = Clock()
@@ -212,6 +214,8 @@ async def test_no_answer_of_a_call_ends_the_leg(handoff: bool) -> None:
             assert (await heard(socket, "publication"))["data"] == "still read"
 
 
+@pytest.mark.one_node("it looks into the node")
+@pytest.mark.memory("a plain WebSocket does not tell from when on it follows; in memory that is at once")
 async def test_a_public_plain_websocket_takes_the_token_that_it_did_not_need(handoff: bool) -> None:
     """A client cannot know that a channel is public; its `auth` closed the stream, which now lives as the token."""
     clock = Clock()
@@ -244,6 +248,7 @@ async def test_a_confirm_that_is_repeated_keeps_the_channels(handoff: bool) -> N
             assert [item["channel"] for item in truth] == ["a", "b"]
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_polls_end_while_the_broker_is_away(handoff: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A poll of a channel that was not open yet waited for the broker without end, and so did its client."""
     monkeypatch.setattr(engine_module, "BROKER_PATIENCE_S", 0.1)
@@ -306,6 +311,7 @@ async def test_without_join_leave_nobody_is_told_who_comes_and_goes(handoff: boo
 # -- the stream's age, and the end
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_an_event_stream_that_is_rotated_loses_nothing(handoff: bool) -> None:
     """Gateways bound the length of an answer; the client must go on from its positions, whatever comes meanwhile."""
     clock = Clock()
@@ -330,6 +336,7 @@ async def test_an_event_stream_that_is_rotated_loses_nothing(handoff: bool) -> N
         assert here.server.engine.registry.runners() == [runner], "the same session all the time"
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_server_that_has_ended_leaves_no_timer_behind(handoff: bool) -> None:
     """The legs that ended last scheduled their sessions' deadlines on a wheel that had been stopped already."""
     chosen = settings_for(

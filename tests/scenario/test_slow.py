@@ -50,6 +50,7 @@ class Counting(asyncio.Protocol):
         self.count += data.count(b"%")
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_reader_that_hangs_holds_up_nobody_and_loses_nothing(transport: str, handoff: bool) -> None:
     async with world(settings(handoff, limits=ROUGH), limit_s=40) as here:
         slow = await here.raw(transport, attach_of(1, CHANNEL), buffer_bytes=4_096)
@@ -80,6 +81,7 @@ async def test_a_reader_that_hangs_holds_up_nobody_and_loses_nothing(transport: 
         assert await slow.publications(1) == [COUNT + 1]
 
 
+@pytest.mark.one_node("it looks into the node")
 async def test_a_client_behind_a_held_wire_catches_up(pipe: Pipe, handoff: bool) -> None:
     """The cable takes nothing for a while; the leg lags, reads the log later, and is never reconnected for it."""
     async with world(settings(handoff, limits=ROUGH)) as here:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from hybrid.broker.base import Append, Appended, BrokerListener, Page
+from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
 from hybrid.errors import BrokerError
 from hybrid.model import START, Position, Publication
 from hybrid.protocol.recovery import first_after, take_page
@@ -84,6 +84,9 @@ class FaultyBroker:
 
     async def close(self) -> None:
         self._listener = None
+
+    async def health(self) -> BrokerHealth:
+        return BrokerHealth(not self.is_away, "It is away." if self.is_away else "")
 
     async def append(self, appends: Sequence[Append]) -> list[Appended | BrokerError]:
         await self._called("append")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,28 @@ from hybrid.settings import Namespace, Settings
 from hybrid.web import launcher
 from hybrid.web.app import EXTENSION, create_app
 
+
+@dataclass(frozen=True)
+class Backend:
+    """What stands behind the servers of a test: Redis at this URL, or the memory of each; how many they are."""
+
+    url: str = ""
+    nodes: int = 1
+
+    def settings(self) -> dict[str, str]:
+        """What `Settings` are told of it; the keys of each test are apart."""
+        if not self.url:
+            return {}
+        return {"broker": self.url, "secret": SECRET, "key_prefix": f"t{secrets.token_hex(4)}"}
+
+
+class Chosen:
+    """The backend that `settings_for` builds on; a fixture may choose another."""
+
+    backend = Backend()
+
+
+SECRET = "the secret that the nodes of a test share"
 AUDIENCE = "https://hybrid.example"
 ISSUER = "https://issuer.example"
 
@@ -64,6 +87,7 @@ def settings_for(
         limits=limits or Limits(),
         namespaces=namespaces or {},
         log_level="info",
+        **Chosen.backend.settings(),
     )
 
 

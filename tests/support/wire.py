@@ -29,6 +29,7 @@ class Direction:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
         self.delay_s = delay_s
+        self.rate_bytes_per_s = 0.0  # 0: as fast as it goes
         self.passed = 0
         self.is_held = False
         self.left: int | None = None
@@ -54,6 +55,8 @@ class Direction:
             self._queued += len(data)
         # A delay that was shortened meanwhile must not let later bytes overtake earlier ones.
         self._due_s = max(self._due_s, self._loop.time() + self.delay_s)
+        if data and self.rate_bytes_per_s:
+            self._due_s += len(data) / self.rate_bytes_per_s
         self._queue.append((self._due_s, data))
         self.pump()
 
@@ -180,7 +183,7 @@ class Connection:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         loop = asyncio.get_running_loop()
         try:
-            await loop.sock_connect(end, ("127.0.0.1", self._wire.port_of_server))
+            await loop.sock_connect(end, ("127.0.0.1", self._wire.next_port()))
             await loop.create_connection(lambda: self.server, sock=end)
         except OSError:
             end.close()
@@ -262,10 +265,14 @@ class Loss:
 
 
 class Wire:
-    """Use it with `async with`; `address` is where clients go. Delays hold for connections opened from then on."""
+    """Use it with `async with`; `address` is where clients go. Delays hold for connections opened from then on.
+
+    With `other_ports` it is a balancer, too: connections go to each server in turn.
+    """
 
     def __init__(self, port_of_server: int) -> None:
         self.port_of_server = port_of_server
+        self.other_ports: list[int] = []
         self.up_delay_s = 0.0
         self.down_delay_s = 0.0
         self.is_refusing = False
@@ -273,6 +280,7 @@ class Wire:
         self.opened = 0
         self.losses: list[Loss] = []
         self.transports: set[asyncio.Transport] = set()
+        self._dialled = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -323,6 +331,12 @@ class Wire:
             self._changed.clear()
             await self._changed.wait()
         return found
+
+    def next_port(self) -> int:
+        """Where the next connection goes."""
+        self._dialled += 1
+        ports = [self.port_of_server, *self.other_ports]
+        return ports[self._dialled % len(ports)]
 
     def has_changed(self) -> None:
         """Let those look again who wait for a connection."""

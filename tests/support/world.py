@@ -29,7 +29,7 @@ from hybrid.limits import Limits
 from hybrid.model import Position
 from hybrid.settings import Namespace, Settings
 from tests.support.raw import RAW_LEGS, Door, RawLeg
-from tests.support.server import RunningServer, new_issuer, running_server, settings_for
+from tests.support.server import Chosen, RunningServer, new_issuer, running_server, settings_for
 from tests.support.wire import Cabling
 
 TIMING: Final = Timing(backoff_base_s=0.02, backoff_max_s=0.2, connect_timeout_s=8.0)
@@ -146,6 +146,7 @@ class World:
         self, server: RunningServer, cabling: Cabling, stack: AsyncExitStack, http: httpx2.AsyncClient
     ) -> None:
         self.server = server
+        self.others: list[RunningServer] = []
         self.cabling = cabling
         self.clients: list[Client] = []
         self._stack = stack
@@ -277,6 +278,11 @@ async def world(
         cabling = await stack.enter_async_context(Cabling(server.port))
         http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=20.0))
         here = World(server, cabling, stack, http)
+        for _ in range(Chosen.backend.nodes - 1):
+            other = await stack.enter_async_context(running_server(chosen, issuer=server.issuer, clock=clock))
+            here.others.append(other)
+            for wire in cabling.all():
+                wire.other_ports.append(other.port)
         try:
             async with asyncio.timeout(limit_s):
                 yield here

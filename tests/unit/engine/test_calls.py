@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.engine.calls import Call, Calls
 from hybrid.engine.tasks import Tasks
 from hybrid.errors import ChannelError, HybridError
@@ -48,8 +49,24 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def calls(tasks: Tasks, clock: FakeClock) -> Calls:
-    return Calls(replace(LIMITS, call_timeout_s=30.0), clock, tasks)
+def store(clock: FakeClock) -> MemoryNodes:
+    return MemoryNodes(clock)
+
+
+class Everybody:
+    """Implements what calls need to know of the nodes."""
+
+    def __init__(self, node: str = "here", there: set[str] | None = None) -> None:
+        self.id = node
+        self.there = there if there is not None else {node}
+
+    def is_there(self, node: str) -> bool:
+        return node in self.there
+
+
+@pytest.fixture
+def calls(tasks: Tasks, clock: FakeClock, store: MemoryNodes) -> Calls:
+    return Calls(replace(LIMITS, call_timeout_s=30.0), clock, tasks, store, Everybody())
 
 
 async def refused(calls: Calls, *arguments: Any) -> str:
@@ -141,7 +158,7 @@ async def test_what_goes_wrong_in_a_handler_stays_there(calls: Calls, caplog: py
 
 
 async def test_a_handler_that_takes_too_long_is_ended(tasks: Tasks, clock: FakeClock) -> None:
-    calls = Calls(LIMITS, clock, tasks)
+    calls = Calls(LIMITS, clock, tasks, MemoryNodes(clock), Everybody())
     handler = Handler()
     handler.gate.clear()
     calls.register("echo", handler)

@@ -326,7 +326,7 @@ async def test_a_link_that_was_full_before_its_feed_began_is_waited_for() -> Non
         link.drain()
         await asyncio.sleep(0.5)
         assert offsets(link.payloads[0:]) == [1, 2, 3]
-        assert len(stage.hub.wheel) <= 1
+        assert len(stage.hub.wheel) <= 2  # of the rings, and of the look for silent losses
         unread = Reader(stage.hub, link=link)
         unread.feed.close()
 

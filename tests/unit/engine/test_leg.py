@@ -10,6 +10,7 @@ from typing import Any, cast
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import PresenceStore
 from hybrid.broker.memory import MemoryBroker
+from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.engine.engine import Engine
 from hybrid.engine.leg import StreamLeg
@@ -34,7 +35,10 @@ class _NoTokens:
 
 
 async def opened(broker: Any, clock: FakeClock) -> tuple[Engine, StreamLeg, FakeLink]:
+    alone = MemoryNodes(clock)
     engine = Engine(
+        node_store=alone,
+        call_store=alone,
         broker=broker,
         presence_store=cast(PresenceStore, broker),
         ticket_store=MemoryTicketStore(clock, Limits()),

@@ -446,3 +446,68 @@ async def test_a_broker_that_breaks_its_word_about_pages_cannot_lead_readers_ast
         assert offsets(reader.link.payloads) == [1, -5]  # told, not skipped
         other = Reader(stage.hub)
         assert await other.feed.add("a", START) == (stage.broker.head("a"), False)
+
+
+# -- losses that nothing tells of
+
+
+@in_virtual_time
+async def test_a_silent_loss_on_a_quiet_channel_is_found_within_30_s() -> None:
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        await reader.follow("b")
+        stage.publish(1)
+        stage.broker.lost_announcements = 2
+        stage.publish(2)
+        await asyncio.sleep(30)
+        assert offsets(reader.link.payloads) == [1, 2, 3]
+        assert [call for call in stage.broker.calls if call.startswith("read")] == ["read a 1"]
+
+
+@in_virtual_time
+async def test_a_log_that_was_replaced_in_silence_is_told_as_a_reset_within_30_s() -> None:
+    """As long as ours was, in the same epoch: only the tag differs."""
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        stage.publish(3)
+        stage.broker.lose_end("a", 1)
+        stage.broker.lost_announcements = 1
+        stage.publish(1)
+        await asyncio.sleep(30)
+        assert offsets(reader.link.payloads) == [1, 2, 3, -3]
+        stage.publish(1)
+        assert offsets(reader.link.payloads)[-1] == 4
+
+
+@in_virtual_time
+async def test_what_is_on_its_way_is_not_missed() -> None:
+    """A head that is ahead of what was delivered, for a moment: nothing is read, and the channel stays HOT."""
+    async with staged(Limits(head_check_interval_s=5.0)) as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        late: list[Publication] = []
+        for _ in range(20):
+            stage.broker.lost_announcements = 1
+            late.append(stage.broker.publish("a"))
+            await asyncio.sleep(0.9)
+            stage.hub.published(late[-1])
+            assert stage.channel().state is ChannelState.HOT
+        assert offsets(reader.link.payloads) == list(range(1, 21))
+        assert len([call for call in stage.broker.calls if call.startswith("heads")]) > 3
+        assert not [call for call in stage.broker.calls if call.startswith("read")]
+
+
+@in_virtual_time
+async def test_a_look_while_the_broker_is_away_changes_nothing() -> None:
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        stage.broker.is_away = True
+        stage.publish(1)  # announced to nobody
+        await asyncio.sleep(60)
+        assert stage.channel().state is ChannelState.HOT
+        stage.broker.is_away = False
+        await asyncio.sleep(30)
+        assert offsets(reader.link.payloads) == [1]

@@ -1,0 +1,10 @@
+"""The broker for many nodes, on Redis 7 or Valkey: alone, with Sentinels, or a Cluster. The only home of redis-py.
+
+address     the URL of the settings, understood
+keys        what everything is called
+scripts/    one Lua file for each atomic step
+line        one connection that many callers share
+servers     which server has a key, and how to reach it
+topics      what is listened to, kept so over reconnects
+broker, presence, tickets, nodes    what `broker/base.py` and `auth/tickets.py` promise
+"""

@@ -1,0 +1,335 @@
+"""The broker over Redis: implements `Broker`, and with its parts the other contracts that nodes share.
+
+Appending and announcing are one script. Appends that wait together leave together. What was announced is put together
+from its parts again without looking into `data`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from random import Random, SystemRandom
+from time import time
+from typing import Any, Final
+
+from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
+from hybrid.broker.digest import body_digest
+from hybrid.broker.redis import scripts
+from hybrid.broker.redis.address import Address
+from hybrid.broker.redis.keys import LAYOUT, Keys
+from hybrid.broker.redis.line import Command, Unanswered
+from hybrid.broker.redis.presence import RedisPresence
+from hybrid.broker.redis.servers import Servers
+from hybrid.broker.redis.topics import Topics
+from hybrid.errors import BrokerError, KeyConflict, SettingsError, UnrecoverablePosition
+from hybrid.limits import OFFSET_MAX, Limits
+from hybrid.model import START, Position, PresenceEntry, Publication
+
+_log = logging.getLogger(__name__)
+
+_EPOCH_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+_EPOCH_CHARACTERS: Final = 6
+_DURABLE: Final = "durable"  # the purpose of the line that waits for replicas: nobody else must wait with it
+_READING: Final = "reading"  # pages are large, and no publish should queue behind them
+_WAIT_MS: Final = 1_000  # for a replica; below the time after which a line counts as broken
+_JOINED: Final = ord("+")
+_LEFT: Final = ord("-")
+_BINARY: Final = ord("b")
+
+
+class RedisBroker:
+    """Implements `Broker` and `PresenceStore`. `skew_ms` is added to the servers' clock: for tests that move time."""
+
+    def __init__(
+        self, address: Address, prefix: str, limits: Limits, *, skew_ms: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._address = address
+        self._limits = limits
+        self._skew_ms = skew_ms
+        self._random = Random(SystemRandom().getrandbits(256))
+        self._listener: BrokerListener | None = None
+        self._channel_of: dict[bytes, str] = {}
+        self._heard_by: dict[bytes, Callable[[bytes], None]] = {}
+        self._refusal: SettingsError | None = None
+        self._is_closed = False
+        self._checking: asyncio.Task[None] | None = None
+        self.keys = Keys(prefix)
+        self.servers = Servers(address)
+        self.topics = Topics(self.servers, self._heard, self._missed)
+        self._presence = RedisPresence(self.servers, self.keys, skew_ms)
+        self._publish: Final = "SPUBLISH" if self.servers.is_cluster else "PUBLISH"
+
+    # -- life
+
+    async def open(self, listener: BrokerListener) -> None:
+        """See `Broker.open`. Servers that are away now are no reason to fail, they are awaited in the background.
+
+        Raises SettingsError when what is found there is of a newer hybrid.
+        """
+        self._listener = listener
+        self.servers.start()
+        try:
+            await self._check_layout()
+        except BrokerError as error:
+            _log.warning("%s cannot be used yet: %s", self._address, error)
+            self._checking = asyncio.get_running_loop().create_task(self._check_later())
+
+    async def close(self) -> None:
+        """See `Broker.close`."""
+        self._is_closed = True
+        self._listener = None
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+        await self.topics.close()
+        await self.servers.close()
+
+    async def health(self) -> BrokerHealth:
+        """See `Broker.health`."""
+        try:
+            self.check()
+            info = await self.servers.run(self.keys.layout, "INFO", "memory")
+        except (BrokerError, SettingsError) as error:
+            return BrokerHealth(False, str(error))
+        if not self.topics.is_connected:
+            return BrokerHealth(False, "The connections that listen to Redis are being opened again.")
+        values = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
+        policy = values.get(b"maxmemory_policy", b"noeviction").decode()
+        if policy != "noeviction" and values.get(b"maxmemory", b"0") != b"0":
+            return BrokerHealth(
+                False, f"Redis may evict logs: its maxmemory-policy is {policy} and has to be noeviction."
+            )
+        return BrokerHealth(True)
+
+    async def _check_layout(self) -> None:
+        found = await self.servers.run(self.keys.layout, "SET", self.keys.layout, LAYOUT, "NX", "GET")
+        if found is not None and int(found) > LAYOUT:
+            self._refusal = SettingsError(
+                detail=f"The keys in {self._address} are of layout {int(found)}, and this version of hybrid knows "
+                f"{LAYOUT} at most: run a newer version, or set another key_prefix."
+            )
+            raise self._refusal
+
+    async def _check_later(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                await self._check_layout()
+            except BrokerError:
+                continue
+            except SettingsError as error:
+                _log.critical("%s", error)
+            return
+
+    def check(self) -> None:
+        """Raises BrokerError once closed, or where what was found can never be used."""
+        if self._is_closed:
+            raise BrokerError(None, "The broker is closed.")
+        if self._refusal is not None:
+            raise BrokerError(None, str(self._refusal))
+
+    # -- appending
+
+    async def append(self, appends: Sequence[Append]) -> list[Appended | BrokerError]:
+        """See `Broker.append`. An append without a key whose answer was lost is `outcome_unknown`, never repeated."""
+        self.check()
+        await self.servers.ready()
+        asked = []
+        for append in appends:
+            keys = self.keys.of(append.channel)
+            purpose = _DURABLE if append.is_durable else ""
+            command = self._append_command(append)
+            asked.append((self.servers.line(keys.topic, purpose).send(*command), keys.topic, command, purpose))
+        results: list[Appended | BrokerError] = []
+        for append, (future, topic, command, purpose) in zip(appends, asked, strict=True):
+            try:
+                answer = await self.servers.answer(
+                    future, topic, command, purpose=purpose, is_safe=append.key is not None
+                )
+                result = _appended(answer)
+                if append.is_durable and isinstance(result, Appended):
+                    await self._confirm(topic)
+            except Unanswered:
+                result = _unknown(append)
+            except BrokerError as error:
+                result = error
+            results.append(result)
+        return results
+
+    def _append_command(self, append: Append) -> Command:
+        keys = self.keys.of(append.channel)
+        digest = b""
+        names: tuple[bytes, ...] = (keys.head, keys.log)
+        if append.key is not None:
+            digest = body_digest(append)
+            names += (keys.idempotency(blake2b(append.key.encode(), digest_size=16).hexdigest().encode()),)
+        return self.servers.eval(
+            scripts.PUBLISH,
+            names,
+            keys.topic,
+            self._publish,
+            append.data,
+            append.type or "",
+            "b" if append.is_binary else "j",
+            "".join(self._random.choices(_EPOCH_ALPHABET, k=_EPOCH_CHARACTERS)),
+            f"{self._random.getrandbits(32):08x}",
+            append.history_size,
+            round(append.history_ttl_s * 1000),
+            round(self._limits.meta_ttl_s * 1000),
+            digest,
+            round(self._limits.idempotency_window_s * 1000),
+            self._skew_ms(),
+        )
+
+    async def _confirm(self, topic: bytes) -> None:
+        """Wait until a replica has what was appended on this line. Raises BrokerError `unconfirmed`."""
+        replicas = await self.servers.run(topic, "WAIT", 1, _WAIT_MS, purpose=_DURABLE)
+        if replicas < 1:
+            raise BrokerError("unconfirmed", retry_after_s=1.0)
+
+    # -- listening
+
+    async def subscribe(self, channel: str) -> None:
+        """See `Broker.subscribe`."""
+        self.check()
+        topic = self.keys.of(channel).topic
+        self._channel_of[topic] = channel
+        try:
+            await self.topics.subscribe(topic)
+        except BaseException:
+            self._channel_of.pop(topic, None)
+            raise
+
+    async def unsubscribe(self, channel: str) -> None:
+        """See `Broker.unsubscribe`."""
+        topic = self.keys.of(channel).topic
+        self._channel_of.pop(topic, None)
+        self.topics.unsubscribe(topic)
+
+    async def listen(self, topic: bytes, heard: Callable[[bytes], None]) -> None:
+        """Hear what is announced on a topic that is no channel's. Raises BrokerError."""
+        self._heard_by[topic] = heard
+        await self.topics.subscribe(topic)
+
+    def _heard(self, topic: bytes, message: bytes) -> None:
+        channel = self._channel_of.get(topic)
+        try:
+            if channel is None:
+                self._heard_by[topic](message)
+            elif self._listener is not None:
+                self._announced(self._listener, channel, message)
+        except Exception:
+            _log.exception("a message from Redis could not be delivered")
+
+    @staticmethod
+    def _announced(listener: BrokerListener, channel: str, message: bytes) -> None:
+        kind = message[0]
+        if kind in (_JOINED, _LEFT):
+            listener.presence_changed(channel, RedisPresence.entry(message[1:]), kind == _JOINED)
+            return
+        head, _, data = message.partition(b"\n")
+        cursor, _, type_ = head[1:].decode("ascii").partition(" ")
+        epoch, offset, tag = cursor.split("-")
+        listener.published(Publication(channel, int(offset), epoch, tag, data, type_ or None, kind == _BINARY))
+
+    def _missed(self, topics: list[bytes]) -> None:
+        channels = [self._channel_of[topic] for topic in topics if topic in self._channel_of]
+        if channels and self._listener is not None:
+            self._listener.gap(channels)
+
+    # -- reading
+
+    async def heads(self, channels: Sequence[str]) -> list[Position]:
+        """See `Broker.heads`. One round trip, however many."""
+        self.check()
+        await self.servers.ready()
+        asked = []
+        for channel in channels:
+            keys = self.keys.of(channel)
+            command: Command = ("HMGET", keys.head, "e", "o", "t", "u")
+            asked.append((self.servers.line(keys.topic, _READING).send(*command), keys.topic, command))
+        now_ms = time() * 1000 + self._skew_ms()
+        heads = []
+        for future, topic, command in asked:
+            epoch, offset, tag, until = await self.servers.answer(future, topic, command, purpose=_READING)
+            is_gone = epoch is None or int(until) <= now_ms
+            heads.append(START if is_gone else Position(int(offset), epoch.decode(), tag.decode()))
+        return heads
+
+    async def read(self, channel: str, after: Position, *, limit: int, max_bytes: int) -> Page:
+        """See `Broker.read`."""
+        keys = self.keys.of(channel)
+        is_exact, page = await self._page(
+            scripts.READ, channel, keys.head, keys.log, after.offset, after.epoch, after.tag, limit, _bounded(max_bytes)
+        )
+        if not is_exact:
+            raise UnrecoverablePosition(page.head)
+        return page
+
+    async def history(self, channel: str, *, limit: int, max_bytes: int, is_reverse: bool) -> Page:
+        """See `Broker.history`."""
+        keys = self.keys.of(channel)
+        _, page = await self._page(
+            scripts.HISTORY, channel, keys.head, keys.log, limit, _bounded(max_bytes), "r" if is_reverse else "f"
+        )
+        return page
+
+    async def _page(
+        self, script: scripts.Script, channel: str, head: bytes, log: bytes, *arguments: bytes | str | int
+    ) -> tuple[bool, Page]:
+        self.check()
+        is_exact, epoch, offset, tag, entries = await self.servers.run_script(
+            script, (head, log), *arguments, self._skew_ms(), purpose=_READING
+        )
+        position = Position(int(offset), epoch.decode(), tag.decode()) if epoch else START
+        return bool(is_exact), Page([_publication(channel, position.epoch, entry) for entry in entries], position)
+
+    # -- presence
+
+    async def join(self, channel: str, entry: PresenceEntry, session: str, lease_s: float) -> bool:
+        """See `PresenceStore.join`."""
+        self.check()
+        return await self._presence.join(channel, entry, session, lease_s)
+
+    async def leave(self, channel: str, entry: PresenceEntry, session: str) -> bool:
+        """See `PresenceStore.leave`."""
+        self.check()
+        return await self._presence.leave(channel, entry, session)
+
+    async def entries(self, channel: str, limit: int) -> list[PresenceEntry]:
+        """See `PresenceStore.entries`."""
+        self.check()
+        return await self._presence.entries(channel, limit)
+
+    async def expire(self) -> None:
+        """See `PresenceStore.expire`."""
+        self.check()
+        await self._presence.expire()
+
+
+def _appended(answer: list[Any]) -> Appended | BrokerError:
+    if answer[0] == 2:
+        return KeyConflict()
+    _, epoch, offset, tag = answer
+    return Appended(Position(int(offset), epoch.decode(), tag.decode()), was_repeated=answer[0] == 1)
+
+
+def _unknown(append: Append) -> BrokerError:
+    if append.key is not None:
+        detail = "Redis did not answer in time; try again with the same key, which makes it appear once."
+        return BrokerError(None, detail, retry_after_s=1.0)
+    return BrokerError("outcome_unknown", "Redis did not answer in time, and without a key it was not tried again.")
+
+
+def _bounded(max_bytes: int) -> int:
+    return min(max_bytes, OFFSET_MAX)  # Lua's numbers are exact up to there
+
+
+def _publication(channel: str, epoch: str, entry: list[Any]) -> Publication:
+    offset, _, tag = entry[0].partition(b"-")
+    _, _, _, data, _, type_, _, kind = entry[1]
+    return Publication(
+        channel, int(offset), epoch, f"{int(tag):08x}", data, type_.decode() if type_ else None, kind == b"b"
+    )

@@ -1,0 +1,114 @@
+"""Who is on which channel, counted by Redis: implements `PresenceStore`.
+
+Each call is one atomic step on the keys of one channel, and every step first turns leases that ran out into leaves, so
+nobody is ever seen who is not there. So that leaves are told also where nobody asks, channels stand in a work list by
+the end of their first lease; each node now and then claims what is due and looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from hybrid.broker.redis import scripts
+from hybrid.broker.redis.keys import Keys
+from hybrid.broker.redis.servers import Servers
+from hybrid.model import PresenceEntry
+
+_PURPOSE: Final = "presence"
+"""A line of its own: joins and leaves of one session must arrive in their order."""
+_CLAIMED_AT_ONCE: Final = 64
+_CLAIM_MS: Final = 10_000  # after which what a node has claimed and not finished is somebody else's
+
+
+class RedisPresence:
+    """See the module's text."""
+
+    def __init__(self, servers: Servers, keys: Keys, skew_ms: Callable[[], int]) -> None:
+        self._servers = servers
+        self._keys = keys
+        self._skew_ms = skew_ms
+        self._publish: Final = "SPUBLISH" if servers.is_cluster else "PUBLISH"
+
+    @staticmethod
+    def entry(principal: bytes) -> PresenceEntry:
+        """The entry that a principal's text in Redis stands for."""
+        subject, client = msgspec.json.decode(principal, type=tuple[str, str])
+        return PresenceEntry(subject, client)
+
+    async def join(self, channel: str, entry: PresenceEntry, session: str, lease_s: float) -> bool:
+        """See `PresenceStore.join`."""
+        principal = _principal(entry)
+        keys = self._keys.of(channel)
+        lease_ms = round(lease_s * 1000)
+        is_first, end = await self._servers.run_script(
+            scripts.JOIN,
+            keys.presence(),
+            keys.topic,
+            self._publish,
+            principal,
+            _member(principal, session),
+            lease_ms,
+            self._skew_ms(),
+            purpose=_PURPOSE,
+        )
+        await self._due(channel, end)
+        return bool(is_first)
+
+    async def leave(self, channel: str, entry: PresenceEntry, session: str) -> bool:
+        """See `PresenceStore.leave`."""
+        is_last, _, _ = await self._look(channel, _member(_principal(entry), session))
+        return bool(is_last)
+
+    async def entries(self, channel: str, limit: int) -> list[PresenceEntry]:
+        """See `PresenceStore.entries`."""
+        _, _, listed = await self._look(channel, limit=limit)
+        return [self.entry(principal) for principal in listed]
+
+    async def expire(self) -> None:
+        """See `PresenceStore.expire`."""
+        while True:
+            due = await self._servers.run_script(
+                scripts.DUE,
+                (self._keys.due, self._keys.claimed),
+                _CLAIMED_AT_ONCE,
+                _CLAIM_MS,
+                self._skew_ms(),
+                purpose=_PURPOSE,
+            )
+            for name in due:
+                channel = name.decode()
+                _, end, _ = await self._look(channel)
+                # First back into the list, then out of the claims: it is never in neither.
+                if end:
+                    await self._due(channel, end)
+                await self._servers.run(self._keys.claimed, "ZREM", self._keys.claimed, name, purpose=_PURPOSE)
+            if len(due) < _CLAIMED_AT_ONCE:
+                return
+
+    async def _look(self, channel: str, member: bytes = b"", *, limit: int = 0) -> tuple[int, bytes, list[bytes]]:
+        keys = self._keys.of(channel)
+        is_last, end, listed = await self._servers.run_script(
+            scripts.LEAVE,
+            keys.presence()[:3],
+            keys.topic,
+            self._publish,
+            member,
+            limit,
+            self._skew_ms(),
+            purpose=_PURPOSE,
+        )
+        return is_last, end, listed
+
+    async def _due(self, channel: str, end: bytes) -> None:
+        await self._servers.run(self._keys.due, "ZADD", self._keys.due, "LT", end, channel, purpose=_PURPOSE)
+
+
+def _principal(entry: PresenceEntry) -> bytes:
+    return msgspec.json.encode((entry.subject, entry.client))
+
+
+def _member(principal: bytes, session: str) -> bytes:
+    return b"%d:%b%b" % (len(principal), principal, session.encode())
