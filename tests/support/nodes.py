@@ -181,10 +181,16 @@ class Nodes(Sequence[Node]):
     def __len__(self) -> int:
         return len(self._members)
 
-    async def roll(self) -> list[int]:
-        """Restart one after the other, each when the one before is ready again; returns their exit statuses."""
+    async def roll(self, pause_s: float = 0.0) -> list[int]:
+        """Restart one after the other, each so long after the one before was ready again; returns their exit statuses.
+
+        nginx must be given the pause for which it leaves out a node that refused (`fail_timeout`): otherwise it leaves
+        out all of them at once, and answers 502 itself.
+        """
         statuses = []
-        for node in self._members:
+        for place, node in enumerate(self._members):
+            if place:
+                await asyncio.sleep(pause_s)
             statuses.append(await node.restart())
             await self.balancer.until_ready(len(self._members))
         return statuses
