@@ -16,6 +16,7 @@ from hybrid.settings import service_environment
 from hybrid.web.assignment import Assignment
 from hybrid.web.launcher import install_signal_handlers, run, serve
 from hybrid.web.lifeline import Lifeline
+from hybrid.web.listener import bind
 from hybrid.web.systemd import ServiceManager
 from hybrid.web.terminal import Terminal
 
@@ -59,6 +60,9 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
         _feed_watchdog(manager)
         async with _started(app):
+            # Where there may be other nodes it stops accepting before it drains: a balancer that keeps clients on a
+            # node would send those that are told to leave to it again. Alone, it says to the end that it drains.
+            listener = None if settings.is_memory_broker else bind(settings.host, settings.port)
             await serve(
                 cast("AsgiApp", app),
                 host=settings.host,
@@ -67,6 +71,7 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
                 shutdown_event=told,
                 on_started=started,
                 drain=drain,
+                listener=listener,
             )
 
     run(serve_until_told, settings.loop)

@@ -4,8 +4,8 @@ On asyncio 3.12.1 and later Hypercorn never returns while one connection is open
 its shutdown trigger: the application drains, and whatever is left at the deadline is aborted, streams that were handed
 off and connections that Hypercorn holds alike.
 
-A server by itself accepts to the end, and says that it drains. One whose listening socket belongs to a supervisor
-leaves: it stops accepting first, so that whoever connects reaches another worker, then serves for a moment the
+A server by itself accepts to the end, and says that it drains. One that is given its listening socket, as one of
+several, leaves: it stops accepting first, so that whoever connects reaches another worker, then serves for a moment the
 connections it has, whose requests may be on their way, and drains after that.
 """
 
@@ -129,8 +129,8 @@ async def serve(
     `port` 0 takes any free one; `on_started` is called with the bound port when connections are accepted. `drain` is
     given `shutdown_grace_s`, or what is left of it, and cancelled when that is over; its errors are logged. TLS needs
     both files. `send_buffer_bytes` is what the kernel may hold for a client that does not read; None leaves it to the
-    system. `listener` is a socket that other processes hold too, used in place of the address and closed: at the end
-    this server leaves it, as the module's text says. Raises SettingsError, one line, if the address cannot be had.
+    system. `listener` is used in place of the address, and closed; a server that is given one is one of several, and
+    leaves at the end, as the module's text says. Raises SettingsError, one line, if the address cannot be had.
     Whatever is open at the deadline is aborted, also when this call is cancelled.
     """
     mend()

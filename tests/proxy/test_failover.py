@@ -136,7 +136,7 @@ async def test_a_draining_node_says_so_itself() -> None:
         site.node.engine.is_draining = True
         for method, path in (("POST", "/v1/stream"), ("GET", PATH)):
             statuses = []
-            for number in range(20):
+            for number in range(60):
                 headers = {**site.bearer(), "User-Agent": f"client {number}"}  # the hash sends each to some node
                 answer = await http.request(method, path, json=ATTACH, **site.named(headers))
                 statuses.append(answer.status_code)
@@ -145,7 +145,7 @@ async def test_a_draining_node_says_so_itself() -> None:
                     assert answer.json()["name"] == "draining"
             assert statuses.count(200) >= 4
             assert statuses.count(503) >= 4  # also after the third: it does not count as a failure
-        entries = await site.nginx.entries(40)
+        entries = await site.nginx.entries(120)
         assert all((entry["node"] == draining) == (entry["status"] == "503") for entry in entries)
 
 
