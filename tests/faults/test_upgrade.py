@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hybrid.auth.development import DevelopmentIssuer
 from tests.faults.stage import stage
 from tests.support.nodes import Node, changed_tree
@@ -40,6 +42,7 @@ def upgrade(node: Node, tree: Path) -> None:
     node.process.environment = {**node.process.environment, "PYTHONPATH": str(tree)}
 
 
+@pytest.mark.faults
 async def test_a_rolling_upgrade(issuer: DevelopmentIssuer, tmp_path: Path) -> None:
     tree = changed_tree(tmp_path / "next", CHANGES)
     async with redis_server() as redis, stage("rolling upgrade", broker=redis.url, issuer=issuer) as here:
