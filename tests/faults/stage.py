@@ -6,7 +6,7 @@
         await here.healed()
         (await here.judged()).check()
 
-`TEST_FAULT_CLIENTS` sets how many clients there are: 60 in the subset that `make test` runs, 300 in `make faults`.
+`TEST_FAULT_CLIENTS` sets how many clients there are: 45 in the subset that `make test` runs, 300 in `make faults`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.support.crowd import Crowd, crowd
 from tests.support.nginx import HOST, Change, Nginx, running_nginx
 from tests.support.nodes import Nodes, nodes
 
-CLIENTS: Final = int(os.environ.get("TEST_FAULT_CLIENTS", "60"))
-LOAD_S: Final = CLIENTS / 60
+CLIENTS: Final = int(os.environ.get("TEST_FAULT_CLIENTS", "45"))
+LOAD_S: Final = CLIENTS / 100
 """How long everything goes on as usual before a fault, and after it."""
 _HEAL_MAX_S: Final = 40.0
 
