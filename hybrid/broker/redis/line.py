@@ -102,7 +102,8 @@ class Line:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Not `while True`: a task group whose own tasks fail at that moment swallows the cancellation from `close`.
+        while not self._is_closed:
             while not self._unsent:
                 self._is_wanted.clear()
                 await self._is_wanted.wait()
@@ -144,7 +145,8 @@ class Line:
 
     async def _write(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Not `while True`: a task group whose own tasks fail at that moment swallows the cancellation from `close`.
+        while not self._is_closed:
             while not self._unsent:
                 self._is_wanted.clear()
                 await self._is_wanted.wait()

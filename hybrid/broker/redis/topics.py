@@ -151,6 +151,7 @@ class _Ear:
         self._drop = asyncio.Event()
         self._heard_s = 0.0
         self._has_failed = False
+        self._is_closed = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def __len__(self) -> int:
@@ -184,6 +185,7 @@ class _Ear:
         self._drop.set()
 
     async def close(self) -> None:
+        self._is_closed = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for futures in self._waiting.values():
@@ -195,7 +197,8 @@ class _Ear:
 
     async def _run(self) -> None:
         pause_s = 0.0
-        while True:
+        # Not `while True`: a task group whose own tasks fail at that moment swallows the cancellation from `close`.
+        while not self._is_closed:
             while not self._wanted:
                 self._is_wanted.clear()
                 await self._is_wanted.wait()
