@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.contract.test_redis import opened
-from tests.support.redis_servers import RedisServer
+from tests.contract.test_redis import one, opened, until
+from tests.support.listeners import RecordingListener
+from tests.support.redis_servers import RedisServer, redis_server
 from tests.support.relay import Relay
 
 
@@ -22,3 +23,38 @@ async def test_closing_while_connections_break_does_not_wait_for_ever(one_redis:
                 await asyncio.sleep(0)
             async with asyncio.timeout(5):
                 await broker.close()
+
+
+async def test_a_connection_that_broke_and_has_nothing_to_listen_to_is_not_waited_for(
+    listener: RecordingListener,
+) -> None:
+    """A node that said so would get no clients, and so nothing to listen to, for ever."""
+    async with redis_server() as server:
+        async with opened(server.url, listener) as broker:
+            await broker.subscribe("a")
+            server.kill()
+            await until(lambda: not broker.topics.is_connected)
+            await broker.unsubscribe("a")
+            await server.restart(empty=True)
+            async with asyncio.timeout(10):
+                while not (await broker.health()).is_good:
+                    pass
+
+
+@pytest.mark.parametrize("count", [1, 700])
+async def test_what_was_refused_after_a_break_is_asked_for_again(listener: RecordingListener, count: int) -> None:
+    """Nobody waits for it, so nobody would ask: 700 are two commands, each refused as a whole."""
+    names = [f"c{number}" for number in range(count)]
+    async with redis_server() as server:
+        await server.command("ACL", "SETUSER", "u", "on", ">p", "+@all", "~*", "&*")
+        async with opened(server.url_for("u", "p"), listener) as broker:
+            await asyncio.gather(*map(broker.subscribe, names))
+            await server.command("ACL", "SETUSER", "u", "resetchannels", "&none")  # ends the connection, too
+            await until(lambda: not broker.topics.is_connected)
+            while not await server.command("ACL", "LOG", 1):
+                pass
+            await server.command("ACL", "SETUSER", "u", "allchannels")
+            await until(lambda: broker.topics.is_connected)
+            assert sorted(name for gap in listener.gaps for name in gap or ()) == sorted(names)
+            await broker.append([one(name) for name in names])
+            await listener.until(lambda: len(listener.publications) == count)
