@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 
-from tests.contract.test_redis import one, opened, until
+from hybrid.broker.base import Appended
+from hybrid.broker.redis import servers
+from hybrid.broker.redis.servers import Servers
+from tests.contract.test_redis import appended, one, opened, until
 from tests.support.listeners import RecordingListener
-from tests.support.redis_servers import RedisServer, redis_server
+from tests.support.redis_servers import SERVICE, RedisServer, Sentinels, redis_server
 from tests.support.relay import Relay
 
 
@@ -58,3 +61,36 @@ async def test_what_was_refused_after_a_break_is_asked_for_again(listener: Recor
             assert sorted(name for gap in listener.gaps for name in gap or ()) == sorted(names)
             await broker.append([one(name) for name in names])
             await listener.until(lambda: len(listener.publications) == count)
+
+
+async def test_the_primary_is_found_behind_a_sentinel_that_says_nothing(three_sentinels: Sentinels) -> None:
+    """The host of the first one died: that is what the others are for."""
+    (host, port), *_ = three_sentinels.addresses
+    async with Relay(port) as relay:
+        relay.freeze()
+        async with opened(f"redis+sentinel://127.0.0.1:{relay.port},{host}:{port}/{SERVICE}") as broker:
+            assert isinstance((await broker.append([one()]))[0], Appended)
+
+
+async def test_whichever_connection_finds_that_the_primary_moved_takes_all_along(
+    listener: RecordingListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former one, cut off from its Sentinels, still answers those who are connected: nobody may stay there."""
+    async with redis_server() as former, redis_server() as present:
+        named = former
+
+        async def ask_sentinels(self: Servers) -> tuple[str, int]:
+            return named.address
+
+        monkeypatch.setattr(Servers, "_ask_sentinels", ask_sentinels)
+        monkeypatch.setattr(servers, "_LOOK_S", 0.1)
+        async with opened("redis+sentinel://127.0.0.1:1/x", listener) as broker:
+            await broker.subscribe("a")
+            await appended(broker)
+            await listener.until(lambda: len(listener.publications) == 1)
+            named = present
+            await broker.heads(["a"])  # over a connection of its own, that is made only now
+            await until(lambda: bool(listener.gaps))
+            await appended(broker)
+            await listener.until(lambda: len(listener.publications) == 2)
+            assert await present.command("HGET", broker.keys.of("a").head, "o") == b"1"

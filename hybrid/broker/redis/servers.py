@@ -146,16 +146,20 @@ class Servers:
 
     async def connect(self, server: Server) -> AbstractConnection:
         """A new connection, authenticated, to a server that is fit to be asked. Raises RedisError, OSError."""
+        primary: tuple[str, int] | None = None
         if server is not None:
             host, port = server
         elif self._address.kind == "sentinel":
-            host, port = self._primary = await self._ask_sentinels()
+            host, port = primary = await self._ask_sentinels()
+            self._found(primary)
         else:
             host, port = self._address.hosts[0]
         connection = _connection(host, port, self._address.is_tls, self._address.options)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             await _prepare(connection, must_be_primary=self._address.kind == "sentinel")
+            if self._address.kind == "sentinel" and self._primary != primary:
+                raise RedisConnectionError("the primary has moved meanwhile")
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -165,6 +169,9 @@ class Servers:
         if self._sentinel is None:
             kwargs = {
                 **_PATIENCE,
+                # One after the other: all but the last may be mute, and there is still time to connect.
+                "socket_connect_timeout": TIMEOUT_S / (len(self._address.hosts) + 1),
+                "socket_timeout": TIMEOUT_S / (len(self._address.hosts) + 1),
                 "protocol": 2,
                 "ssl": self._address.is_tls,
                 **self._address.sentinel_options,
@@ -194,11 +201,17 @@ class Servers:
             try:
                 if self.is_cluster:
                     await self._refresh()
-                elif (primary := await self._ask_sentinels()) != self._primary and self._primary is not None:
-                    _log.warning("%s has moved to %s:%d", self._address, *primary)
-                    self.drop()
+                elif self._primary is not None:
+                    self._found(await self._ask_sentinels())
             except (RedisError, OSError, BrokerError) as error:
                 _log.warning("%s: %s", self._address, error)
+
+    def _found(self, primary: tuple[str, int]) -> None:
+        """The Sentinels name this one. Whichever connection asked: all that are open to another one are given up."""
+        former, self._primary = self._primary, primary
+        if former is not None and former != primary:
+            _log.warning("%s has moved to %s:%d", self._address, *primary)
+            self.drop()
 
     def drop(self) -> None:
         """Give all present connections up, and ask anew who is the one to ask."""
