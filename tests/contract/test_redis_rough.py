@@ -8,7 +8,9 @@ import pytest
 
 from hybrid.broker.base import Appended
 from hybrid.broker.redis import servers
+from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.servers import Servers
+from hybrid.errors import BrokerError
 from tests.contract.test_redis import appended, one, opened, until
 from tests.support.listeners import RecordingListener
 from tests.support.redis_servers import SERVICE, RedisServer, Sentinels, redis_server
@@ -94,3 +96,57 @@ async def test_whichever_connection_finds_that_the_primary_moved_takes_all_along
             await appended(broker)
             await listener.until(lambda: len(listener.publications) == 2)
             assert await present.command("HGET", broker.keys.of("a").head, "o") == b"1"
+
+
+async def _durable_at(
+    offset: int, server: RedisServer, broker: RedisBroker
+) -> asyncio.Task[list[Appended | BrokerError]]:
+    """A durable append that was made, and for which no replica can be found."""
+    asked = asyncio.create_task(broker.append([one(is_durable=True)]))
+    async with asyncio.timeout(5):
+        while await server.command("HGET", broker.keys.of("a").head, "o") != b"%d" % offset:
+            pass
+    return asked
+
+
+async def test_what_was_appended_is_unconfirmed_and_not_without_effect_when_the_server_goes() -> None:
+    async with redis_server() as server:
+        async with opened(server.url) as broker:
+            asked = await _durable_at(1, server, broker)
+            server.kill()
+            [result] = await asked
+            assert isinstance(result, BrokerError)
+            assert result.row.name == "unconfirmed"
+
+
+async def test_another_primary_cannot_confirm_what_it_never_had(
+    one_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The primary dies between append and confirmation; the next one has a replica, and neither has the entry."""
+    async with redis_server() as former:
+        named = former
+
+        async def ask_sentinels(self: Servers) -> tuple[str, int]:
+            return named.address
+
+        monkeypatch.setattr(Servers, "_ask_sentinels", ask_sentinels)
+        async with opened("redis+sentinel://127.0.0.1:1/x") as broker:
+            asked = await _durable_at(1, former, broker)
+            named = one_redis
+            former.kill()
+            [result] = await asked
+            assert isinstance(result, BrokerError)
+            assert result.row.name == "unconfirmed"
+            assert (await appended(broker, one(is_durable=True))).position.offset == 1
+
+
+async def test_without_a_replica_nobody_waits_for_the_others() -> None:
+    """A second each, one behind the other, would be 16 s; whoever comes meanwhile shares the next look."""
+    async with redis_server() as server:
+        async with opened(server.url) as broker:
+            async with asyncio.timeout(6):
+                durable = one(is_durable=True)
+                asked = (broker.append([durable]), broker.append([durable] * 8), *map(broker.append, [[durable]] * 7))
+                results = [result for answer in await asyncio.gather(*asked) for result in answer]
+            assert {result.row.name for result in results if isinstance(result, BrokerError)} == {"unconfirmed"}
+            assert len(results) == 16

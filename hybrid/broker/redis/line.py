@@ -65,6 +65,8 @@ class Line:
         self._heard_s = 0.0
         self._drop = asyncio.Event()
         self.is_connected = False
+        self.life = 0
+        """How many connections it has had: what was answered in another life was answered by another connection."""
 
     def send(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send a command; its answer is the future's result, bytes not decoded.
@@ -121,6 +123,7 @@ class Line:
             self._drop.clear()
             self._heard_s = loop.time()
             self.is_connected = True
+            self.life += 1
             try:
                 await self._use(connection)
             except* (RedisError, OSError, TimeoutError) as group:

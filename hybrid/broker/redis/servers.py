@@ -95,24 +95,32 @@ class Servers:
     async def answer(
         self, asked: asyncio.Future[Any], key: bytes, command: Command, *, purpose: str = "", is_safe: bool = True
     ) -> Any:
-        """The answer to a command that was sent, following it where a server refers us to another one.
+        """The answer to a command that was sent; see `followed`."""
+        return (await self.followed(asked, key, command, purpose=purpose, is_safe=is_safe))[0]
+
+    async def followed(
+        self, asked: asyncio.Future[Any], key: bytes, command: Command, *, purpose: str = "", is_safe: bool = True
+    ) -> tuple[Any, Line]:
+        """The answer to a command that was sent, following it where a server refers us to another one; and from where.
 
         `is_safe`: the command may be repeated when nobody knows whether it took effect. Raises BrokerError.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + PATIENCE_S
+        line = self.line(key, purpose)
         while True:
             try:
-                return await asked
+                return await asked, line
             except ResponseError as error:
                 if not self._is_temporary(error, key, purpose) or loop.time() >= deadline_s:
                     raise refusal(error) from None
-                asked = await self._asked_again(error, key, command, purpose)
+                asked, line = await self._asked_again(error, key, command, purpose)
             except Unanswered:
                 if not is_safe or loop.time() >= deadline_s:
                     raise
                 await asyncio.sleep(_AGAIN_S)
-                asked = self.line(key, purpose).send(*command)
+                line = self.line(key, purpose)
+                asked = line.send(*command)
             except Unreachable:
                 self.refresh_soon()
                 raise
@@ -266,23 +274,25 @@ class Servers:
 
     async def _asked_again(
         self, error: ResponseError, key: bytes, command: Command, purpose: str
-    ) -> asyncio.Future[Any]:
+    ) -> tuple[asyncio.Future[Any], Line]:
         if isinstance(error, AskError):
             line = self._line((error.host, error.port), purpose)
             line.send("ASKING").add_done_callback(_retrieved)
-            return line.send(*command)
+            return line.send(*command), line
         if isinstance(error, MovedError):
             self.refresh_soon()
-            return self._line((error.host, error.port), purpose).send(*command)
+            line = self._line((error.host, error.port), purpose)
+            return line.send(*command), line
         if isinstance(error, NoScriptError):
             line = self.line(key, purpose)
             for script in scripts.ALL:
                 line.send("SCRIPT", "LOAD", script.text).add_done_callback(_retrieved)
-            return line.send(*command)
+            return line.send(*command), line
         if isinstance(error, ClusterDownError):
             self.refresh_soon()
         await asyncio.sleep(_AGAIN_S)
-        return self.line(key, purpose).send(*command)
+        line = self.line(key, purpose)
+        return line.send(*command), line
 
 
 def refusal(error: ResponseError) -> BrokerError:
