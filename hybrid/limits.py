@@ -79,6 +79,10 @@ class Limits:
     recovery_page_max_bytes: int = 262_144  # one read of the broker's history
     recoveries_max: int = 64  # such reads in flight in the process
 
+    # -- workers
+    worker_start_s: float = 30.0  # from its start until a worker accepts, on a busy machine; then killed, tried again
+    worker_silence_s: float = 10.0  # a worker whose event loop shows no turn is killed: half a heartbeat_interval_s
+
     # -- the memory broker
     channels_max: int = 100_000  # logs kept; more: the one longest unused without listeners is dropped
     idempotency_window_s: float = 300.0  # a key is remembered; told to clients

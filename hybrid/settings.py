@@ -41,6 +41,8 @@ BROKER_SCHEMES: Final = tuple(
 )
 """What the URL of a broker other than the embedded one starts with."""
 SECRET_MIN_CHARACTERS: Final = 32
+WORKER_SILENCE_MIN_S: Final = 3.0
+_SERVICE_VARIABLES: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 _SECRET_HINT: Final = (
     "set HYBRID_SECRET on every node to the same text, for example what `openssl rand -base64 32` prints."
 )
@@ -234,6 +236,32 @@ def client_environment(environ: Mapping[str, str] | None = None) -> ClientEnviro
     return ClientEnvironment(
         url=environ.get("HYBRID_URL") or ClientEnvironment().url, token=environ.get("HYBRID_TOKEN", "").strip()
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEnvironment:
+    """What systemd put into the environment (sd_notify(3), sd_watchdog_enabled(3)); empty where it did not start us."""
+
+    notify_socket: str = ""
+    watchdog_s: float | None = None
+
+
+def service_environment(environ: Mapping[str, str] | None = None, pid: int | None = None) -> ServiceEnvironment:
+    """What the service manager wants to hear from this process."""
+    environ = os.environ if environ is None else environ
+    address = environ.get("NOTIFY_SOCKET", "")
+    watchdog_usec, meant = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    is_meant = meant in ("", str(os.getpid() if pid is None else pid))
+    return ServiceEnvironment(
+        notify_socket=address if address.startswith(("/", "@")) else "",
+        watchdog_s=int(watchdog_usec) / 1e6 if is_meant and watchdog_usec.isdecimal() and int(watchdog_usec) else None,
+    )
+
+
+def worker_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a worker: this process's own, without what only its supervisor may use."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if name not in _SERVICE_VARIABLES}
 
 
 def load(
@@ -529,6 +557,11 @@ def _check_limits(limits: Limits) -> None:
         if low > high or (low == high and not may_be_equal):
             at_most = "at most" if may_be_equal else "less than"
             raise _refusal(f"limits.{smaller} ({low}) must be {at_most} limits.{larger} ({high}).")
+    if limits.worker_silence_s < WORKER_SILENCE_MIN_S:
+        raise _refusal(
+            f"limits.worker_silence_s must be at least {WORKER_SILENCE_MIN_S:g}, for workers show themselves once a "
+            f"second; not {limits.worker_silence_s}."
+        )
     if limits.heartbeat_grace_intervals <= 1:
         raise _refusal("limits.heartbeat_grace_intervals must be more than 1, or every heartbeat would come too late.")
 

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `--help` and bad options raise SystemExit, as argparse does.
     """
     options = build_parser().parse_args(arguments)
+    options.command_line = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code: int = options.run(options)
         sys.stdout.flush()

@@ -29,10 +29,11 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the demo until told to stop."""
-    from hybrid.cli.running import load_settings, run_server
+    from hybrid.cli.running import load_settings
 
     # One URL is what a person needs to see here; the ends of streams are in the log of `serve`.
     settings = load_settings(options, development_issuer=True, log_level="warning")
+    from hybrid.cli.serving import run_server
     from hybrid.web.demo import create_demo_app
 
     return run_server(settings, create_demo_app, lambda url: print(url, flush=True))

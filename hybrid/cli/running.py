@@ -1,21 +1,16 @@
-"""What `serve` and `demo` share: a server in the foreground until it is told to stop."""
+"""What `serve` and `demo` share ahead of serving: options, settings, the log. Loads nothing that serves."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
-import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hybrid.settings import Settings
-    from hybrid.web.launcher import AsgiApp
 
 _BANNER = """\
 hybrid: the development issuer is on: whoever can reach {url} gets a token for every channel.
@@ -40,60 +35,33 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 def load_settings(options: argparse.Namespace, **more: Any) -> Settings:
     """The settings with the command line's on top; port 0 is replaced by a free port. Raises SettingsError."""
-    from hybrid.settings import load
-
-    named = {name: getattr(options, name) for name in ("host", "port", "loop", "log_level")}
-    overrides = {name: value for name, value in named.items() if value is not None}
-    settings = load(options.settings, overrides={**more, **overrides}, fill_in_issuer=True)
+    settings = read_settings(options, **more)
     # The port is part of the public URL and thereby of every token, so it must be known before the app is made.
     return settings.at_port(_free_port(settings.host)) if settings.port == 0 else settings
 
 
-def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce: Callable[[str], None]) -> int:
-    """Serve in the foreground; returns the exit code: 0 after SIGTERM, 130 after Ctrl-C. Raises SettingsError."""
-    from hybrid.web.launcher import install_signal_handlers, run, serve
+def read_settings(options: argparse.Namespace, **more: Any) -> Settings:
+    """As `load_settings`, with the port as it is written. Raises SettingsError."""
+    from hybrid.settings import load
 
-    _configure_logging(settings.log_level)
-    code = 0
-
-    def started(port: int) -> None:
-        if settings.development_issuer:
-            sys.stderr.write(_BANNER.format(url=settings.public_url))
-            sys.stderr.flush()
-        announce(settings.public_url)
-
-    async def serve_until_told() -> None:
-        nonlocal code
-        app = make_app(settings)
-        told = asyncio.Event()
-        install_signal_handlers(told)
-
-        def interrupted() -> None:
-            nonlocal code
-            if told.is_set():
-                os._exit(130)  # asked twice: at once
-            code = 130
-            told.set()
-
-        with suppress(NotImplementedError, ValueError):  # Windows; not the main thread
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
-        await serve(
-            cast("AsgiApp", app),
-            host=settings.host,
-            port=settings.port,
-            limits=settings.limits,
-            shutdown_event=told,
-            on_started=started,
-            drain=app.extensions["hybrid"].drain,
-        )
-
-    run(serve_until_told, settings.loop)
-    return code
+    named = {name: getattr(options, name, None) for name in ("host", "port", "loop", "log_level", "workers")}
+    overrides = {name: value for name, value in named.items() if value is not None}
+    return load(options.settings, overrides={**more, **overrides}, fill_in_issuer=True)
 
 
-def _configure_logging(level: str) -> None:
+def tell_started(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Say where the server is, and whether it gives tokens to anybody."""
+    if settings.development_issuer:
+        sys.stderr.write(_BANNER.format(url=settings.public_url))
+        sys.stderr.flush()
+    announce(settings.public_url)
+
+
+def configure_logging(level: str, worker: int = 0) -> None:
+    """Log to stderr; the lines of a worker name it."""
+    who = f"worker {worker} (%(process)d) " if worker else ""
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+        level=level.upper(), format=f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s", stream=sys.stderr
     )
     for name in ("authlib", "httpx2", "httpcore2", "hpack", "asyncio", "hypercorn", "hybrid.http"):
         # Authlib logs whole tokens at DEBUG; the others speak of every request, or of the address we announce.

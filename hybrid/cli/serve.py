@@ -15,16 +15,22 @@ HYBRID_NAMESPACES_CHAT_HISTORY_SIZE=500. docs/settings.md lists them all.
 Examples:
   hybrid serve
   hybrid serve --settings /etc/hybrid.toml --host 0.0.0.0 --port 8080
+  HYBRID_BROKER=redis://127.0.0.1:6379/0 hybrid serve --workers 4
+  hybrid serve --settings /etc/hybrid.toml --check
   HYBRID_ISSUERS=https://id.example.com HYBRID_PUBLIC_URL=https://live.example.com hybrid serve
 
 Ctrl-C or SIGTERM tells all clients to come back elsewhere and ends within limits.shutdown_grace_s; a second one ends
-at once. It prints its URL on stdout as soon as it accepts connections.
+at once. It prints its URL on stdout as soon as it accepts connections, with workers as soon as all of them do.
+
+With more than one worker, a supervisor replaces workers that end or hang, and SIGHUP renews one worker after the other
+without refusing a connection: with the settings and the code of that moment, if the settings are good. The number of
+workers and the address stay.
 """
 
 
 def add_command(commands: Any) -> None:
     """Add it to the command line."""
-    from hybrid.cli.parser import HelpFormatter
+    from hybrid.cli.parser import HelpFormatter, number
     from hybrid.cli.running import add_server_options
 
     parser = commands.add_parser(
@@ -35,15 +41,39 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--development-issuer", action="store_true", default=None, help="hand out tokens to anybody; loopback only"
     )
+    parser.add_argument(
+        "--workers",
+        type=number(1, 1024, "N"),
+        metavar="N",
+        help="processes that serve the port; more than one needs Redis (default: 1)",
+    )
+    parser.add_argument("--check", action="store_true", help="say whether the settings are good, and end")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)  # what a supervisor tells its workers, and nobody else
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from hybrid.cli.running import load_settings, run_server
+    from hybrid.cli.running import load_settings
 
     more = {name: getattr(options, name) for name in ("public_url", "development_issuer")}
-    settings = load_settings(options, **{name: value for name, value in more.items() if value is not None})
+    overrides = {name: value for name, value in more.items() if value is not None}
+    settings = load_settings(options, **overrides)
+    if settings.workers > 1 and not options.worker and not options.check:
+        from hybrid.cli.supervising import supervise
+
+        return supervise(settings, options, overrides, _announce)
+    from hybrid.cli.serving import run_server, run_worker
     from hybrid.web.app import create_app
 
-    return run_server(settings, create_app, lambda url: print(f"hybrid serves {url}", flush=True))
+    if options.check:
+        create_app(settings)
+        print("hybrid: the settings are good")
+        return 0
+    if options.worker:
+        return run_worker(settings, create_app, options.worker)
+    return run_server(settings, create_app, _announce)
+
+
+def _announce(url: str) -> None:
+    print(f"hybrid serves {url}", flush=True)

@@ -154,8 +154,9 @@ class Legs:
                     if leg.opened.done() and isinstance(ended := leg.opened.result(), Ending):
                         raise ConnectionError(f"{transport}: {ended.detail}")
                     self.is_moving = True
-                    if leg.is_polled or former.is_polled:
-                        # Numbers and seals do not mix: what is under way must be answered where it was sent.
+                    if leg.is_polled or former.is_polled or leg.session != former.session:
+                        # Numbers and seals do not mix, and another node's session has numbers of its own: what is
+                        # under way must be answered where it was sent.
                         await self.until(lambda: self._owner.is_at_rest or self.current is not former)
                 if self.current is not former or leg not in self._open_legs:
                     raise ConnectionError(f"{transport}: a leg ended meanwhile")

@@ -154,12 +154,17 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         """The server said from where delivery goes on. Returns how many held publications were taken.
 
         `was_recovered` False is a reset: some between `received` and `position` are lost to this reader. `is_behind`
-        says afterwards whether some came meanwhile for which there was no room: nothing else would bring them again.
+        says afterwards whether some came meanwhile that nothing else would bring again: there was no room for them, or
+        the server goes on from further ahead (it was asked before an answer that came on the former leg).
         """
+        is_ahead = False
         if self.received is None:
             self.received = self.position = position
         elif not was_recovered:
             self.reset(position)
+        else:
+            is_other_log = position.offset > 0 < self.received.offset and position.epoch != self.received.epoch
+            is_ahead = position.offset > self.received.offset or is_other_log
         self.state = State.LIVE
         held, self._held = self._held, []
         taken = 0
@@ -168,7 +173,9 @@ class Subscription(AsyncIterator[ReceivedPublication]):
                 self._take(publication)
                 taken += 1
         last, self._last_held = self._last_held, None
-        self.is_behind = last is not None and (last.epoch != self.received.epoch or last.offset > self.received.offset)
+        self.is_behind = is_ahead or (
+            last is not None and (last.epoch != self.received.epoch or last.offset > self.received.offset)
+        )
         if not self.ready.done():
             self.ready.set_result(None)
         return taken

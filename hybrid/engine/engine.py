@@ -124,11 +124,18 @@ class Engine:
         self.calls = Calls(limits, clock, self.tasks, call_store, self.nodes)
         self.ticket_streams: dict[bytes, PlainStream] = {}
         self.is_draining = False
+        self._has_started = False
 
     # -- life
 
     async def start(self) -> None:
-        """Connect to the broker and join the nodes; a broker that is away is awaited. Raises SettingsError."""
+        """Connect to the broker and join the nodes; a broker that is away is awaited. Once only: again it does nothing.
+
+        Raises SettingsError where what the broker keeps can never be used; it is to be closed then.
+        """
+        if self._has_started:
+            return
+        self._has_started = True
         await self.hub.open()
         await self.nodes.start()
         self.presence.start()

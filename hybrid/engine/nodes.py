@@ -63,6 +63,7 @@ class Nodes:
         self._lost = lost
         self._generation = 0
         self._is_listening = False
+        self._is_cut_off = False  # from the broker; said once
         self._is_over = False
 
     async def start(self) -> None:
@@ -74,12 +75,13 @@ class Nodes:
         await self._keep()
 
     async def leave(self) -> None:
-        """Be in the list no more."""
+        """Be in the list no more. Safe to call twice."""
         self._is_over = True
         self._wheel.cancel(self)
+        generation, self._generation = self._generation, 0
         try:
-            if self._generation:
-                await self._store.leave(self.id, self._generation)
+            if generation:
+                await self._store.leave(self.id, generation)
         except BrokerError as error:
             _log.warning("this node could not leave the list; its lease will end: %s", error)
 
@@ -105,8 +107,10 @@ class Nodes:
                 self._lost()
             self._generation = kept.generation
             self.others = [_decode(other) for other in kept.others]
+            self._is_cut_off = False
         except BrokerError as error:
-            _log.warning("this node's lease cannot be renewed now: %s", error)
+            _log.log(logging.DEBUG if self._is_cut_off else logging.WARNING, "no lease can be had now: %s", error)
+            self._is_cut_off = True
             due_s = _AGAIN_S
         except msgspec.MsgspecError as error:
             _log.error("what another node says of itself cannot be read: %s", error)

@@ -147,5 +147,5 @@ class PresenceKeeper:
         try:
             await self._store.expire()
         except HybridError as error:
-            _log.warning("presence leases could not be looked through: %s", error)
+            _log.debug("presence leases could not be looked through: %s", error)
         self._schedule()

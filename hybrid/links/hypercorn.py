@@ -245,6 +245,16 @@ def guard_inbox(send: Send) -> None:
             stream.app_put = _Inbox(queue).put
 
 
+def close_after_answer(send: Send) -> None:
+    """Make Hypercorn end the connection behind the answer to this request, and say so in it (`Connection: close`).
+
+    HTTP/1 only: Hypercorn's own bound of requests for each connection would break HTTP/2 streams that are open.
+    """
+    protocol = getattr(getattr(getattr(send, "__self__", None), "send", None), "__self__", None)
+    if _import_error is None and isinstance(protocol, H11Protocol):
+        protocol.keep_alive_requests = protocol.config.keep_alive_max_requests
+
+
 async def release(send: Send) -> None:
     """Free Hypercorn's tasks of a request whose ASGI call is over; the launcher calls it after every one.
 

@@ -1,8 +1,12 @@
 """Serves the application with Hypercorn on a socket of our own, and ends in bounded time.
 
-Hypercorn cannot be told to stop accepting, and on asyncio 3.12.1 and later it never returns while one connection is
-open. So everything that ends happens inside its shutdown trigger: the application drains, and whatever is left at the
-deadline is aborted, streams that were handed off and connections that Hypercorn holds alike.
+On asyncio 3.12.1 and later Hypercorn never returns while one connection is open. So everything that ends happens inside
+its shutdown trigger: the application drains, and whatever is left at the deadline is aborted, streams that were handed
+off and connections that Hypercorn holds alike.
+
+A server by itself accepts to the end, and says that it drains. One that is given its listening socket, as one of
+several, leaves: it stops accepting first, so that whoever connects reaches another worker, then serves for a moment the
+connections it has, whose requests may be on their way, and drains after that.
 """
 
 from __future__ import annotations
@@ -13,10 +17,9 @@ import logging
 import os
 import signal
 import socket
-import sys
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, TypeVar
 
 from hypercorn.asyncio import serve as hypercorn_serve
@@ -25,19 +28,20 @@ from hypercorn.config import Config, Sockets
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
 from hybrid.links.asgi import Receive, Scope, Send
-from hybrid.links.hypercorn import find_transport, guard_inbox, mend, release
+from hybrid.links.hypercorn import close_after_answer, find_transport, guard_inbox, mend, release
+from hybrid.web.listener import BACKLOG, SEND_BUFFER_BYTES, bind
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
-_BACKLOG: Final = 1_024  # connections waiting to be accepted: a reconnect storm arrives within one loop turn
-_USER_TIMEOUT_MS: Final = 30_000  # unacknowledged data; a vanished peer otherwise holds its buffers for 15 minutes
 _KEEP_ALIVE_S: Final = 20.0  # also bounds the time for a request's head
 _TLS_HANDSHAKE_S: Final = 10.0
 _HEAD_MAX_BYTES: Final = 16_384  # an 8 KB token, a 2 KB cursor and what browsers add
 _REAP_INTERVAL_S: Final = 0.2
 _GRACEFUL_MIN_S: Final = 0.5
+_LEAVING_S: Final = 1.0  # a distant client's first request follows its connection within that
+_LEAVING_SHARE: Final = 0.3  # of the grace, at most
 _GC_THRESHOLDS: Final = (20_000, 20, 50)  # cycles are rare here; the default (700, 10, 10) is made for short programs
 _KEPT_MIN: Final = 64
 
@@ -63,6 +67,8 @@ class _Connections:
         # uvloop's TLS transports have no weak references: they are kept, and the closed ones sorted out in time.
         self._kept: set[asyncio.WriteTransport] = set()
         self._sort_out_at = _KEPT_MIN
+        self._requests: set[Send] = set()
+        self._is_leaving = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport = find_transport(send)
@@ -70,10 +76,20 @@ class _Connections:
             self._remember(transport)
         del transport  # this frame lives as long as the request
         guard_inbox(send)
+        self._requests.add(send)
+        if self._is_leaving:
+            close_after_answer(send)
         try:
             await self._app(scope, receive, send)
         finally:
+            self._requests.discard(send)
             await release(send)
+
+    def leave(self) -> None:
+        """Let every connection end with the answer to its present or next request, and tell its client so."""
+        self._is_leaving = True
+        for send in self._requests:
+            close_after_answer(send)
 
     def abort_all(self) -> int:
         """Abort every connection that is still open, and return how many there were."""
@@ -105,22 +121,24 @@ async def serve(
     drain: Callable[[float], Awaitable[None]] | None = None,
     certificate_file: str | None = None,
     key_file: str | None = None,
-    send_buffer_bytes: int | None = 65_536,
+    send_buffer_bytes: int | None = SEND_BUFFER_BYTES,
+    listener: socket.socket | None = None,
 ) -> None:
     """Serve until `shutdown_event` is set, then drain and return.
 
     `port` 0 takes any free one; `on_started` is called with the bound port when connections are accepted. `drain` is
-    given `shutdown_grace_s` and cancelled when that is over; its errors are logged. TLS needs both files.
-    `send_buffer_bytes` is what the kernel may hold for a client that does not read; None leaves it to the system.
-    Raises SettingsError, one line, if the address cannot be had. Whatever is open at the deadline is aborted, also
-    when this call is cancelled.
+    given `shutdown_grace_s`, or what is left of it, and cancelled when that is over; its errors are logged. TLS needs
+    both files. `send_buffer_bytes` is what the kernel may hold for a client that does not read; None leaves it to the
+    system. `listener` is used in place of the address, and closed; a server that is given one is one of several, and
+    leaves at the end, as the module's text says. Raises SettingsError, one line, if the address cannot be had.
+    Whatever is open at the deadline is aborted, also when this call is cancelled.
     """
     mend()
     loop = asyncio.get_running_loop()
     connections = _Connections(app)
     config = _Config()
-    config.listener = _bind(host, port, send_buffer_bytes)
-    config.backlog = _BACKLOG
+    config.listener = listener if listener is not None else bind(host, port, send_buffer_bytes)
+    config.backlog = BACKLOG
     config.include_server_header = False
     config.accesslog = None  # Hypercorn's prints decoded paths, in which line breaks forge entries
     config.errorlog = logging.getLogger("hybrid.http")
@@ -142,18 +160,33 @@ async def serve(
             deadline_s = loop.time() + limits.shutdown_grace_s
         finally:
             reaper = loop.create_task(_reap(connections, deadline_s))
+        connections.leave()
+        leaving_s = 0.0
+        if listener is not None:
+            leaving_s = min(_LEAVING_S, limits.shutdown_grace_s * _LEAVING_SHARE)
+            for server in servers:
+                server.close()
+            await asyncio.sleep(leaving_s)
         if drain is not None:
             try:
                 async with asyncio.timeout_at(deadline_s):
-                    await drain(limits.shutdown_grace_s)
+                    await drain(limits.shutdown_grace_s - leaving_s)
             except TimeoutError:
                 _log.warning("draining took longer than %g s", limits.shutdown_grace_s)
             except Exception:
                 _log.exception("draining failed")
         config.graceful_timeout = max(deadline_s - loop.time(), _GRACEFUL_MIN_S)
 
-    try:
+    async def serve_application() -> None:
         await hypercorn_serve(connections, config, shutdown_trigger=shutdown_trigger, mode="asgi")  # type: ignore[arg-type]
+
+    servers: list[asyncio.AbstractServer] = []
+    try:
+        if listener is None:
+            await serve_application()
+        else:
+            with _noting_servers(servers):
+                await serve_application()
     finally:
         if reaper is not None:
             reaper.cancel()
@@ -172,39 +205,22 @@ async def _reap(connections: _Connections, deadline_s: float) -> None:
         await asyncio.sleep(_REAP_INTERVAL_S)
 
 
-def _bind(host: str, port: int, send_buffer_bytes: int | None) -> socket.socket:
-    bare_host = host.removeprefix("[").removesuffix("]")
-    if not 0 <= port < 65_536:  # getaddrinfo takes it modulo 65536
-        raise SettingsError(detail=f"Cannot use the address {host}:{port}: ports are 0 to 65535.")
-    try:
-        found = socket.getaddrinfo(bare_host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name often has both; IPv4 is the one that everything on the machine can reach.
-        family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise SettingsError(detail=f"Cannot use the address {host}:{port}: {_plain(error)}.") from error
-    try:
-        if os.name == "posix":  # on Windows the option would let two servers share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bare_host == "::" else 1)
-        # Accepted sockets inherit the following.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if sys.platform == "linux":
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
-        if send_buffer_bytes is not None:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-        listener.bind(address)
-        listener.setblocking(False)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise SettingsError(detail=f"Cannot listen on {host}:{port}: {_plain(error)}.") from error
-    return listener
+@contextmanager
+def _noting_servers(servers: list[asyncio.AbstractServer]) -> Iterator[None]:
+    """Put the servers made on this loop into the list: Hypercorn keeps its own to itself, and to close them is ours."""
+    loop: Any = asyncio.get_running_loop()
+    create = loop.create_server
 
+    async def create_and_note(*arguments: Any, **options: Any) -> asyncio.AbstractServer:
+        server: asyncio.AbstractServer = await create(*arguments, **options)
+        servers.append(server)
+        return server
 
-def _plain(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()).rstrip(".")
+    loop.create_server = create_and_note
+    try:
+        yield
+    finally:
+        del loop.create_server  # the loop's own method is behind it
 
 
 def run(

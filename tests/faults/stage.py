@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hybrid.auth.development import DevelopmentIssuer
+from hybrid.client.endpoint import Dial
 from tests.support.checker import Verdict
 from tests.support.crowd import Crowd, crowd
+from tests.support.nginx import HOST, Change, Nginx, running_nginx
 from tests.support.nodes import Nodes, nodes
 
 CLIENTS: Final = int(os.environ.get("TEST_FAULT_CLIENTS", "60"))
@@ -30,6 +32,7 @@ _HEAL_MAX_S: Final = 40.0
 
 SETTINGS: Final[dict[str, Any]] = {
     "log_level": "info",
+    "trusted_proxies": ["127.0.0.1"],
     "limits": {
         # Sooner than by default, so that a fault is noticed within seconds: the rules are the same.
         "heartbeat_interval_s": 2.0,
@@ -81,8 +84,9 @@ def table() -> str:
 class Stage:
     """See the module's text."""
 
-    def __init__(self, fault: str, group: Nodes, people: Crowd, clients: int) -> None:
+    def __init__(self, fault: str, group: Nodes, people: Crowd, clients: int, nginx: Nginx | None) -> None:
         self.fault = fault
+        self.nginx = nginx
         self.nodes = group
         self.people = people
         self.clients = clients
@@ -114,12 +118,24 @@ async def stage(
     issuer: DevelopmentIssuer,
     count: int = 3,
     clients: int = CLIENTS,
-    settings: Mapping[str, Any] | None = None,
+    behind_nginx: Sequence[Change] | None = None,
 ) -> AsyncIterator[Stage]:
-    """So many nodes on this broker, and a crowd that reads and publishes all the time."""
-    async with nodes(count, broker=broker, issuer=issuer, settings={**SETTINGS, **(settings or {})}) as group:
-        async with crowd(group.balancer.dial, issuer, clients) as people:
-            here = Stage(fault, group, people, clients)
+    """So many nodes on this broker, and a crowd that reads and publishes all the time.
+
+    `behind_nginx`: the crowd knows nothing but an nginx with the project's own nginx.conf, changed so.
+    """
+    async with AsyncExitStack() as stack:
+        group = await stack.enter_async_context(nodes(count, broker=broker, issuer=issuer, settings=SETTINGS))
+        nginx: Nginx | None = None
+        dial: Dial = group.balancer.dial
+        more: dict[str, Any] = {}
+        if behind_nginx is not None:
+            ports = [node.port for node in group]
+            nginx = await stack.enter_async_context(running_nginx(ports, *behind_nginx))
+            dial = ("127.0.0.1", nginx.https_port)
+            more = {"url": f"https://{HOST}", "tls": nginx.client_context()}
+        async with crowd(dial, issuer, clients, **more) as people:
+            here = Stage(fault, group, people, clients, nginx)
             # Everybody has read something before anything happens.
             here.fault_ended()
             await here.healed()

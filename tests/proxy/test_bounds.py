@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 
 import httpx2
@@ -307,3 +308,12 @@ def test_limits_of_hybrid_and_nginx_agree() -> None:
     assert limits.stream_age_max_s == 600
     assert "worker_shutdown_timeout 10m;" in text
     assert f"takes {limits.links_max} streams" in text
+
+
+def test_everything_that_has_to_be_changed_is_marked() -> None:
+    """What the block at the top lists stands below, and nothing else does."""
+    top, _, below = CONFIGURATION.read_text().partition("\nuser ")
+    listed = re.findall(r"^#   (\[\d\]) ", top, re.MULTILINE)
+    assert listed == [f"[{number}]" for number in range(1, 7)]
+    assert set(re.findall(r"# (\[\d\])$", below, re.MULTILINE)) | {"[1]"} == set(listed)
+    assert "live.example.com" not in "".join(line for line in below.splitlines() if not line.endswith("]"))

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.dying_node import dying_node
-from tests.support.nginx import Change
+from tests.support.fake_node import dying_node, recording_node
+from tests.support.nginx import HOST, Change
 from tests.support.processes import free_port
 from tests.support.proxied import behind_nginx, proxied, socket_to
 from tests.support.server import new_issuer
@@ -131,13 +131,28 @@ async def test_a_long_silence_is_not_repeated_elsewhere() -> None:
 
 async def test_a_draining_node_says_so_itself() -> None:
     """Its 503 with Retry-After is for the client, and does not make nginx give the node up."""
+    async with proxied(nodes=2) as site, site.http() as http:
+        draining = f"127.0.0.1:{site.node.port}"
+        site.node.engine.is_draining = True
+        for method, path in (("POST", "/v1/stream"), ("GET", PATH)):
+            statuses = []
+            for number in range(60):
+                headers = {**site.bearer(), "User-Agent": f"client {number}"}  # the hash sends each to some node
+                answer = await http.request(method, path, json=ATTACH, **site.named(headers))
+                statuses.append(answer.status_code)
+                if answer.status_code == 503:
+                    assert int(answer.headers["retry-after"]) >= 1
+                    assert answer.json()["name"] == "draining"
+            assert statuses.count(200) >= 4
+            assert statuses.count(503) >= 4  # also after the third: it does not count as a failure
+        entries = await site.nginx.entries(120)
+        assert all((entry["node"] == draining) == (entry["status"] == "503") for entry in entries)
+
+
+async def test_a_draining_node_reaches_browsers_through_nginx() -> None:
+    """What they cannot understand as a 503 comes in the form that they do; publishing goes on."""
     async with proxied() as site, site.http() as http:
         site.node.engine.is_draining = True
-        for _ in range(8):
-            answer = await http.post("/v1/stream", json=ATTACH, **site.named(site.bearer()))
-            assert answer.status_code == 503
-            assert int(answer.headers["retry-after"]) >= 1
-            assert answer.json()["name"] == "draining"
         answer = await http.get(PATH, **site.named({**site.bearer(), "Accept": "text/event-stream"}))
         assert answer.status_code == 200  # an EventSource would never come back after a 503
         assert answer.text.startswith("retry: ")
@@ -145,6 +160,41 @@ async def test_a_draining_node_says_so_itself() -> None:
             with pytest.raises(ConnectionClosed, match="1012"):
                 await socket.recv()
         assert (await http.post(PATH, json=1, **site.named(site.bearer()))).status_code == 200
+
+
+async def test_what_a_node_gets_to_see() -> None:
+    """Who and how, in nginx's own words; nothing of what only concerns nginx's connection, and no cookies."""
+    async with recording_node() as node, behind_nginx([node.port], new_issuer()) as site:
+        async with site.http(source="127.0.0.2") as http:
+            headers = {
+                "X-Forwarded-For": "203.0.113.1",
+                "X-Forwarded-Proto": "http",
+                "X-Forwarded-Host": "stranger.example",
+                "Forwarded": "for=203.0.113.1",
+                "Cookie": "a=b",
+                "Connection": "keep-alive, x-secret",
+                "Keep-Alive": "timeout=9",
+                "TE": "trailers",
+                "Upgrade": "h2c",
+            }
+            await http.get("/v1/channels/a%2Fb?after=0&wait=1", **site.named(headers))
+        head = node.heads[0].decode()
+        assert head.startswith("GET /v1/channels/a%2Fb?after=0&wait=1 HTTP/1.1\r\n")
+        seen = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        assert seen["host"] == HOST
+        assert seen["x-forwarded-for"] == "127.0.0.2"
+        assert seen["x-forwarded-proto"] == "https"
+        assert not seen.keys() & {"forwarded", "x-forwarded-host", "cookie", "connection", "upgrade", "keep-alive"}
+
+
+async def test_connections_to_nodes_are_kept() -> None:
+    """A handshake for each publish would cost more than the publish."""
+    async with recording_node() as node, behind_nginx([node.port], new_issuer()) as site, site.http() as http:
+        for path in (PATH, "/v1/command", f"/v1/history/{CHANNEL}", "/v1/stream") * 10:
+            answer = await http.post(path, json=1, **site.named())
+            assert answer.status_code == 204
+        assert len(node.heads) == 40
+        assert node.connections <= 4  # two workers, two groups
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from tests.support.dying_node import dying_node
+from tests.support.fake_node import dying_node
 from tests.support.nginx import HOST, Change
 from tests.support.processes import free_port
 from tests.support.proxied import Site, proxied

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from hybrid.web.issuer import ISSUER_PATH
 from tests.support.nginx import HOST, Change
 from tests.support.processes import Process, free_port
 from tests.support.proxied import URL, Site, behind_nginx, node_settings, proxied
+from tests.support.raw import Door, RawWebSocket
 from tests.support.redis_servers import RedisServer, redis_server
 from tests.support.server import running_server
 from tests.support.world import PIPES, Pipe, Reader
@@ -174,49 +177,85 @@ class ServeProcess:
             await self.process.until(is_ready)
 
 
+@asynccontextmanager
+async def two_processes(
+    redis: RedisServer, folder: Path, *changes: Change
+) -> AsyncIterator[tuple[Site, list[Process]]]:
+    """Two nodes behind nginx, each a process."""
+    secret = secrets.token_hex(32)
+    issuer = DevelopmentIssuer(URL + ISSUER_PATH, URL, SystemClock(), seed=derive_key(secret, "development issuer"))
+    served = [ServeProcess(folder, number, redis.url, secret) for number in range(2)]
+    try:
+        for node in served:
+            node.process.launch()
+        for node in served:
+            await node.until_ready()
+        async with behind_nginx([node.port for node in served], issuer, *changes) as site:
+            yield site, [node.process for node in served]
+    finally:
+        for node in served:
+            print(node.process.report())
+            await node.process.end()
+
+
 async def test_a_node_is_killed(redis: RedisServer, tmp_path: Path) -> None:
     """kill -9 under its clients: they come to the other node, and everything is there once, in order.
 
     Publishing goes on through nginx meanwhile: a POST that the dead node had in its hands answers 502 and is repeated
     with its key. nginx's logs hold no ticket and no token afterwards.
     """
-    secret = secrets.token_hex(32)
-    issuer = DevelopmentIssuer(URL + ISSUER_PATH, URL, SystemClock(), seed=derive_key(secret, "development issuer"))
-    served = [ServeProcess(tmp_path, number, redis.url, secret) for number in range(2)]
-    try:
-        for node in served:
-            node.process.launch()
-        for node in served:
-            await node.until_ready()
-        async with behind_nginx([node.port for node in served], issuer, *ROUND_ROBIN) as site:
-            readers = [
-                await site.read(await site.client(pipe, f"user{number}"), CHANNEL)
-                for number in range(2)
-                for pipe in PIPES
-            ]
-            publisher = await site.client(Pipe("longpoll"), "publisher")
-            async with site.http() as http:
-                answer = await http.post(
-                    "/v1/ticket", json={"purpose": "channels", "channels": [CHANNEL]}, **site.named(site.bearer())
-                )
-                ticket = str(answer.json()["ticket"])
-                for number in range(60):
-                    if number == 20:
-                        served[0].process.kill()
-                    await publisher.publish(CHANNEL, number)
-                    await http.get(f"/v1/stream?ticket={ticket}", **site.named({"Accept": "text/event-stream"}))
-            for reader in readers:
-                await reader.until_offset(60)
-                reader.check()
-                assert reader.data == list(range(60))
-            for path in site.nginx.folder.glob("*.log"):
-                written = path.read_text()
-                assert ticket not in written
-                assert "eyJ" not in written
-            assert any("502" in entry["node_status"] for entry in await site.nginx.entries(60))
-    finally:
-        for node in served:
-            await node.process.end()
+    async with two_processes(redis, tmp_path, *ROUND_ROBIN) as (site, processes), site.http() as http:
+        readers = [
+            await site.read(await site.client(pipe, f"user{number}"), CHANNEL) for number in range(2) for pipe in PIPES
+        ]
+        publisher = await site.client(Pipe("longpoll"), "publisher")
+        wanted = {"purpose": "channels", "channels": [CHANNEL]}
+        answer = await http.post("/v1/ticket", json=wanted, **site.named(site.bearer()))
+        ticket = str(answer.json()["ticket"])
+        for number in range(60):
+            if number == 20:
+                processes[0].kill()
+            await publisher.publish(CHANNEL, number)
+            await http.get(f"/v1/stream?ticket={ticket}", **site.named({"Accept": "text/event-stream"}))
+        for reader in readers:
+            await reader.until_offset(60)
+            reader.check()
+            assert reader.data == list(range(60))
+        for path in site.nginx.folder.glob("*.log"):
+            written = path.read_text()
+            assert ticket not in written
+            assert "eyJ" not in written
+        assert any("502" in entry["node_status"] for entry in await site.nginx.entries(60))
+
+
+async def test_who_is_told_to_leave_does_not_come_back_to_a_node_that_drains(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """A node that is told to stop refuses connections first, so that nginx asks another one.
+
+    The hash would otherwise send its clients to it again, which were just told to go elsewhere, until it has ended.
+    """
+    attach = {"attempt": 1, "nonce": "n", "confirm": True, "subscriptions": []}
+    async with two_processes(redis, tmp_path) as (site, processes), site.http() as http:
+
+        async def attach_as(number: int) -> int:
+            headers = {**site.bearer(), "User-Agent": f"client {number}"}  # the hash sends each to its own node
+            return int(
+                (await http.post("/v1/stream", json={"method": "attach", **attach}, **site.named(headers))).status_code
+            )
+
+        assert [await attach_as(number) for number in range(20)] == [200] * 20
+        # It answers no close frame, and so keeps the node in its drain for seconds.
+        deaf = RawWebSocket(Door(("127.0.0.1", int(processes[0].arguments[-1])), HOST, site.token()))
+        await deaf.open(attach)
+        processes[0].signal(signal.SIGTERM)
+        await deaf.next("disconnect")
+        statuses = [await attach_as(number) for number in range(40)]
+        assert processes[0].is_running
+        deaf.close()
+        # What was still open between nginx and the node is used up first: four connections, two workers, two groups.
+        assert statuses.count(503) <= 4
+        assert statuses[-20:] == [200] * 20
 
 
 async def test_tickets_are_good_at_every_node(settings: Settings) -> None:

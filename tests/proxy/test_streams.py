@@ -126,6 +126,34 @@ async def test_a_long_poll_waits_and_is_answered_at_once() -> None:
         assert answer.headers["content-length"] == str(len(answer.content))
 
 
+async def test_a_slow_reader_is_the_nodes_to_judge() -> None:
+    """nginx takes no more for it than fits into small buffers: the node reads the log for it later, from memory."""
+    async with proxied() as site:
+        reader, writer = await asyncio.open_connection(
+            *("127.0.0.1", site.nginx.https_port),
+            ssl=site.nginx.client_context(),
+            server_hostname=HOST,
+            limit=4_096,  # and then it stops to read
+        )
+        head = f"GET /v1/channels/{CHANNEL} HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n"
+        writer.write(f"{head}Authorization: {site.bearer()['Authorization']}\r\n\r\n".encode())
+        seen = await reader.readuntil(b"retry:")
+        (stream,) = site.node.engine.open.streams()
+        written = 0
+        while stream.link.buffered() == 0:  # until all the buffers on the way are full
+            await site.publish(CHANNEL, "x" * 8_000)
+            written += 1
+        assert written < 900  # the history has room for more: nothing is lost
+        assert list((site.nginx.folder / "proxy").iterdir()) == []
+        for _ in range(20):
+            await site.publish(CHANNEL, "x" * 8_000)
+        while seen.count(b"data: ") < written + 20:
+            seen += await reader.read(65_536)
+        writer.transport.abort()
+        offsets = [int(line.split(b"-")[1]) for line in seen.split(b"\n") if line.startswith(b"id: ") and b"-" in line]
+        assert offsets[-(written + 20) :] == list(range(1, written + 21))
+
+
 async def test_a_client_that_leaves_is_gone_at_the_node() -> None:
     """nginx must not keep a stream, or a poll, whose client has hung up."""
     async with proxied() as site:

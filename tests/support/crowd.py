@@ -12,13 +12,14 @@ import contextlib
 import itertools
 import json
 import random
+import ssl
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
@@ -61,15 +62,25 @@ class Refusal:
 class Crowd:
     """See the module's text; made by `crowd`."""
 
-    def __init__(self, dial: Dial, issuer: DevelopmentIssuer, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        issuer: DevelopmentIssuer,
+        group: asyncio.TaskGroup,
+        *,
+        url: str = AUDIENCE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.checker = Checker()
         self.clients: dict[str, Client] = {}
         self.refusals: list[Refusal] = []
         self.is_publishing = True
         self._dial = dial
+        self._url = urlsplit(url)
+        self._tls = tls
         self._issuer = issuer
         self._group = group
-        self._http = httpx2.AsyncClient(trust_env=False, timeout=_HTTP_TIMEOUT_S)
+        self._http = httpx2.AsyncClient(trust_env=False, timeout=_HTTP_TIMEOUT_S, verify=tls or False)
         self._numbers = itertools.count(1)
         self._tokens: dict[str, str] = {}
         self._readers: list[asyncio.Task[None]] = []
@@ -93,11 +104,12 @@ class Crowd:
         is_packed = kind == "websocket" and (number // len(_KINDS)) % _MSGPACK_EVERY == 0
         name = f"{kind}{'-msgpack' if is_packed else ''}-{number}"
         client = Client(
-            AUDIENCE,
+            self._url.geturl(),
             lambda: self.token(f"user-{number}"),
             kind,
             encoding="msgpack" if is_packed else "json",
             dial=self._dial,
+            tls=self._tls,
             timing=TIMING,
         )
         await client.__aenter__()
@@ -206,8 +218,14 @@ class Crowd:
         self, method: str, path: str, headers: dict[str, str] | None = None, content: bytes = b""
     ) -> httpx2.Response:
         host, port = self._dial("http") if callable(self._dial) else self._dial
-        sent = {"Host": "hybrid.example", "Authorization": f"Bearer {self.token('backend')}", **(headers or {})}
-        return await self._http.request(method, f"http://{host}:{port}{path}", headers=sent, content=content)
+        sent = {"Host": self._url.netloc, "Authorization": f"Bearer {self.token('backend')}", **(headers or {})}
+        return await self._http.request(
+            method,
+            f"{self._url.scheme}://{host}:{port}{path}",
+            headers=sent,
+            content=content,
+            extensions={"sni_hostname": self._url.hostname},
+        )
 
     # -- faults and the end
 
@@ -240,7 +258,7 @@ class Crowd:
         )
         heads = {}
         for channel in CHANNELS:
-            log = await self._read_log(channel)
+            log = await self.read_log(channel)
             self.checker.read_log(channel, log)
             heads[channel] = log[-1][0] if log else Position(0)
         with contextlib.suppress(AssertionError):  # the verdict says it better
@@ -250,7 +268,8 @@ class Crowd:
             print(self._told([(finding.split(" on ")[0], "") for finding in verdict.findings]))
         return verdict
 
-    async def _read_log(self, channel: str) -> list[tuple[Position, Any]]:
+    async def read_log(self, channel: str) -> list[tuple[Position, Any]]:
+        """The whole log of a channel, by HTTP."""
         log: list[tuple[Position, Any]] = []
         path = f"/v1/history/{quote(channel, safe='')}?limit={_PAGE}"
         after = ""
@@ -295,11 +314,13 @@ def _cursor(position: Position) -> str:
 
 
 @asynccontextmanager
-async def crowd(dial: Dial, issuer: DevelopmentIssuer, size: int) -> AsyncIterator[Crowd]:
-    """A crowd that reads, and publishes."""
+async def crowd(
+    dial: Dial, issuer: DevelopmentIssuer, size: int, *, url: str = AUDIENCE, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Crowd]:
+    """A crowd that reads, and publishes. `url` and `tls` are how clients know the site, wherever they dial."""
     try:
         async with asyncio.TaskGroup() as group:
-            made = Crowd(dial, issuer, group)
+            made = Crowd(dial, issuer, group, url=url, tls=tls)
             publishing = None
             try:
                 await made.gather(size)

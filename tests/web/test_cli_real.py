@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.nodes import ask
+from tests.support.processes import free_port
+from tests.support.redis_servers import redis_server
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -132,6 +137,39 @@ def test_a_taken_port_is_one_line_and_2(commands: Commands) -> None:
     code, out, err = commands.run("serve", "--port", commands.url.rpartition(":")[2])
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "Cannot listen on" in err
+
+
+async def test_keys_of_a_newer_layout_are_one_line_and_2(commands: Commands) -> None:
+    async with redis_server() as redis:
+        await redis.command("SET", "hybrid:c:layout", 2)
+        (commands.directory / "newer.toml").write_text(f'broker = "{redis.url}"\nsecret = "{"s" * 32}"\n')
+        code, out, err = await asyncio.to_thread(commands.run, "serve", "--settings", "newer.toml", "--port", "0")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "layout 2" in err
+    assert "newer version" in err
+
+
+async def test_a_broker_that_is_away_at_the_start_is_awaited(commands: Commands) -> None:
+    async with redis_server() as redis:
+        await redis.stop()
+        port = free_port()
+        (commands.directory / "away.toml").write_text(f'broker = "{redis.url}"\nsecret = "{"s" * 32}"\n')
+        with commands.start("serve", "--settings", "away.toml", "--port", str(port)) as server:
+            try:
+                await until_status(port, 503)
+                await redis.start()
+                await until_status(port, 200)
+            finally:
+                server.terminate()
+                _, err = await asyncio.to_thread(server.communicate, timeout=PATIENCE_S)
+    assert server.returncode == 0
+    assert "Traceback" not in err
+
+
+async def until_status(port: int, status: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await ask(port, "/readyz") != status:
+            pass
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])

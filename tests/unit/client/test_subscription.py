@@ -200,3 +200,30 @@ def test_whatever_arrives_is_read_rising_by_one(offsets: list[int]) -> None:
 
     got = asyncio.run(read())
     assert got == list(range(1, len(got) + 1))
+
+
+@pytest.mark.parametrize(
+    ("asked_from", "told", "is_behind"),
+    [
+        (Position(0), position(1), True),
+        (position(3), position(5), True),
+        (position(3), position(3, "other"), True),
+        (position(3), position(3), False),
+        (position(3), position(1), False),
+        (position(3), Position(0), False),
+        (Position(0), Position(0), False),
+    ],
+)
+async def test_an_answer_that_would_skip_something_is_noticed(
+    asked_from: Position, told: Position, is_behind: bool
+) -> None:
+    """A move to another node named a channel whose first answer was still on its way: it went on from further ahead.
+
+    What lay between was never delivered, and on a quiet channel nothing showed it.
+    """
+    subscription = made()
+    subscription.go_on(asked_from, was_recovered=True)
+    subscription.ask()
+    subscription.go_on(told, was_recovered=True)
+    assert subscription.is_behind is is_behind
+    assert subscription.received == asked_from
