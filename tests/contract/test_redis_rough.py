@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -150,3 +151,20 @@ async def test_without_a_replica_nobody_waits_for_the_others() -> None:
                 results = [result for answer in await asyncio.gather(*asked) for result in answer]
             assert {result.row.name for result in results if isinstance(result, BrokerError)} == {"unconfirmed"}
             assert len(results) == 16
+
+
+async def test_a_failure_of_many_is_not_logged_once_for_each(caplog: pytest.LogCaptureFixture) -> None:
+    async with redis_server() as server:
+        async with opened(server.url) as broker:
+            server.kill()
+            with pytest.raises(BrokerError):
+                await broker.heads([f"c{number}" for number in range(100)])
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+async def test_who_comes_after_the_end_opens_nothing(one_redis: RedisServer) -> None:
+    async with opened(one_redis.url) as broker:
+        await broker.close()
+        with pytest.raises(BrokerError):
+            await broker.servers.run(broker.keys.layout, "PING", purpose="presence")

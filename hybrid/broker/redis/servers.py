@@ -57,6 +57,7 @@ class Servers:
         self._lines: dict[tuple[Server, str], Line] = {}
         self._watching: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
+        self._is_closed = False
         self._slots: list[Server] = []
         self._primary: tuple[str, int] | None = None
         self._sentinel: Sentinel | None = None
@@ -141,7 +142,8 @@ class Servers:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        for line in self._lines.values():
+        self._is_closed = True
+        for line in list(self._lines.values()):
             await line.close()
         await self._forget_sentinel()
 
@@ -199,6 +201,8 @@ class Servers:
     def _line(self, server: Server, purpose: str) -> Line:
         line = self._lines.get((server, purpose))
         if line is None:
+            if self._is_closed:  # nobody would close it
+                raise BrokerError(None, "The broker is closed.")
             name = str(self._address) if server is None else f"Redis at {server[0]}:{server[1]}"
             line = self._lines[server, purpose] = Line(lambda: self.connect(server), name)
         return line
@@ -277,7 +281,7 @@ class Servers:
     ) -> tuple[asyncio.Future[Any], Line]:
         if isinstance(error, AskError):
             line = self._line((error.host, error.port), purpose)
-            line.send("ASKING").add_done_callback(_retrieved)
+            line.send("ASKING")
             return line.send(*command), line
         if isinstance(error, MovedError):
             self.refresh_soon()
@@ -286,7 +290,7 @@ class Servers:
         if isinstance(error, NoScriptError):
             line = self.line(key, purpose)
             for script in scripts.ALL:
-                line.send("SCRIPT", "LOAD", script.text).add_done_callback(_retrieved)
+                line.send("SCRIPT", "LOAD", script.text)
             return line.send(*command), line
         if isinstance(error, ClusterDownError):
             self.refresh_soon()

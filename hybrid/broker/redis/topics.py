@@ -56,11 +56,11 @@ class Topics:
 
     async def subscribe(self, topic: bytes) -> None:
         """Listen; returns when the server has acknowledged it. Idempotent. Raises BrokerError, and listens no more."""
-        if self._is_closed:
-            raise BrokerError(None, "The broker is closed.")
         try:
             async with asyncio.timeout(_WAIT_S):
                 await self._servers.ready()
+                if self._is_closed:
+                    raise BrokerError(None, "The broker is closed.")
                 ear = self._ear_of.get(topic) or self._listen(topic)
                 await ear.acknowledged(topic)
         except TimeoutError:
