@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from quart import Quart
-from quart.typing import TestClientProtocol
+from quart import typing as quart_typing
 
 from hybrid.web.static import static_blueprint
 
 
-def client(folder: Path) -> TestClientProtocol:
+def client(folder: Path) -> quart_typing.TestClientProtocol:
     app = Quart("test", static_folder=None)
     app.register_blueprint(static_blueprint(folder))
     return app.test_client()
