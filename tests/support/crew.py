@@ -46,6 +46,12 @@ class TinyApp:
         self.draining = asyncio.Event()
         self.extensions = {"hybrid": self}
 
+    async def start(self) -> None:
+        """As an engine's."""
+
+    async def close(self) -> None:
+        """As an engine's."""
+
     async def drain(self, grace_s: float) -> None:
         self.draining.set()
         if os.environ.get("CREW_DRAIN") == "stuck":
