@@ -24,6 +24,8 @@ from tests.support.crew import (
     read_response,
     request,
     supervised,
+    take_terminal,
+    told,
     until,
     write_plan,
 )
@@ -270,19 +272,12 @@ def test_it_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
     """The kernel sends the same SIGHUP with which somebody asks for a reload."""
     ours, theirs = pty.openpty()
     try:
-        with supervised(tmp_path, preexec_fn=lambda: _take_terminal(theirs), pass_fds=(theirs,)) as boss:
+        with supervised(tmp_path, preexec_fn=lambda: take_terminal(theirs), pass_fds=(theirs,)) as boss:
             os.close(ours)
             assert boss.process.wait(PATIENCE_S) == 0
             assert boss.logged("SIGHUP: all workers are told to end")
     finally:
         os.close(theirs)
-
-
-def _take_terminal(descriptor: int) -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
 
 
 # -- reload
@@ -413,16 +408,6 @@ def test_the_watchdog_hears_nothing_when_no_worker_lives(tmp_path: Path) -> None
             _empty(notify)
             boss.until_logged("started again in", 4)
             assert b"WATCHDOG=1" not in _empty(notify)
-
-
-def told(notify: socket.socket, count: int = 1) -> list[dict[str, str]]:
-    """The next states, without the watchdog's."""
-    states: list[dict[str, str]] = []
-    while len(states) < count:
-        message = notify.recv(4096).decode()
-        if message != "WATCHDOG=1":
-            states.append(dict(line.split("=", 1) for line in message.split("\n")))
-    return states
 
 
 def _empty(notify: socket.socket) -> list[bytes]:
