@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +47,12 @@ class TinyApp:
         self.plan = plan
         self.draining = asyncio.Event()
         self.extensions = {"hybrid": self}
+
+    async def start(self) -> None:
+        """As an engine's."""
+
+    async def close(self) -> None:
+        """As an engine's."""
 
     async def drain(self, grace_s: float) -> None:
         self.draining.set()
@@ -256,6 +264,21 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def take_terminal(descriptor: int) -> None:
+    """Make a terminal that of this process, which must be the first of its session; for between fork and exec."""
+    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
+
+
+def told(notify: socket.socket, count: int = 1) -> list[dict[str, str]]:
+    """The next states that systemd is told, without the watchdog's."""
+    states: list[dict[str, str]] = []
+    while len(states) < count:
+        message = notify.recv(4096).decode()
+        if message != "WATCHDOG=1":
+            states.append(dict(line.split("=", 1) for line in message.split("\n")))
+    return states
 
 
 def request(path: str = "/") -> bytes:
