@@ -13,7 +13,7 @@ PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
 CLIENTS ?= 300
 
-.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes clean check-python
+.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,9 @@ bench: $(VENV)/.tested ## Measure against a textbook server, in one run
 
 bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing into it beside memory
 	$(BIN)/python -m tests.bench.nodes
+
+bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: Redis' memory and work, a node at rest
+	$(BIN)/python -m tests.bench.sizing
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
