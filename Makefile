@@ -11,8 +11,9 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
+CLIENTS ?= 300
 
-.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js slow bench bench-nodes clean check-python
+.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,7 +39,7 @@ serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
 test: $(VENV)/.tested style types js ## Install what the tests need and run them all but the slow ones
-	$(PYTEST) -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow and not faults" $(TESTS)
 
 test-pythons: ## The Python tests on the oldest and the newest Python found here, each in its own environment
 	@tests/pythons.sh
@@ -53,6 +54,9 @@ types: $(VENV)/.tested ## mypy --strict
 unit contract property security scenario browser: $(VENV)/.tested ## One part of the tests
 	$(PYTEST) tests/$@ -m "not slow"
 
+faults: $(VENV)/.tested ## Kill, stop, cut and restart nodes and Redis under 300 clients (CLIENTS=300); prints a table
+	TEST_FAULT_CLIENTS=$(CLIENTS) $(PYTEST) tests/faults -m "not slow"
+
 slow: $(VENV)/.tested ## The tests that take minutes
 	$(PYTEST) -m slow
 
@@ -66,6 +70,9 @@ bench: $(VENV)/.tested ## Measure against a textbook server, in one run
 
 bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing into it beside memory
 	$(BIN)/python -m tests.bench.nodes
+
+bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: Redis' memory and work, a node at rest
+	$(BIN)/python -m tests.bench.sizing
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 HOMES: dict[str, set[str]] = {
     "quart": {"web"},
+    "werkzeug": {"web"},
     "hypercorn": {"web/launcher.py", "links/hypercorn.py"},
     "authlib": {"auth"},
     "joserfc": {"auth"},

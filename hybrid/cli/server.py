@@ -7,7 +7,6 @@ HYBRID_TOKEN, or, on this machine, from the server's own development issuer.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import secrets
 import sys
@@ -38,6 +37,8 @@ def add_client_options(parser: argparse.ArgumentParser, *, with_token: bool = Tr
 
 def run_client(main: Coroutine[Any, Any, _Result]) -> _Result:
     """Run a command's coroutine; Ctrl-C comes out as KeyboardInterrupt."""
+    import asyncio  # not above: it costs more than the rest of the command line, which a supervisor loads too
+
     return asyncio.run(main)
 
 
@@ -111,6 +112,8 @@ async def request(endpoint: Endpoint, method: str, path: str, headers: dict[str,
 async def _exchange(
     endpoint: Endpoint, method: str, path: str, headers: dict[str, str], body: bytes
 ) -> tuple[int, bytes]:
+    import asyncio
+
     from hybrid.client.endpoint import HTTP_ERRORS, read_bounded
 
     try:

@@ -73,15 +73,20 @@ class Calls:
         else:
             call.answer = _nobody
 
-    def begin_session(self, session: str) -> list[Call]:
-        """A leg of this session is current. In a new session numbers start from 1, and the attach has said it all:
+    def begin_session(self, session: str, *, has_said_all: bool) -> list[Call]:
+        """A leg of this session is current. In a new session numbers start from 1, and an attach has said it all:
 
-        returns the commands that it has answered, which are out of the table.
+        returns the commands that it has answered, which are out of the table. `has_said_all` False: there was none, a
+        poll was answered by a node that did not know the session. What is sealed is then answered where it was sent.
         """
         if session == self._session:
             return []
         self._session, self._last_n = session, 0
-        said = [call for call in self._calls.values() if call.is_membership and call.first_sent_s is not None]
+        said = [
+            call
+            for call in self._calls.values()
+            if call.is_membership and call.first_sent_s is not None and (has_said_all or call.n)
+        ]
         for call in said:
             self._calls.pop(call.command.id)
         return said

@@ -234,7 +234,8 @@ class Session:
     def _attached(self, leg: Leg, attached: Attached) -> None:
         if leg.opened.done():
             if leg is self.legs.taking:
-                self._adopt(leg)  # a poll was answered by a node that did not know the session
+                # A poll was answered by a node that did not know the session, or what is on its way to another one.
+                self._adopt(leg, has_said_all=False)
             return
         if self.legs.opened(leg, attached):
             self._calls.key_window_s = attached.limits.key_window_s
@@ -248,11 +249,11 @@ class Session:
         self.last_seq = seq
         return False
 
-    def _adopt(self, leg: Leg) -> None:
+    def _adopt(self, leg: Leg, *, has_said_all: bool = True) -> None:
         if leg.session != self._session:
             self.last_seq = 0
             self._session = leg.session
-        for call in self._calls.begin_session(leg.session):
+        for call in self._calls.begin_session(leg.session, has_said_all=has_said_all):
             call.answer(Reply())
 
     def _take(self, leg: Leg, push: Push) -> None:

@@ -40,23 +40,22 @@ def bind_places(host: str, port: int, count: int, *, spreads: bool = SPREADS) ->
 
     The port is refused while anybody else listens on it. Raises SettingsError, one line.
     """
-    first = _bind(host, port, SEND_BUFFER_BYTES, joins=False)
-    places = [first]
-    try:
-        if spreads:
-            # Set behind the bind: with the option the bind would succeed beside another server of the same user.
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound_port = first.getsockname()[1]
-            for _ in range(count - 1):
-                places.append(_bind(host, bound_port, SEND_BUFFER_BYTES, joins=True))
-        for place in places:
-            place.listen(BACKLOG)
-    except (OSError, SettingsError) as error:
-        for place in places:
-            place.close()
-        if isinstance(error, SettingsError):
-            raise
-        raise SettingsError(detail=f"Cannot listen on {host}:{port}: {_plain(error)}.") from error
+    places: list[socket.socket] = []
+    # With the option, a bind succeeds beside another server of the same user: so the first one does without it, and
+    # holds the port until the others have it.
+    with _bind(host, port, SEND_BUFFER_BYTES, joins=False) as first:
+        bound_port = first.getsockname()[1]
+        try:
+            for _ in range(count if spreads else 1):
+                place = _bind(host, bound_port, SEND_BUFFER_BYTES, joins=True) if spreads else first.dup()
+                places.append(place)
+                place.listen(BACKLOG)
+        except (OSError, SettingsError) as error:
+            for place in places:
+                place.close()
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(detail=f"Cannot listen on {host}:{port}: {_plain(error)}.") from error
     return places if spreads else places * count
 
 

@@ -6,10 +6,14 @@ page may do is decided by the answer that carried it.
 
 from __future__ import annotations
 
+import asyncio
+from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from quart import Blueprint, Response, abort, send_from_directory
+from quart import Blueprint, Response, abort, request, send_file
+from werkzeug.security import safe_join
 
 STATIC_PATH: Final = "/static"
 
@@ -58,13 +62,24 @@ def find_static_root(configured: str | None = None) -> Path:
 
 
 async def send_page_file(root: Path, name: str) -> Response:
-    """The file `name` below `root` with its type and headers; conditional requests are answered. Aborts with 404."""
+    """The file `name` below `root` with its type and headers; conditional requests are answered. Aborts with 404.
+
+    The file is read whole, and its ETag is of its content: the same on all nodes, whenever each was installed. (A file
+    that is streamed is left open where a client leaves at the wrong moment.)
+    """
     media_type = _TYPES.get(Path(name).suffix)
-    if media_type is None:
+    found = safe_join(str(root), name)
+    if media_type is None or found is None:
         abort(404)
-    response = await send_from_directory(root, name, mimetype=media_type, conditional=True)
+    try:
+        data = await asyncio.to_thread(Path(found).read_bytes)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        abort(404)
+    response = await send_file(BytesIO(data), mimetype=media_type, cache_timeout=0)
     response.headers.update(_HEADERS)
     response.headers.pop("Expires", None)  # Quart's twelve hours, which would say the opposite
+    response.set_etag(blake2b(data, digest_size=12).hexdigest())
+    await response.make_conditional(request, accept_ranges=True, complete_length=len(data))
     return response
 
 

@@ -207,6 +207,22 @@ async def test_a_full_server_refuses_publishes_and_takes_them_again(listener: Re
             assert isinstance((await broker.append([big]))[0], Appended)
 
 
+# -- what is carried
+
+
+async def test_what_is_published_is_never_looked_into(one_redis: RedisServer, listener: RecordingListener) -> None:
+    """It was checked at publish; neither Redis nor the broker parses it again, so that anything would come through."""
+    noise = bytes(range(256)) * 3
+    async with opened(one_redis.url, listener) as broker:
+        await broker.subscribe("a")
+        assert isinstance((await broker.append([one(data=noise, type="t", is_binary=True)]))[0], Appended)
+        await listener.until(lambda: bool(listener.publications))
+        page = await broker.read("a", START, limit=9, max_bytes=9_999)
+        assert page.publications == listener.publications
+        assert (listener.publications[0].data, listener.publications[0].type) == (noise, "t")
+        assert listener.publications[0].is_binary
+
+
 # -- bad days
 
 

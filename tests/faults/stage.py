@@ -6,7 +6,7 @@
         await here.healed()
         (await here.judged()).check()
 
-`TEST_FAULT_CLIENTS` sets how many clients there are: 60 in the subset that `make test` runs, 300 in `make faults`.
+`TEST_FAULT_CLIENTS` sets how many clients there are: 45 in the subset that `make test` runs, 300 in `make faults`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.support.crowd import Crowd, crowd
 from tests.support.nginx import HOST, Change, Nginx, running_nginx
 from tests.support.nodes import Nodes, nodes
 
-CLIENTS: Final = int(os.environ.get("TEST_FAULT_CLIENTS", "60"))
-LOAD_S: Final = CLIENTS / 60
+CLIENTS: Final = int(os.environ.get("TEST_FAULT_CLIENTS", "45"))
+LOAD_S: Final = CLIENTS / 100
 """How long everything goes on as usual before a fault, and after it."""
 _HEAL_MAX_S: Final = 40.0
 
@@ -39,6 +39,7 @@ SETTINGS: Final[dict[str, Any]] = {
         "poll_wait_max_s": 3.0,
         "reconnect_delay_max_ms": 500,
         "shutdown_grace_s": 5.0,
+        "worker_silence_s": 3.0,
     },
     # All is kept: whatever is lost was lost by a fault, and never by the bounds of history.
     "namespaces": {
@@ -119,13 +120,16 @@ async def stage(
     count: int = 3,
     clients: int = CLIENTS,
     behind_nginx: Sequence[Change] | None = None,
+    arguments: Sequence[str] = (),
 ) -> AsyncIterator[Stage]:
-    """So many nodes on this broker, and a crowd that reads and publishes all the time.
+    """So many nodes on this broker, and a crowd that reads and publishes all the time. `arguments` are for each node.
 
     `behind_nginx`: the crowd knows nothing but an nginx with the project's own nginx.conf, changed so.
     """
     async with AsyncExitStack() as stack:
-        group = await stack.enter_async_context(nodes(count, broker=broker, issuer=issuer, settings=SETTINGS))
+        group = await stack.enter_async_context(
+            nodes(count, broker=broker, issuer=issuer, settings=SETTINGS, arguments=arguments)
+        )
         nginx: Nginx | None = None
         dial: Dial = group.balancer.dial
         more: dict[str, Any] = {}

@@ -171,6 +171,7 @@ async def test_one_bad_frame_is_found(issuer: DevelopmentIssuer, unchecked: None
         verdict.check()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("edit", [drop, double, swap])
 async def test_the_client_s_own_check_heals_what_a_bad_wire_does(issuer: DevelopmentIssuer, edit: _Edit) -> None:
     verdict, people = await judged(issuer, edit)

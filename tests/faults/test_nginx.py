@@ -11,6 +11,7 @@ from tests.support.redis_servers import redis_server
 
 # All clients of a test come from one address with one agent: by the hash they would all land on one node.
 SPREAD = Change('        hash "$client_network $http_user_agent" consistent;\n', "")
+FAIL_TIMEOUT_S = 5.0
 QUICK_END = Change("worker_shutdown_timeout 10m;", "worker_shutdown_timeout 300ms;")
 
 
@@ -49,7 +50,7 @@ async def test_a_rolling_restart_behind_nginx(issuer: DevelopmentIssuer) -> None
         redis_server() as redis,
         stage("rolling restart behind nginx", broker=redis.url, issuer=issuer, behind_nginx=[SPREAD]) as here,
     ):
-        assert await here.nodes.roll() == [0] * len(here.nodes)
+        assert await here.nodes.roll(FAIL_TIMEOUT_S + 1.0) == [0] * len(here.nodes)
         here.fault_ended()
         await here.healed()
         verdict = await here.judged()

@@ -25,6 +25,7 @@ async def freeze(here: Stage, seconds: float) -> None:
     await here.nodes.balancer.until_ready(len(here.nodes))
 
 
+@pytest.mark.faults
 async def test_a_node_stops_for_some_seconds(issuer: DevelopmentIssuer) -> None:
     async with redis_server() as redis, stage("SIGSTOP of a node", broker=redis.url, issuer=issuer) as here:
         await freeze(here, 0.0)

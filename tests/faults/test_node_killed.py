@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hybrid.auth.development import DevelopmentIssuer
 from tests.faults.stage import stage
 from tests.support.redis_servers import redis_server
@@ -17,6 +19,7 @@ async def test_kill_9_of_a_node(issuer: DevelopmentIssuer) -> None:
         assert verdict.resets == 0
 
 
+@pytest.mark.faults
 async def test_kill_9_of_each_node_in_turn_while_the_others_serve(issuer: DevelopmentIssuer) -> None:
     async with redis_server() as redis, stage("kill -9 of each node in turn", broker=redis.url, issuer=issuer) as here:
         for node in here.nodes:

@@ -14,6 +14,7 @@ from tests.support.redis_servers import redis_server
 ROUNDS = 5
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", ["normal", "pubsub"])
 async def test_client_kill(issuer: DevelopmentIssuer, kind: str) -> None:
     title = f"CLIENT KILL TYPE {kind}, {ROUNDS} times"

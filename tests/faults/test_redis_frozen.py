@@ -19,7 +19,10 @@ from tests.support.redis_servers import redis_server
 
 @pytest.mark.parametrize(
     "seconds",
-    [pytest.param(TIMEOUT_S / 2, id="short"), pytest.param(TIMEOUT_S * 3, id="long", marks=pytest.mark.faults)],
+    [
+        pytest.param(TIMEOUT_S / 2, id="short", marks=pytest.mark.faults),
+        pytest.param(TIMEOUT_S * 3, id="long", marks=pytest.mark.faults),
+    ],
 )
 async def test_redis_stops_and_goes_on(issuer: DevelopmentIssuer, seconds: float) -> None:
     title = f"SIGSTOP of Redis for {seconds:g} s"

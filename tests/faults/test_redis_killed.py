@@ -9,7 +9,7 @@ from hybrid.auth.development import DevelopmentIssuer
 from tests.faults.stage import Stage, stage
 from tests.support.redis_servers import RedisServer, redis_server
 
-AWAY_S = 2.5
+AWAY_S = 2.0
 
 
 async def go_away(here: Stage, redis: RedisServer, *, empty: bool) -> tuple[float, float]:

@@ -97,6 +97,7 @@ async def test_a_server_that_cannot_start_says_why() -> None:
         await server.close()
 
 
+@pytest.mark.faults
 async def test_sentinels_promote_the_replica_which_lacks_what_was_written_last() -> None:
     async with sentinels(password="pw") as group:
         first = await group.primary()
@@ -113,6 +114,7 @@ async def test_sentinels_promote_the_replica_which_lacks_what_was_written_last()
         assert await group.force_failover() is first
 
 
+@pytest.mark.faults
 async def test_a_cluster_serves_all_slots_and_hands_one_over() -> None:
     async with cluster() as group:
         slot = await group.slot_of("{channel}:log")

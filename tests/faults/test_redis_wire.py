@@ -23,6 +23,7 @@ async def relayed(fault: str, issuer: DevelopmentIssuer) -> AsyncIterator[tuple[
             yield here, relay, redis
 
 
+@pytest.mark.faults
 async def test_the_connections_are_cut_and_refused_for_a_while(issuer: DevelopmentIssuer) -> None:
     async with relayed("connection to Redis cut for 2 s", issuer) as (here, relay, _):
         attaches = here.people.counts()["attaches"]

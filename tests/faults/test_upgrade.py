@@ -6,12 +6,13 @@ of new kinds.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+
+import pytest
 
 from hybrid.auth.development import DevelopmentIssuer
 from tests.faults.stage import stage
-from tests.support.nodes import ROOT, Node
+from tests.support.nodes import Node, changed_tree
 from tests.support.redis_servers import redis_server
 
 CHANGES = (
@@ -35,26 +36,15 @@ CHANGES = (
 )
 
 
-def next_version(folder: Path) -> Path:
-    """A tree with the next version's package in it."""
-    shutil.copytree(ROOT / "hybrid", folder / "hybrid", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "static", folder / "static")
-    for name, old, new in CHANGES:
-        file = folder / "hybrid" / name
-        text = file.read_text()
-        assert old in text, f"{name} has changed: {old!r}"
-        file.write_text(text.replace(old, new, 1))
-    return folder
-
-
 def upgrade(node: Node, tree: Path) -> None:
     """Let it run another version from its next start on."""
     assert node.process.environment is not None
     node.process.environment = {**node.process.environment, "PYTHONPATH": str(tree)}
 
 
+@pytest.mark.faults
 async def test_a_rolling_upgrade(issuer: DevelopmentIssuer, tmp_path: Path) -> None:
-    tree = next_version(tmp_path / "next")
+    tree = changed_tree(tmp_path / "next", CHANGES)
     async with redis_server() as redis, stage("rolling upgrade", broker=redis.url, issuer=issuer) as here:
         for node in here.nodes:
             upgrade(node, tree)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.engine.router import Router
 from tests.support.raw import Answer, Door, RawEventStream, RawLeg, RawPolls, attach_of, post
 from tests.support.redis_servers import RedisServer
 from tests.support.server import Backend, Chosen, RunningServer
@@ -19,6 +18,7 @@ DRAINING = 1012
 REPLACED = 4509
 SESSION_UNKNOWN = 3404
 OUTCOME_UNKNOWN = 3414
+LIMIT_EXCEEDED = 3429
 
 
 @pytest.fixture
@@ -107,19 +107,25 @@ async def test_the_sessions_of_a_node_that_is_gone_are_unknown_at_once(here: Wor
     assert reply["error"]["number"] == SESSION_UNKNOWN  # type: ignore[index]
 
 
-async def test_a_node_that_does_not_answer_leaves_the_outcome_unknown(
-    here: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_node_that_does_not_answer_leaves_the_outcome_unknown(here: World) -> None:
     [other] = here.others
     leg = await streamed(here, CHANNEL)
     await leg.next("subscribed")
-    with monkeypatch.context() as frozen:
-        frozen.setattr(Router, "heard", lambda self, sealed: None)
-        # The method was given out when the node began to listen, so that attribute is what has to go.
-        frozen.setattr(here.server.engine.nodes, "_heard", lambda sealed: None)
-        here.server.engine.broker._heard_by.clear()  # type: ignore[attr-defined]
-        reply = await one(leg, other, method="subscribe", channel="chat:more", n=1)
-        assert reply["error"]["number"] == OUTCOME_UNKNOWN  # type: ignore[index]
+    here.server.engine.broker._heard_by.clear()  # type: ignore[attr-defined]  -- it listens and does not hear
+    reply = await one(leg, other, method="subscribe", channel="chat:more", n=1)
+    assert reply["error"]["number"] == OUTCOME_UNKNOWN  # type: ignore[index]
+
+
+async def test_commands_under_way_are_bounded(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    [other] = here.others
+    leg = await streamed(here, CHANNEL)
+    await leg.next("subscribed")
+    monkeypatch.setattr(other.engine.router, "_limits", replace(LIMITS, carried_max=2, carried_timeout_s=0.5))
+    here.server.engine.broker._heard_by.clear()  # type: ignore[attr-defined]
+    command = {"method": "unsubscribe", "channel": CHANNEL}
+    replies = await asyncio.gather(*(one(leg, other, n=number, **command) for number in range(1, 5)))
+    numbers = sorted(reply["error"]["number"] for reply in replies)  # type: ignore[index]
+    assert numbers == [OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, LIMIT_EXCEEDED, LIMIT_EXCEEDED]
 
 
 async def test_what_is_not_sealed_is_not_carried_out(here: World, one_redis: RedisServer) -> None:

@@ -191,7 +191,9 @@ class Crowd:
                 self._refused(0, type(error).__name__, None)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            body = answer.json() if answer.content else {}
+            # What is not JSON was said by something in between, such as nginx' page for 502.
+            is_ours = "json" in answer.headers.get("Content-Type", "")
+            body = answer.json() if is_ours else {"name": "of a proxy"}
             if answer.status_code == 200:
                 position = from_wire(WirePosition(body["offset"], body["epoch"], body["tag"]))
                 self.checker.answered(id, position, time.monotonic())

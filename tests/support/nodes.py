@@ -57,7 +57,14 @@ async def ask(port: int, path: str, timeout_s: float = _PROBE_MAX_S) -> int:
 class Node:
     """One `hybrid serve`."""
 
-    def __init__(self, number: int, folder: Path, settings: Mapping[str, Any], arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        settings: Mapping[str, Any],
+        arguments: Sequence[str] = (),
+        tree: Path = ROOT,
+    ) -> None:
         self.number = number
         self.port = free_port()
         self.settings = dict(settings)
@@ -67,7 +74,7 @@ class Node:
         command = [sys.executable, "-m", "hybrid", "serve", "--port", str(self.port), *arguments]
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(tree),
             "PYTHONWARNINGS": "error::ResourceWarning,default::DeprecationWarning:hybrid",
         }
         self.process = Process(f"node-{number}", command, folder, environment)
@@ -181,10 +188,16 @@ class Nodes(Sequence[Node]):
     def __len__(self) -> int:
         return len(self._members)
 
-    async def roll(self) -> list[int]:
-        """Restart one after the other, each when the one before is ready again; returns their exit statuses."""
+    async def roll(self, pause_s: float = 0.0) -> list[int]:
+        """Restart one after the other, each so long after the one before was ready again; returns their exit statuses.
+
+        nginx must be given the pause for which it leaves out a node that refused (`fail_timeout`): otherwise it leaves
+        out all of them at once, and answers 502 itself.
+        """
         statuses = []
-        for node in self._members:
+        for place, node in enumerate(self._members):
+            if place:
+                await asyncio.sleep(pause_s)
             statuses.append(await node.restart())
             await self.balancer.until_ready(len(self._members))
         return statuses
@@ -202,8 +215,12 @@ async def nodes(
     issuer: DevelopmentIssuer,
     settings: Mapping[str, Any] | None = None,
     arguments: Sequence[str] = (),
+    tree: Path = ROOT,
 ) -> AsyncIterator[Nodes]:
-    """So many nodes, ready, and their balancer at work. `settings` are keys of hybrid.toml on top of what they need."""
+    """So many nodes, ready, and their balancer at work. `settings` are keys of hybrid.toml on top of what they need;
+
+    `tree` is where their package is, if it is not this one (see `changed_tree`).
+    """
     folder = Path(tempfile.mkdtemp(prefix="hybrid-nodes-"))
     shared = {
         "public_url": AUDIENCE,
@@ -213,7 +230,7 @@ async def nodes(
         "secret": SECRET,
         **(settings or {}),
     }
-    group = Nodes([Node(number, folder, shared, arguments) for number in range(count)])
+    group = Nodes([Node(number, folder, shared, arguments, tree) for number in range(count)])
     try:
         began_s = time.monotonic()
         for node in group:
@@ -226,6 +243,18 @@ async def nodes(
         await asyncio.gather(*(node.stop() for node in group))
         print(group.report())
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def changed_tree(folder: Path, changes: Sequence[tuple[str, str, str]]) -> Path:
+    """A copy of the package with changes (file below hybrid/, old text, new text), for nodes of another version."""
+    shutil.copytree(ROOT / "hybrid", folder / "hybrid", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "static", folder / "static")
+    for name, old, new in changes:
+        file = folder / "hybrid" / name
+        text = file.read_text()
+        assert old in text, f"{name} has changed: {old!r}"
+        file.write_text(text.replace(old, new, 1))
+    return folder
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:

@@ -139,6 +139,10 @@ class Process:
         self.kill()
         return self._process.returncode
 
+    def output(self) -> str:
+        """All that it has written, in all its lives."""
+        return self._output.read_text(errors="replace") if self._output.exists() else ""
+
     def report(self, lines: int = 40, without: str = "") -> str:
         """The end of what it has written, but for the lines that hold `without`."""
         if not self._output.exists():

@@ -264,6 +264,77 @@ async def test_cancelling_aborts_what_is_open() -> None:
         server.task = asyncio.create_task(asyncio.sleep(0))  # nothing is left to stop
 
 
+# -- leaving a socket that others hold too
+
+
+@on_each_loop
+async def test_who_leaves_stops_accepting_and_answers_those_it_has() -> None:
+    """A worker that is renewed: one client has just connected, one is idle, one waits; the next one is not its own."""
+    app = PlainApp()
+    with launcher.bind("127.0.0.1", 0) as held:
+        listener = held.dup()
+        async with serving(app, listener=listener, limits=Limits(shutdown_grace_s=3)) as server:
+            async with connected(server.port) as fresh, connected(server.port, GET) as idle:
+                await idle.head()
+                app.wait = asyncio.Event()
+                app.requested.clear()
+                async with connected(server.port, GET) as waiting:
+                    await app.requested.wait()
+                    stopping = asyncio.create_task(server.stop())
+                    await true_soon(lambda: listener.fileno() == -1)
+                    late = await asyncio.open_connection("127.0.0.1", server.port)
+                    app.wait.set()
+                    for client in (fresh, idle):
+                        await client.send(GET)
+                    for client in (fresh, idle, waiting):
+                        status, headers = await client.head()
+                        assert status.startswith(b"HTTP/1.1 204")
+                        assert headers[b"connection"] == b"close"
+                        assert await client.rest() == b""
+                    assert not stopping.done(), "it serves on for a moment"
+                    await stopping
+        with held.accept()[0] as accepted:
+            assert accepted.getpeername() == late[1].get_extra_info("sockname")
+        late[1].transport.abort()
+
+
+@on_each_loop
+async def test_the_moment_in_which_a_leaving_server_serves_on_is_part_of_the_grace() -> None:
+    told: list[float] = []
+
+    async def drain(grace_s: float) -> None:
+        told.append(grace_s)
+
+    for grace_s, left_s in ((0.2, 0.14), (10.0, 9.0)):
+        with launcher.bind("127.0.0.1", 0) as held:
+            async with serving(PlainApp(), listener=held.dup(), limits=Limits(shutdown_grace_s=grace_s), drain=drain):
+                pass
+        assert told.pop() == pytest.approx(left_s)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="epoll")
+@on_each_loop
+async def test_a_socket_that_was_left_does_not_keep_the_loop_busy() -> None:
+    """epoll goes on reporting a descriptor that was closed but not taken out, while another process has the socket."""
+
+    used_s: list[float] = []
+
+    async def drain(grace_s: float) -> None:
+        began_s = time.process_time()
+        await asyncio.sleep(0.3)
+        used_s.append(time.process_time() - began_s)
+
+    with launcher.bind("127.0.0.1", 0) as held:
+        listener = held.dup()
+        async with serving(PlainApp(), listener=listener, limits=Limits(shutdown_grace_s=3), drain=drain) as server:
+            stopping = asyncio.create_task(server.stop())
+            await true_soon(lambda: listener.fileno() == -1)
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)  # readable for as long as it waits
+            await stopping
+            writer.transport.abort()
+    assert used_s[0] < 0.15
+
+
 # -- what Hypercorn would keep
 
 

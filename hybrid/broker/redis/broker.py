@@ -19,8 +19,9 @@ from hybrid.broker.digest import body_digest
 from hybrid.broker.redis import scripts
 from hybrid.broker.redis.address import Address
 from hybrid.broker.redis.keys import LAYOUT, Keys
-from hybrid.broker.redis.line import Command, Unanswered
+from hybrid.broker.redis.line import Command, Line, Unanswered
 from hybrid.broker.redis.presence import RedisPresence
+from hybrid.broker.redis.replicas import Replicas
 from hybrid.broker.redis.servers import Servers
 from hybrid.broker.redis.topics import Topics
 from hybrid.errors import BrokerError, KeyConflict, SettingsError, UnrecoverablePosition
@@ -33,7 +34,6 @@ _EPOCH_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _EPOCH_CHARACTERS: Final = 6
 _DURABLE: Final = "durable"  # the purpose of the line that waits for replicas: nobody else must wait with it
 _READING: Final = "reading"  # pages are large, and no publish should queue behind them
-_WAIT_MS: Final = 1_000  # for a replica; below the time after which a line counts as broken
 _JOINED: Final = ord("+")
 _LEFT: Final = ord("-")
 _BINARY: Final = ord("b")
@@ -58,6 +58,7 @@ class RedisBroker:
         self.keys = Keys(prefix)
         self.servers = Servers(address)
         self.topics = Topics(self.servers, self._heard, self._missed)
+        self._replicas = Replicas()
         self._presence = RedisPresence(self.servers, self.keys, skew_ms)
         self._publish: Final = "SPUBLISH" if self.servers.is_cluster else "PUBLISH"
 
@@ -143,19 +144,25 @@ class RedisBroker:
             command = self._append_command(append)
             asked.append((self.servers.line(keys.topic, purpose).send(*command), keys.topic, command, purpose))
         results: list[Appended | BrokerError] = []
+        unconfirmed: list[tuple[int, Line, int]] = []
         for append, (future, topic, command, purpose) in zip(appends, asked, strict=True):
             try:
-                answer = await self.servers.answer(
+                answer, line = await self.servers.followed(
                     future, topic, command, purpose=purpose, is_safe=append.key is not None
                 )
                 result = _appended(answer)
                 if append.is_durable and isinstance(result, Appended):
-                    await self._confirm(topic)
+                    unconfirmed.append((len(results), line, line.life))
             except Unanswered:
                 result = _unknown(append)
             except BrokerError as error:
                 result = error
             results.append(result)
+        if unconfirmed:
+            confirmed = await asyncio.gather(*(self._replicas.have(line, life) for _, line, life in unconfirmed))
+            for (place, _, _), is_confirmed in zip(unconfirmed, confirmed, strict=True):
+                if not is_confirmed:
+                    results[place] = BrokerError("unconfirmed", retry_after_s=1.0)
         return results
 
     def _append_command(self, append: Append) -> Command:
@@ -182,12 +189,6 @@ class RedisBroker:
             round(self._limits.idempotency_window_s * 1000),
             self._skew_ms(),
         )
-
-    async def _confirm(self, topic: bytes) -> None:
-        """Wait until a replica has what was appended on this line. Raises BrokerError `unconfirmed`."""
-        replicas = await self.servers.run(topic, "WAIT", 1, _WAIT_MS, purpose=_DURABLE)
-        if replicas < 1:
-            raise BrokerError("unconfirmed", retry_after_s=1.0)
 
     # -- listening
 

@@ -65,6 +65,8 @@ class Line:
         self._heard_s = 0.0
         self._drop = asyncio.Event()
         self.is_connected = False
+        self.life = 0
+        """How many connections it has had: what was answered in another life was answered by another connection."""
 
     def send(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send a command; its answer is the future's result, bytes not decoded.
@@ -75,9 +77,9 @@ class Line:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if self._is_closed:
-            future.set_exception(BrokerError(None, "The broker is closed."))
+            _fail(future, BrokerError(None, "The broker is closed."))
         elif len(self._unsent) >= UNSENT_MAX or (not self.is_connected and loop.time() < self._resume_s):
-            future.set_exception(self._unreachable())
+            _fail(future, self._unreachable())
         else:
             self._unsent.append((command, future))
             self._is_wanted.set()
@@ -102,7 +104,8 @@ class Line:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Not `while True`: a task group whose own tasks fail at that moment swallows the cancellation from `close`.
+        while not self._is_closed:
             while not self._unsent:
                 self._is_wanted.clear()
                 await self._is_wanted.wait()
@@ -120,6 +123,7 @@ class Line:
             self._drop.clear()
             self._heard_s = loop.time()
             self.is_connected = True
+            self.life += 1
             try:
                 await self._use(connection)
             except* (RedisError, OSError, TimeoutError) as group:
@@ -144,7 +148,8 @@ class Line:
 
     async def _write(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Not `while True`: a task group whose own tasks fail at that moment swallows the cancellation from `close`.
+        while not self._is_closed:
             while not self._unsent:
                 self._is_wanted.clear()
                 await self._is_wanted.wait()
@@ -173,7 +178,7 @@ class Line:
             if future.done():
                 continue
             if refused is not None:
-                future.set_exception(refused)
+                _fail(future, refused)
             else:
                 future.set_result(answer)
 
@@ -185,7 +190,7 @@ class Line:
             if self._sent and now_s - max(self._sent[0][1], self._heard_s) > TIMEOUT_S:
                 raise TimeoutError(f"no answer within {TIMEOUT_S:g} s")
             if not self._sent and not self._unsent and now_s - self._heard_s > _PING_S:
-                self.send("PING").add_done_callback(_ignored)
+                self.send("PING")
 
     async def _dropped(self) -> None:
         await self._drop.wait()
@@ -208,22 +213,22 @@ class Line:
     def _fail_unsent(self, error: BrokerError) -> None:
         while self._unsent:
             _, future = self._unsent.popleft()
-            if not future.done():
-                future.set_exception(error)
+            _fail(future, error)
 
     def _fail_sent(self) -> None:
         while self._sent:
             future, _ = self._sent.popleft()
-            if not future.done():
-                future.set_exception(Unanswered(retry_after_s=1.0))
+            _fail(future, Unanswered(retry_after_s=1.0))
 
 
 def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _ignored(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    """Who waits is told. Who asked many and left at the first failure has seen it: asyncio need not log the others."""
+    if not future.done():
+        future.set_exception(error)
         future.exception()
 
 

@@ -57,6 +57,7 @@ class Servers:
         self._lines: dict[tuple[Server, str], Line] = {}
         self._watching: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
+        self._is_closed = False
         self._slots: list[Server] = []
         self._primary: tuple[str, int] | None = None
         self._sentinel: Sentinel | None = None
@@ -95,24 +96,32 @@ class Servers:
     async def answer(
         self, asked: asyncio.Future[Any], key: bytes, command: Command, *, purpose: str = "", is_safe: bool = True
     ) -> Any:
-        """The answer to a command that was sent, following it where a server refers us to another one.
+        """The answer to a command that was sent; see `followed`."""
+        return (await self.followed(asked, key, command, purpose=purpose, is_safe=is_safe))[0]
+
+    async def followed(
+        self, asked: asyncio.Future[Any], key: bytes, command: Command, *, purpose: str = "", is_safe: bool = True
+    ) -> tuple[Any, Line]:
+        """The answer to a command that was sent, following it where a server refers us to another one; and from where.
 
         `is_safe`: the command may be repeated when nobody knows whether it took effect. Raises BrokerError.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + PATIENCE_S
+        line = self.line(key, purpose)
         while True:
             try:
-                return await asked
+                return await asked, line
             except ResponseError as error:
                 if not self._is_temporary(error, key, purpose) or loop.time() >= deadline_s:
                     raise refusal(error) from None
-                asked = await self._asked_again(error, key, command, purpose)
+                asked, line = await self._asked_again(error, key, command, purpose)
             except Unanswered:
                 if not is_safe or loop.time() >= deadline_s:
                     raise
                 await asyncio.sleep(_AGAIN_S)
-                asked = self.line(key, purpose).send(*command)
+                line = self.line(key, purpose)
+                asked = line.send(*command)
             except Unreachable:
                 self.refresh_soon()
                 raise
@@ -133,7 +142,8 @@ class Servers:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        for line in self._lines.values():
+        self._is_closed = True
+        for line in list(self._lines.values()):
             await line.close()
         await self._forget_sentinel()
 
@@ -146,16 +156,20 @@ class Servers:
 
     async def connect(self, server: Server) -> AbstractConnection:
         """A new connection, authenticated, to a server that is fit to be asked. Raises RedisError, OSError."""
+        primary: tuple[str, int] | None = None
         if server is not None:
             host, port = server
         elif self._address.kind == "sentinel":
-            host, port = self._primary = await self._ask_sentinels()
+            host, port = primary = await self._ask_sentinels()
+            self._found(primary)
         else:
             host, port = self._address.hosts[0]
         connection = _connection(host, port, self._address.is_tls, self._address.options)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             await _prepare(connection, must_be_primary=self._address.kind == "sentinel")
+            if self._address.kind == "sentinel" and self._primary != primary:
+                raise RedisConnectionError("the primary has moved meanwhile")
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -165,6 +179,9 @@ class Servers:
         if self._sentinel is None:
             kwargs = {
                 **_PATIENCE,
+                # One after the other: all but the last may be mute, and there is still time to connect.
+                "socket_connect_timeout": TIMEOUT_S / (len(self._address.hosts) + 1),
+                "socket_timeout": TIMEOUT_S / (len(self._address.hosts) + 1),
                 "protocol": 2,
                 "ssl": self._address.is_tls,
                 **self._address.sentinel_options,
@@ -184,6 +201,8 @@ class Servers:
     def _line(self, server: Server, purpose: str) -> Line:
         line = self._lines.get((server, purpose))
         if line is None:
+            if self._is_closed:  # nobody would close it
+                raise BrokerError(None, "The broker is closed.")
             name = str(self._address) if server is None else f"Redis at {server[0]}:{server[1]}"
             line = self._lines[server, purpose] = Line(lambda: self.connect(server), name)
         return line
@@ -194,11 +213,17 @@ class Servers:
             try:
                 if self.is_cluster:
                     await self._refresh()
-                elif (primary := await self._ask_sentinels()) != self._primary and self._primary is not None:
-                    _log.warning("%s has moved to %s:%d", self._address, *primary)
-                    self.drop()
+                elif self._primary is not None:
+                    self._found(await self._ask_sentinels())
             except (RedisError, OSError, BrokerError) as error:
                 _log.warning("%s: %s", self._address, error)
+
+    def _found(self, primary: tuple[str, int]) -> None:
+        """The Sentinels name this one. Whichever connection asked: all that are open to another one are given up."""
+        former, self._primary = self._primary, primary
+        if former is not None and former != primary:
+            _log.warning("%s has moved to %s:%d", self._address, *primary)
+            self.drop()
 
     def drop(self) -> None:
         """Give all present connections up, and ask anew who is the one to ask."""
@@ -253,23 +278,25 @@ class Servers:
 
     async def _asked_again(
         self, error: ResponseError, key: bytes, command: Command, purpose: str
-    ) -> asyncio.Future[Any]:
+    ) -> tuple[asyncio.Future[Any], Line]:
         if isinstance(error, AskError):
             line = self._line((error.host, error.port), purpose)
-            line.send("ASKING").add_done_callback(_retrieved)
-            return line.send(*command)
+            line.send("ASKING")
+            return line.send(*command), line
         if isinstance(error, MovedError):
             self.refresh_soon()
-            return self._line((error.host, error.port), purpose).send(*command)
+            line = self._line((error.host, error.port), purpose)
+            return line.send(*command), line
         if isinstance(error, NoScriptError):
             line = self.line(key, purpose)
             for script in scripts.ALL:
-                line.send("SCRIPT", "LOAD", script.text).add_done_callback(_retrieved)
-            return line.send(*command)
+                line.send("SCRIPT", "LOAD", script.text)
+            return line.send(*command), line
         if isinstance(error, ClusterDownError):
             self.refresh_soon()
         await asyncio.sleep(_AGAIN_S)
-        return self.line(key, purpose).send(*command)
+        line = self.line(key, purpose)
+        return line.send(*command), line
 
 
 def refusal(error: ResponseError) -> BrokerError:

@@ -56,11 +56,11 @@ class Topics:
 
     async def subscribe(self, topic: bytes) -> None:
         """Listen; returns when the server has acknowledged it. Idempotent. Raises BrokerError, and listens no more."""
-        if self._is_closed:
-            raise BrokerError(None, "The broker is closed.")
         try:
             async with asyncio.timeout(_WAIT_S):
                 await self._servers.ready()
+                if self._is_closed:
+                    raise BrokerError(None, "The broker is closed.")
                 ear = self._ear_of.get(topic) or self._listen(topic)
                 await ear.acknowledged(topic)
         except TimeoutError:
@@ -146,11 +146,18 @@ class _Ear:
         self._open: set[bytes] = set()  # acknowledged on this connection
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self._unsent: dict[bytes, bool] = {}  # True: subscribe
-        self._asked: deque[tuple[bytes, bool]] = deque()
+        # Commands that were sent: whether they subscribe, and their topics that the server has not answered for.
+        self._asked: deque[tuple[bool, deque[bytes]]] = deque()
+        self._unanswered: dict[bytes, int] = {}  # in how many of these commands a topic stands
+        self._refused: set[bytes] = set()  # to be asked for again
+        self._owed: set[bytes] = set()  # heard on the last connection, and not acknowledged yet on this one
+        self._missed: set[bytes] = set()  # acknowledged again, and not told yet
         self._is_wanted = asyncio.Event()
         self._drop = asyncio.Event()
         self._heard_s = 0.0
         self._has_failed = False
+        self._has_been_refused = False
+        self._is_closed = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def __len__(self) -> int:
@@ -163,14 +170,14 @@ class _Ear:
 
     def remove(self, topic: bytes) -> None:
         self._wanted.pop(topic, None)
-        self._open.discard(topic)
+        for topics in (self._open, self._refused, self._owed, self._missed):
+            topics.discard(topic)
         self._unsent[topic] = False
         self._is_wanted.set()
         for future in self._waiting.pop(topic, ()):
             if not future.done():
                 future.set_exception(Unreachable(None, "It is not listened to any more."))
-        if self._open:
-            self._settle()
+        self._settle()
 
     async def acknowledged(self, topic: bytes) -> None:
         """Return when the server has said that it will send this topic."""
@@ -184,6 +191,7 @@ class _Ear:
         self._drop.set()
 
     async def close(self) -> None:
+        self._is_closed = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for futures in self._waiting.values():
@@ -195,7 +203,8 @@ class _Ear:
 
     async def _run(self) -> None:
         pause_s = 0.0
-        while True:
+        # Not `while True`: a task group whose own tasks fail at that moment swallows the cancellation from `close`.
+        while not self._is_closed:
             while not self._wanted:
                 self._is_wanted.clear()
                 await self._is_wanted.wait()
@@ -220,18 +229,20 @@ class _Ear:
             except* Exception as failed:
                 _log.error("a listening connection failed and is opened again", exc_info=failed.exceptions[0])
             finally:
-                self.is_settled = False
                 self._open.clear()
+                self._missed.clear()
+                self.is_settled = not self._wanted
                 await connection.disconnect(nowait=True)
 
     def _begin(self) -> None:
         self._drop.clear()
         self._asked.clear()
-        self._open.clear()
+        self._unanswered.clear()
+        self._refused.clear()
+        self._owed = {topic for topic, was_heard in self._wanted.items() if was_heard}
         self._unsent = dict.fromkeys(self._wanted, True)
         self._is_wanted.set()
         self._heard_s = asyncio.get_running_loop().time()
-        self.is_settled = False
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
@@ -242,10 +253,14 @@ class _Ear:
             commands: list[Command] = []
             for verb, is_subscribing in ((self._unsubscribe, False), (self._subscribe, True)):
                 topics = [topic for topic, wanted in unsent.items() if wanted is is_subscribing]
-                self._asked.extend((topic, is_subscribing) for topic in topics)
                 # On a Cluster one command names topics of one slot only.
                 size = 1 if self._servers.is_cluster else _AT_ONCE
-                commands += [(verb, *topics[first : first + size]) for first in range(0, len(topics), size)]
+                for first in range(0, len(topics), size):
+                    named = topics[first : first + size]
+                    commands.append((verb, *named))
+                    self._asked.append((is_subscribing, deque(named)))
+                    for topic in named:
+                        self._unanswered[topic] = self._unanswered.get(topic, 0) + 1
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
@@ -257,21 +272,22 @@ class _Ear:
                     disable_decoding=True, timeout=math.inf, disconnect_on_error=False
                 )
             except ResponseError as error:
-                self._refused(error)
+                self._was_refused(error)
                 continue
             self._heard_s = loop.time()
             kind = answer[0]
             if kind == b"message" or kind == b"smessage":
                 received(answer[1], answer[2])
             elif kind == b"subscribe" or kind == b"ssubscribe":
-                self._asked.popleft()
+                self._answered(answer[1])
                 self._subscribed(answer[1])
             elif kind == b"unsubscribe" or kind == b"sunsubscribe":
-                if self._asked and self._asked[0] == (answer[1], False):
-                    self._asked.popleft()
+                if self._asked and not self._asked[0][0] and self._asked[0][1][0] == answer[1]:
+                    self._answered(answer[1])
                 elif answer[1] in self._wanted:  # unasked: the slot has gone elsewhere
                     self._open.discard(answer[1])
                     self._wanted[answer[1]] = True
+                    self._refused.add(answer[1])
                     self._topics.lost(answer[1])
 
     async def _watch(self, connection: AbstractConnection) -> None:
@@ -284,6 +300,11 @@ class _Ear:
                 raise ConnectionError("the server is not the one to ask any more")
             except TimeoutError:
                 pass
+            if self._refused:
+                # Whoever waited for one was told. Who heard it before waits for nothing, and would never hear it again.
+                self._unsent.update(dict.fromkeys(self._refused, True))
+                self._refused.clear()
+                self._is_wanted.set()
             silent_s = loop.time() - self._heard_s
             if silent_s > _PING_S + TIMEOUT_S or (self._asked and silent_s > TIMEOUT_S):
                 raise TimeoutError(f"nothing was heard for {silent_s:.0f} s")
@@ -295,40 +316,58 @@ class _Ear:
 
     # -- what happens
 
+    def _answered(self, topic: bytes) -> None:
+        """The server has answered for the next topic that it was asked for."""
+        _, topics = self._asked[0]
+        topics.popleft()
+        if not topics:
+            self._asked.popleft()
+        self._settle_count(topic)
+
+    def _settle_count(self, topic: bytes) -> None:
+        left = self._unanswered.pop(topic, 1) - 1
+        if left:
+            self._unanswered[topic] = left
+
     def _subscribed(self, topic: bytes) -> None:
-        if topic in self._wanted and self._unsent.get(topic) is not False:
+        # While anything of it is on its way, this is the answer to an earlier word, and an unsubscribe may follow it.
+        if topic in self._wanted and topic not in self._unsent and topic not in self._unanswered:
             self._open.add(topic)
+            self._owed.discard(topic)
+            if self._wanted[topic]:
+                self._missed.add(topic)
+            self._wanted[topic] = True
             for future in self._waiting.pop(topic, ()):
                 if not future.done():
                     future.set_result(None)
-            if self.is_settled:
-                was_heard, self._wanted[topic] = self._wanted[topic], True
-                if was_heard:
-                    self._topics.settled([topic])
         self._settle()
 
     def _settle(self) -> None:
-        """When everything is acknowledged: what was heard before may have been missed in between."""
-        if self.is_settled or len(self._open) < len(self._wanted):
-            return
-        self.is_settled = True
-        if self._has_failed:
-            self._has_failed = False
-            _log.warning("listening again, to %d topics", len(self._open))
-        missed = [topic for topic, was_heard in self._wanted.items() if was_heard]
-        self._wanted = dict.fromkeys(self._wanted, True)
-        if missed:
+        """Once all that was heard is heard again: tell that it may have missed something in between."""
+        if not self.is_settled and len(self._open) >= len(self._wanted):
+            self.is_settled = True
+            self._has_been_refused = False
+            if self._has_failed and self._open:
+                self._has_failed = False
+                _log.warning("listening again, to %d topics", len(self._open))
+        if self._missed and not self._owed:
+            missed, self._missed = list(self._missed), set()
             self._topics.settled(missed)
 
-    def _refused(self, error: ResponseError) -> None:
-        """A Cluster's server does not have the slot; or we are not permitted to listen."""
-        topic = self._asked.popleft()[0] if self._asked else b""
-        if not self._servers.is_cluster:
+    def _was_refused(self, error: ResponseError) -> None:
+        """A Cluster's server does not have the slot; or we are not permitted to listen. It concerns a whole command."""
+        is_subscribing, topics = self._asked.popleft() if self._asked else (False, deque[bytes]())
+        if not self._servers.is_cluster and not self._has_been_refused:
+            self._has_been_refused = True
             _log.error("Redis does not let us listen, see docs/redis.md: %s", error)
-        for future in self._waiting.pop(topic, ()):
-            if not future.done():
-                future.set_exception(Unreachable(retry_after_s=1.0))
-        self._topics.lost(topic)
+        for topic in topics:
+            self._settle_count(topic)
+            if is_subscribing and topic in self._wanted:
+                self._refused.add(topic)
+                for future in self._waiting.pop(topic, ()):
+                    if not future.done():
+                        future.set_exception(Unreachable(retry_after_s=1.0))
+            self._topics.lost(topic)
 
     def _failed(self, error: Exception) -> None:
         if not self._has_failed:

@@ -42,7 +42,7 @@ def answers() -> list[Answer]:
 
 def test_each_command_is_sent_once_and_answered_once(answers: list[Answer]) -> None:
     calls, leg = Calls(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(publish(), answers.append)
     calls.add(Presence(channel="c"), answers.append)
     assert [command.id for command in send(calls, leg)] == [1, 2]
@@ -56,7 +56,7 @@ def test_each_command_is_sent_once_and_answered_once(answers: list[Answer]) -> N
 
 def test_commands_that_change_a_stream_session_are_numbered_from_1() -> None:
     calls, leg = Calls(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     for command in (Subscribe(channel="a"), publish(), Unsubscribe(channel="a"), Refresh(token="t")):
         calls.add(command, lambda answer: None)
     sent = send(calls, leg)
@@ -66,11 +66,11 @@ def test_commands_that_change_a_stream_session_are_numbered_from_1() -> None:
 
 def test_on_another_leg_of_the_session_they_come_again_unchanged() -> None:
     calls, first, second = Calls(), FakeLeg(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(Subscribe(channel="a"), lambda answer: None)
     sent = send(calls, first)
     calls.leg_lost()
-    assert calls.begin_session("s") == []
+    assert calls.begin_session("s", has_said_all=True) == []
     calls.add(Subscribe(channel="b"), lambda answer: None)
     again = send(calls, second)
     assert again[0] == sent[0]
@@ -79,13 +79,13 @@ def test_on_another_leg_of_the_session_they_come_again_unchanged() -> None:
 
 def test_in_another_session_the_attach_has_answered_them_and_numbers_begin_anew() -> None:
     calls, first, second = Calls(), FakeLeg(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     sent = calls.add(Subscribe(channel="a"), lambda answer: None)
     question = calls.add(Presence(channel="a"), lambda answer: None)
     send(calls, first)
     unsent = calls.add(Unsubscribe(channel="b"), lambda answer: None)
     calls.leg_lost()
-    assert calls.begin_session("t") == [sent]
+    assert calls.begin_session("t", has_said_all=True) == [sent]
     again = send(calls, second)
     assert [command.id for command in again] == [question.command.id, unsent.command.id]
     assert again[1].n == 1
@@ -93,7 +93,7 @@ def test_in_another_session_the_attach_has_answered_them_and_numbers_begin_anew(
 
 def test_on_a_polled_leg_they_carry_the_seal_one_at_a_time() -> None:
     calls, leg = Calls(), FakeLeg(is_polled=True, sends_token=False)
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(Subscribe(channel="a"), lambda answer: None)
     calls.add(Subscribe(channel="b"), lambda answer: None)
     calls.add(publish(), lambda answer: None)
@@ -108,14 +108,14 @@ def test_on_a_polled_leg_they_carry_the_seal_one_at_a_time() -> None:
 
 def test_where_the_header_carries_the_token_the_command_does_not() -> None:
     calls, leg = Calls(), FakeLeg(sends_token=False)
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(Refresh(token="secret"), lambda answer: None)
     assert send(calls, leg)[0].token == ""
 
 
 def test_nothing_that_changes_the_session_is_sent_while_it_moves() -> None:
     calls, leg = Calls(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(Subscribe(channel="a"), lambda answer: None)
     calls.add(publish(), lambda answer: None)
     assert [type(command) for command in send(calls, leg, may_change=False)] == [Publish]
@@ -126,7 +126,7 @@ def test_nothing_that_changes_the_session_is_sent_while_it_moves() -> None:
 def test_a_publish_is_repeated_with_its_key_until_the_window_ends(answers: list[Answer]) -> None:
     calls, leg = Calls(), FakeLeg()
     calls.key_window_s = 300.0
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(publish("mine"), answers.append)
     send(calls, leg, 1_000.0)
     calls.leg_lost()
@@ -140,14 +140,14 @@ def test_a_publish_is_repeated_with_its_key_until_the_window_ends(answers: list[
 
 def test_the_window_begins_with_the_first_time_it_is_sent(answers: list[Answer]) -> None:
     calls, leg = Calls(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(publish(), answers.append)
     assert len(send(calls, leg, 99_999.0)) == 1
 
 
 def test_a_number_is_not_left_out_when_nobody_waits_any_more() -> None:
     calls, leg = Calls(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     refresh = calls.add(Refresh(token="t"), lambda answer: None)
     question = calls.add(Presence(channel="a"), lambda answer: None)
     send(calls, leg)
@@ -159,7 +159,7 @@ def test_a_number_is_not_left_out_when_nobody_waits_any_more() -> None:
 
 def test_at_the_end_everybody_is_told_and_a_publish_that_was_sent_is_unknown(answers: list[Answer]) -> None:
     calls, leg = Calls(), FakeLeg()
-    calls.begin_session("s")
+    calls.begin_session("s", has_said_all=True)
     calls.add(publish(), answers.append)
     calls.add(Presence(channel="a"), answers.append)
     send(calls, leg)

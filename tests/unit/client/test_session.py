@@ -874,6 +874,31 @@ async def test_a_poll_answered_by_another_node_is_another_session(server: Script
         assert client.stats.attaches == 1
 
 
+async def test_a_subscribe_on_its_way_is_not_taken_for_answered_when_a_poll_begins_another_session(
+    server: Scripted,
+) -> None:
+    """A poll that landed on a node which did not know the session took the answer away from a subscribe that was being
+    sent elsewhere: `subscribe` never returned, and the channel stayed silent."""
+    async with connecting(server, "longpoll") as client:
+        wanted = asyncio.create_task(client.subscribe("news"))
+        attach = await server.request()
+        await attach.push(attached(attach.json), subscribed(at(2), sealed="one"))
+        await wanted
+        poll = await server.request()
+        more = asyncio.create_task(client.subscribe("more"))
+        command = await server.request()
+        assert command.commands[0]["sealed"] == "one"
+        again = {"attempt": 1, "nonce": ""}
+        await poll.push(attached(again, session="s2"), subscribed(at(2), sealed="two"))
+        poll = await server.request()
+        assert poll.json["session"] == "s2"
+        await command.reply(position=position(0), recovered=True, sealed="three")
+        assert (await asyncio.wait_for(more, PATIENCE_S)).channel == "more"
+        poll = await server.request()
+        assert poll.json["sealed"] == "three"
+        assert {item["channel"] for item in poll.json["positions"]} == {"news", "more"}
+
+
 async def test_from_a_stream_with_an_unanswered_number_a_poll_begins_a_new_session(server: Scripted) -> None:
     server.refuse_websockets = False
     async with connecting(server, ("websocket", "longpoll")) as client:
