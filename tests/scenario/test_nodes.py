@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from hybrid.broker.redis.nodes import RedisNodes
 from tests.support.raw import Answer, Door, RawEventStream, RawLeg, RawPolls, attach_of, post
 from tests.support.redis_servers import RedisServer
 from tests.support.server import Backend, Chosen, RunningServer
@@ -96,6 +97,23 @@ async def test_a_session_of_no_node_is_unknown(here: World, session: str) -> Non
     leg.session = session
     reply = await one(leg, here.server, method="unsubscribe", channel=CHANNEL, n=1)
     assert reply["error"]["number"] == SESSION_UNKNOWN  # type: ignore[index]
+
+
+async def test_nothing_is_told_to_what_no_node_is_called(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client writes before the dot becomes part of a name in the broker, and chooses a slot of a Cluster."""
+    told: list[str] = []
+
+    async def tell(self: RedisNodes, node: str, message: bytes) -> bool:
+        told.append(node)
+        return False
+
+    monkeypatch.setattr(RedisNodes, "tell", tell)
+    leg = RawEventStream(door(here.server))
+    for node in ("a}{b", "A" * 11, "A" * 13, "AAAAAA}{AAAA", "A" * 11 + "\n", "AAAAAAAAAAAA"):
+        leg.session = f"{node}.x"
+        reply = await one(leg, here.server, method="unsubscribe", channel=CHANNEL, n=1)
+        assert reply["error"]["number"] == SESSION_UNKNOWN  # type: ignore[index]
+    assert told == ["AAAAAAAAAAAA"]
 
 
 async def test_the_sessions_of_a_node_that_is_gone_are_unknown_at_once(here: World) -> None:
