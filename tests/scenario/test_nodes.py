@@ -248,6 +248,27 @@ async def test_draining_hands_presence_over(here: World) -> None:
     assert sorted(subjects) == ["alice", "watcher"]
 
 
+async def test_a_list_of_nodes_that_does_not_answer_does_not_hold_a_drain_up(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leg = await streamed(here, CHANNEL)
+    await leg.next("subscribed")
+
+    async def keep(self: RedisNodes, *arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RedisNodes, "keep", keep)
+    draining = asyncio.create_task(here.server.engine.drain(2.0))
+    try:
+        async with asyncio.timeout(3):
+            assert (await leg.next("disconnect"))["disconnect"]["code"] == DRAINING
+            await draining
+    finally:
+        monkeypatch.undo()
+        draining.cancel()
+        await asyncio.wait([draining])
+
+
 async def test_a_call_runs_once_on_whichever_nodes_it_is_sent_to(here: World) -> None:
     servers = [here.server, *here.others]
     ran: list[int] = []
