@@ -24,7 +24,7 @@ from hybrid.errors import AuthError, BrokerError, HybridError, LimitError, Proto
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.codec import JSON
-from hybrid.protocol.commands import AnyCommand
+from hybrid.protocol.commands import AnyCommand, Refresh
 from hybrid.protocol.control import Answer, Ask, ControlCodec, ControlMessage, Moved
 from hybrid.protocol.pushes import Reply
 
@@ -88,6 +88,9 @@ class Router:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
         try:
+            if isinstance(command, Refresh):
+                # Its token was checked at our door, and who it speaks for is carried: a token never goes through Redis.
+                raw = msgspec.json.encode(msgspec.structs.replace(command, token=""))
             if not await self._tell(owner, Ask(number, session, principal, raw, last_seq)):
                 raise ProtocolError("session_unknown")
             async with asyncio.timeout(self._limits.carried_timeout_s):

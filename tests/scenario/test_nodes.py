@@ -72,6 +72,23 @@ async def test_commands_are_carried_to_the_stream(here: World) -> None:
     assert (await commanded(leg, other, {"method": "heartbeat", "last_seq": 1})).body == {"replies": []}
 
 
+async def test_a_token_never_goes_through_redis(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    [other] = here.others
+    leg = await streamed(here, CHANNEL)
+    await leg.next("subscribed")
+    told: list[bytes] = []
+    tell = other.engine.router._store.tell
+
+    async def noting(node: str, message: bytes) -> bool:
+        told.append(message)
+        return await tell(node, message)
+
+    monkeypatch.setattr(other.engine.router._store, "tell", noting)
+    assert "error" not in await one(leg, other, method="refresh", n=1, token=leg.door.token)
+    assert told
+    assert not any(leg.door.token.encode() in message for message in told)
+
+
 async def test_a_candidate_is_confirmed_through_another_node(here: World) -> None:
     [other] = here.others
     leg = await streamed(here, CHANNEL, confirm=False)
