@@ -240,6 +240,23 @@ async def work(plan: Plan, say: Say) -> None:
                 say(f"a publish, {in_flight} in flight, heard by {listeners} nodes: {found}")
 
 
+async def replication(plan: Plan, say: Say) -> None:
+    """What a primary sends to each of its replicas, and by how much its file of writes grows."""
+    async with redis_server() as server:
+        async with redis_server(name="replica", options=(f"replicaof 127.0.0.1 {server.port}",)) as replica:
+
+            async def follows() -> bool:
+                return (await replica.info("replication"))["master_link_status"] == "up"
+
+            await replica.process.until(follows, "a replica")
+            async with opened(server.url) as broker:
+                publish = publishing(broker, history=HISTORY, has_keys=True)
+                before = int((await server.info("replication"))["master_repl_offset"])
+                await asyncio.gather(*map(publish, range(plan.keys)))
+                grown = int((await server.info("replication"))["master_repl_offset"]) - before
+                say(f"a publish, history on, with keys, to each replica: {grown / plan.keys:.0f} bytes")
+
+
 async def shards(plan: Plan, say: Say) -> None:
     """The same load on one server and on a Cluster of three, one after the other, on the same machine."""
     for kind in ("one server", "a Cluster of three"):
@@ -298,6 +315,7 @@ def kernel_bytes(count: int) -> float:
 async def measure(plan: Plan, say: Say) -> None:
     await memory(plan, say)
     await work(plan, say)
+    await replication(plan, say)
     await shards(plan, say)
     await node(plan, say)
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +19,11 @@ from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.errors import BrokerError
 from hybrid.limits import Limits
-from hybrid.model import START
+from hybrid.model import START, Position
 from tests.contract.test_redis import documented_users
 from tests.support.listeners import RecordingListener
 from tests.support.processes import Process, free_port
-from tests.support.redis_servers import cluster, redis_program
+from tests.support.redis_servers import SERVICE, RedisServer, cluster, redis_program, sentinels
 
 EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples" / "redis"
 PASSWORDS: Final = {f"PASSWORD-OF-{who}": f"{who.lower()}-s3cret" for who in ("HYBRID", "REPLICA", "ADMIN")} | {
@@ -120,7 +121,7 @@ async def until(condition: Callable[[], Awaitable[bool]], max_s: float = 30.0) -
 
 
 async def publish(broker: RedisBroker, channel: str = "a", **options: Any) -> Appended | BrokerError:
-    append = Append(channel=channel, data=b"1", history_size=100, history_ttl_s=60.0, **options)
+    append = Append(channel=channel, data=b"1", **{"history_size": 100, "history_ttl_s": 60.0, **options})
     try:
         [result] = await broker.append([append])
     except BrokerError as error:
@@ -217,6 +218,69 @@ async def test_sentinels_replace_a_primary_that_dies_and_publishing_goes_on(fold
             page = await broker.read("a", before.position, limit=9, max_bytes=999)
             assert page.publications, "what a replica had is still there, and the log goes on behind it"
             await listener.until(lambda: bool(listener.gaps))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["SIGTERM", "SENTINEL FAILOVER"])
+async def test_the_orderly_ways_to_replace_a_primary_that_is_being_written_to(way: str) -> None:
+    """What docs/scaling.md says of maintenance. A primary that is told to end first lets its replicas catch up."""
+    async with sentinels(replicas=2, down_after_ms=5_000, failover_timeout_ms=30_000) as made:
+        hosts = ",".join(f"{host}:{port}" for host, port in made.addresses)
+        async with opened(f"redis+sentinel://{hosts}/{SERVICE}") as broker:
+            answered: list[tuple[float, Appended]] = []
+            is_over = asyncio.Event()
+
+            async def keep_publishing() -> None:
+                number = 0
+                while not is_over.is_set():
+                    number += 1
+                    result = await publish(broker, key=f"k{number}", history_size=1_000_000, history_ttl_s=600.0)
+                    if isinstance(result, Appended):
+                        answered.append((time.monotonic(), result))
+                    else:
+                        await asyncio.sleep(0.02)
+
+            publishing = asyncio.create_task(keep_publishing())
+            await until(lambda: has(len(answered) > 500))
+            former = await made.primary()
+            if way == "SIGTERM":
+                await former.stop()
+            else:
+                assert await made.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
+            await made.until_primary_is_not(former)
+            # The former one closed its connections, or was closed: what is answered now, the new one has answered.
+            await until(lambda: is_served_by_another(broker, former))
+            count = len(answered)
+            await until(lambda: has(len(answered) > count + 500))
+            is_over.set()
+            await publishing
+            kept = await everything(broker, "a")
+            lost = sum(kept.get(result.position.offset) != result.position.tag for _, result in answered)
+            pause_s = max(after - before for (before, _), (after, _) in pairwise(answered))
+            print(f"{way}: {lost} of {len(answered)} answered publications are lost, the pause was {pause_s:.1f} s")
+            if way == "SIGTERM":
+                assert lost == 0
+
+
+async def has(value: bool) -> bool:
+    return value
+
+
+async def is_served_by_another(broker: RedisBroker, former: RedisServer) -> bool:
+    return broker.servers._primary not in (None, former.address)
+
+
+async def everything(broker: RedisBroker, channel: str) -> dict[int, str]:
+    """The tag at each offset."""
+    found: dict[int, str] = {}
+    position = START
+    while True:
+        page = await broker.read(channel, position, limit=10_000, max_bytes=1 << 24)
+        found |= {publication.offset: publication.tag for publication in page.publications}
+        if not page.publications or page.publications[-1].offset == page.head.offset:
+            return found
+        last = page.publications[-1]
+        position = Position(last.offset, last.epoch, last.tag)
 
 
 @pytest.mark.slow
