@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio.connection import Connection
 
 from hybrid.broker.redis.address import parse_address
-from hybrid.broker.redis.line import Line, Unreachable
+from hybrid.broker.redis.line import Line, Unanswered, Unreachable
 from hybrid.broker.redis.servers import Servers
 from tests.support.redis_servers import RedisServer, redis_server
 from tests.support.relay import Relay
@@ -78,3 +79,23 @@ async def test_one_that_breaks_at_once_again_is_not_opened_in_a_loop(line: Line,
             await asyncio.sleep(0.001)
     assert relay.opened - opened == 5
     assert time.monotonic() - began_s >= 0.4, "the first at once, the others after a pause"
+
+
+async def test_a_connection_that_uvloop_has_closed_is_no_fault_of_ours(
+    line: Line, relay: Relay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """uvloop raises RuntimeError for a write to a connection that was just lost: it was logged with its traceback."""
+    await line.send("PING")
+
+    async def closed(self: object, command: object, check_health: bool = True) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "send_packed_command", closed)
+        with pytest.raises(Unanswered):
+            await line.send("PING")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    async with asyncio.timeout(5):
+        while not line.is_connected:
+            await asyncio.gather(line.send("PING"), return_exceptions=True)
+            await asyncio.sleep(0.001)

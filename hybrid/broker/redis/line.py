@@ -160,7 +160,11 @@ class Line:
                 if not future.done():
                     commands.append(command)
                     self._sent.append((future, now_s))
-            await connection.send_packed_command(pack(commands), check_health=False)
+            packed = pack(commands)
+            try:
+                await connection.send_packed_command(packed, check_health=False)
+            except RuntimeError as error:  # uvloop's word for a connection that was lost a moment ago
+                raise ConnectionError(str(error)) from error
 
     async def _read(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
