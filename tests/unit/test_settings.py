@@ -142,6 +142,7 @@ def test_the_file_is_found_by_variable_and_in_the_working_directory(
         ("[limits]\nauth_timeout_s = nan", "limits.auth_timeout_s", "a number"),
         ("[limits]\nlow_water_bytes = 65536", "limits.low_water_bytes", "less than limits.high_water_bytes"),
         ("[limits]\ndata_max_bytes = 70000", "limits.data_max_bytes", "less than limits.command_max_bytes"),
+        ("[limits]\nworker_silence_s = 2.9", "worker_silence_s", "at least 3"),
         ("[limits]\nheartbeat_grace_intervals = 1.0", "heartbeat_grace_intervals", "more than 1"),
         ("namespaces = 3", "namespaces", "must be a table"),
         ("[namespaces]\nchat = 3", "namespaces.chat", "must be a table"),
