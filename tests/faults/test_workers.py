@@ -69,6 +69,7 @@ class ShortRequests:
         return self.statuses
 
 
+@pytest.mark.faults
 async def test_a_killed_worker_is_replaced(issuer: DevelopmentIssuer) -> None:
     async with workers_on_stage("kill -9 of one of three workers", issuer) as (here, node):
         victim = workers_of(node)[0]
@@ -83,6 +84,7 @@ async def test_a_killed_worker_is_replaced(issuer: DevelopmentIssuer) -> None:
         assert len(workers_of(node)) == WORKERS
 
 
+@pytest.mark.faults
 async def test_a_stopped_worker_is_killed_and_replaced(issuer: DevelopmentIssuer) -> None:
     async with workers_on_stage("SIGSTOP of one of three workers", issuer) as (here, node):
         victim = workers_of(node)[0]

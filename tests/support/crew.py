@@ -66,6 +66,7 @@ class TinyApp:
                 await send({"type": f"lifespan.{stage}.complete"})
             return
         if scope["path"] == "/block":
+            print("the loop is blocked from here on", file=sys.stderr, flush=True)
             time.sleep(PATIENCE_S)  # noqa: ASYNC251 -- what a worker must not do
         if scope["path"] == "/wait":
             await self.draining.wait()

@@ -196,18 +196,15 @@ def test_what_every_worker_would_refuse_is_said_once(tmp_path: Path) -> None:
 
 
 def test_the_option_for_workers_is_for_nobody_else(tmp_path: Path) -> None:
-    for text in ("1", "1:0:0", "x:y:z"):
-        code, out, err = run(tmp_path, "--worker", text)
-        assert (code, out, err.count("\n")) == (2, "", 1)
-        assert "--worker is for the supervisor" in err
+    code, out, err = run(tmp_path, "--worker", "1:0:0")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--worker is for the supervisor" in err
 
 
 @pytest.mark.parametrize(
     ("text", "code"),
     [
         ("port = 8000", 0),
-        ("prot = 8000", 2),
-        ("workers = 2", 2),
         (f'broker = "{BAD_BROKER}"\nsecret = "{SECRET}"', 2),
     ],
 )

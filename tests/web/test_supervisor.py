@@ -167,20 +167,33 @@ def test_no_connection_is_refused_while_workers_are_killed(tmp_path: Path) -> No
 def test_stopped_and_blocked_workers_are_replaced_and_their_queues_answered(tmp_path: Path) -> None:
     with supervised(tmp_path) as boss:
         stopped, blocked = boss.workers()
-        os.kill(stopped, signal.SIGSTOP)
-        clients = [boss.connect() for _ in range(20)]
-        for client in clients:
-            client.sendall(request("/block"))  # whoever gets the first one gets no further
-        with pytest.raises(ConnectionError):  # noqa: PT012 -- one of them stands in the way of the others
+        with connected_to(boss, blocked) as one:
+            one.sendall(request("/block"))
+            boss.until_logged("the loop is blocked")
+            os.kill(stopped, signal.SIGSTOP)
+            clients = [boss.connect() for _ in range(20)]
             for client in clients:
-                read_answer(client)
+                client.sendall(request())
+            assert not {stopped, blocked} & {read_answer(client).pid for client in clients}
+            for client in clients:
+                client.close()
+            with pytest.raises(ConnectionError):
+                read_answer(one)
         for worker in (stopped, blocked):
             silent = rf"\({worker}\) has shown no turn of its event loop for 3 s and is killed"
             assert len(boss.until_logged(silent)) == 1
-            until(lambda worker=worker: not is_alive(worker))  # type: ignore[misc]
-        for client in clients:
-            client.close()
+            assert not is_alive(worker)
         assert boss.logged(r'File ".*crew\.py", line \d+ in __call__')  # where the blocked one stood
+
+
+def connected_to(boss: Boss, worker: int) -> socket.socket:
+    """A connection that this worker has accepted."""
+    while True:
+        client = boss.connect()
+        client.sendall(request())
+        if read_answer(client).pid == worker:
+            return client
+        client.close()
 
 
 def test_a_worker_that_is_told_to_end_by_somebody_else_is_replaced_while_it_drains(tmp_path: Path) -> None:
@@ -294,7 +307,9 @@ def test_it_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
 # -- reload
 
 
-@pytest.mark.parametrize(("loop", "spreads"), [("asyncio", True), ("uvloop", False)])
+@pytest.mark.parametrize(
+    ("loop", "spreads"), [("asyncio", True), pytest.param("uvloop", False, marks=pytest.mark.slow)]
+)
 def test_a_reload_under_load_fails_no_request_and_renews_every_worker(tmp_path: Path, loop: str, spreads: bool) -> None:
     with supervised(tmp_path, spreads=spreads, environment={"CREW_LOOP": loop}) as boss:
         old = boss.workers()
@@ -327,6 +342,7 @@ def test_a_request_that_was_begun_before_the_reload_is_answered_by_the_old_worke
         assert not set(old) & set(boss.workers())
 
 
+@pytest.mark.slow
 def test_a_reload_that_is_asked_for_during_one_comes_behind_it(tmp_path: Path) -> None:
     with supervised(tmp_path) as boss:
         boss.send(signal.SIGHUP)
@@ -345,7 +361,7 @@ def test_bad_settings_are_refused_before_anything_is_touched(tmp_path: Path) -> 
         assert boss.workers() == workers
 
 
-@pytest.mark.parametrize("start", ["fail", "hang"])
+@pytest.mark.parametrize("start", ["fail", pytest.param("hang", marks=pytest.mark.slow)])
 def test_a_successor_that_does_not_become_ready_stops_the_reload(tmp_path: Path, start: str) -> None:
     with supervised(tmp_path, limits={"worker_start_s": 3 if start == "hang" else 20}) as boss:
         workers = boss.workers()
@@ -445,6 +461,7 @@ def test_it_loads_nothing_that_serves() -> None:
     assert done.stdout == "\n"
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_was_stopped_does_not_blame_its_workers(tmp_path: Path) -> None:
     with supervised(tmp_path) as boss:
         workers = boss.workers()
