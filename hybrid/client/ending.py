@@ -16,6 +16,8 @@ from hybrid.protocol.pushes import WireError
 
 CREDENTIAL_NUMBERS: Final = frozenset({3401, 4401})
 """Cured by a fresh token, once."""
+_PASSING_NUMBERS: Final = frozenset({3503, 3504, 3505})
+_LIMIT_EXCEEDED: Final = 3429
 _SAME_AGAIN_FAILS: Final = frozenset({3400, 3403, 3405, 3413})
 """Answers to a command, which end nothing; as the answer to an attach they would only come again."""
 _WEBSOCKET_STAY_AWAY: Final = frozenset({1002, 1003, 1007, 1008, 1009})
@@ -66,6 +68,11 @@ def error_of(number: int, detail: str = "", retry_after_s: float | None = None) 
 def error_of_wire(error: WireError) -> HybridError:
     """The exception for the error of a reply."""
     return error_of(error.number, error.detail, error.retry_after_s)
+
+
+def is_passing(number: int, retry_after_s: float | None = None) -> bool:
+    """True for an answer that says nothing about the command: the same again will be answered otherwise in a while."""
+    return number in _PASSING_NUMBERS or (number == _LIMIT_EXCEEDED and bool(retry_after_s))
 
 
 def network(detail: object) -> Ending:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from hybrid.client.calls import Answer, Calls
 from hybrid.client.credentials import Credentials, TokenFailed
-from hybrid.client.ending import error_of, error_of_wire
+from hybrid.client.ending import error_of, error_of_wire, is_passing
 from hybrid.client.endpoint import Endpoint
 from hybrid.client.leg import Leg
 from hybrid.client.legs import Legs, Timing
@@ -41,6 +42,7 @@ _log: Final = logging.getLogger(__name__)
 _ALREADY_SUBSCRIBED: Final = 3411
 _NOT_SUBSCRIBED: Final = 3412
 _SESSION_UNKNOWN: Final = 3404
+_RETRY_S: Final = 1.0  # where the server does not say when to ask again
 
 
 class Session:
@@ -71,6 +73,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[str, Subscription] = {}
         self._joined: set[str] = set()
+        self._resting: set[str] = set()  # asked for in vain, and again in a while
         self._calls = Calls()
         self._session = ""
 
@@ -332,7 +335,7 @@ class Session:
         if is_new_leg:
             self.legs.subscribed(leg)
             for subscription in list(self._subscriptions.values()):
-                if subscription.state is State.NEW:
+                if subscription.state is State.NEW and subscription.channel not in self._resting:
                     self._join(subscription)
         self.send_all()
 
@@ -342,6 +345,8 @@ class Session:
             if not item.error:
                 # It was given up while the attach was on its way.
                 self._calls.add(Unsubscribe(channel=item.channel), lambda answer: self._left(item.channel, answer))
+        elif is_passing(item.error):
+            self._join_later(subscription)
         elif item.error:
             self._end(subscription, error_of(item.error))
         elif item.position is not None:
@@ -376,6 +381,10 @@ class Session:
             return
         if answer.sealed:
             self.sealed = answer.sealed
+        if answer.error is not None and is_passing(answer.error.number, answer.error.retry_after_s):
+            if subscription.state is State.REQUESTED:
+                self._join_later(subscription, answer.error.retry_after_s)
+            return
         if answer.error is not None and answer.error.number not in (_ALREADY_SUBSCRIBED, _SESSION_UNKNOWN):
             self._end(subscription, error_of_wire(answer.error))
             return
@@ -391,6 +400,20 @@ class Session:
             subscription.state = State.NEW
             self._joined.discard(subscription.channel)
             self.legs.cut()
+
+    def _join_later(self, subscription: Subscription, delay_s: float | None = None) -> None:
+        """The server cannot say now, such as while its broker is away: that is no reason to give the channel up."""
+        subscription.state = State.NEW
+        self._joined.discard(subscription.channel)
+        self._resting.add(subscription.channel)
+        wait_s = (_RETRY_S if delay_s is None else delay_s) * (1.0 + random.random())
+        self._loop.call_later(wait_s, self._join_at_last, subscription)
+
+    def _join_at_last(self, subscription: Subscription) -> None:
+        self._resting.discard(subscription.channel)
+        is_wanted = self._subscriptions.get(subscription.channel) is subscription
+        if is_wanted and subscription.state is State.NEW and self.error is None:
+            self._join(subscription)
 
     def _leave(self, subscription: Subscription, answered: Callable[[Answer], object]) -> None:
         """Give a channel up. It stays known until the server has answered, so that polls still fit their seal."""

@@ -59,6 +59,10 @@ class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_s: float | None = None
 
 
+class _Unheard(ProtocolError):
+    """Another node runs the call, and nothing was heard of it: not an outcome, which would be kept."""
+
+
 class _Kept(msgspec.Struct, frozen=True, eq=False):
     digest: bytes
     task: asyncio.Task[bytes]
@@ -75,6 +79,9 @@ class Nodes(Protocol):
 
     def is_there(self, node: str) -> bool:
         """Whether a node is in the list, as far as this one knows."""
+
+    async def tell(self) -> None:
+        """Read the list anew."""
 
 
 class Calls:
@@ -158,8 +165,10 @@ class Calls:
             if began.result is not None:
                 return _told(began.result)
             runner = began.claimant.partition("/")[0]
+            if not self._nodes.is_there(runner):
+                await self._nodes.tell()  # it may have joined since the list was read
             if not self._nodes.is_there(runner) or self._clock.monotonic_s() > deadline_s:
-                raise ProtocolError("outcome_unknown", "The node that ran the call did not tell what it gave.")
+                raise _Unheard("outcome_unknown", "The node that ran the call did not tell what it gave.")
             await asyncio.sleep(_LOOK_S)
             began = await self._store.begin(key, digest, claimant, kept_s)
         try:
@@ -179,8 +188,8 @@ class Calls:
             _log.warning("what a call gave cannot be told to other nodes: %s", error)
 
     def _forget_unreachable(self, keyed: _KeyedCall, ended: asyncio.Task[bytes]) -> None:
-        """A call that could not begin, for the broker was away, may be tried again."""
-        if not ended.cancelled() and isinstance(ended.exception(), BrokerError):
+        """A call that could not begin, or was not heard of from where it runs, may be asked for again."""
+        if not ended.cancelled() and isinstance(ended.exception(), BrokerError | _Unheard):
             self._kept.pop(keyed, None)
 
     async def _carry_out(self, handler: Handler, call: Call) -> bytes:

@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVarTuple
 
 import msgspec
@@ -57,6 +57,7 @@ BROKER_PATIENCE_S = 2.0
 """How long a request is held for a broker that is away; a stream waits longer, it has nobody else to ask."""
 ANSWER_MAX_BYTES = 262_144
 """Publications in one answer: as much as one page of history; the next poll continues."""
+_TELLING_MAX_S = 1.0  # for the other nodes to be told of a drain
 _NAMED_BYTES = 120  # what an attach says of a channel beside its name: the longest position and its punctuation
 _ENVELOPE_BYTES = 512
 
@@ -155,16 +156,21 @@ class Engine:
         How fast they are told is what the other nodes offer to take: see `Departure`. Cancelling it aborts at once.
         """
         self.is_draining = True
-        await self.nodes.tell()
-        departure = plan_departure(len(self.open), self.nodes.others, grace_s, self.limits)
         try:
             async with asyncio.timeout(grace_s):
-                await self._send_away(departure)
+                await self._tell_nodes(grace_s)
+                await self._send_away(plan_departure(len(self.open), self.nodes.others, grace_s, self.limits))
                 await self.open.emptied()
         except TimeoutError:
             _log.warning("%d clients did not leave in time and are cut", len(self.open))
         finally:
             self._abort_all()
+
+    async def _tell_nodes(self, grace_s: float) -> None:
+        """That this one drains, and learn what they offer; where the broker is away, what was known has to do."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(_TELLING_MAX_S, grace_s / 10)):
+                await self.nodes.tell()
 
     async def _send_away(self, departure: Departure) -> None:
         polled = [

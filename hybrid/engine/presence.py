@@ -27,7 +27,17 @@ _RENEWED_AT_ONCE = 128
 class PresenceKeeper:
     """Keeps the leases of this process; one timer for all."""
 
-    __slots__ = ("_here", "_is_renewing", "_is_scheduled", "_rounds", "_store", "_tasks", "_wheel", "_writing")
+    __slots__ = (
+        "_here",
+        "_is_renewing",
+        "_is_scheduled",
+        "_polled",
+        "_rounds",
+        "_store",
+        "_tasks",
+        "_wheel",
+        "_writing",
+    )
 
     def __init__(self, store: PresenceStore, wheel: Wheel, tasks: Tasks) -> None:
         self._store = store
@@ -37,6 +47,7 @@ class PresenceKeeper:
         self._is_scheduled = False
         self._is_renewing = False
         self._rounds = 0
+        self._polled: dict[tuple[str, str], float] = {}  # when polls last renewed a lease here; those of a round ago go
         self._writing: set[asyncio.Task[None]] = set()
 
     def join(self, principal: Principal, session: str, channel: str) -> None:
@@ -67,9 +78,11 @@ class PresenceKeeper:
 
     def polled(self, principal: Principal, session: str, channel: str) -> None:
         """A poll renews presence for one lease; it ends by timeout only, since any node may answer the next poll."""
-        if not principal.is_anonymous:
-            entry = PresenceEntry(principal.subject, principal.client)
-            self._write(self._joined(channel, session, entry))
+        now_s = asyncio.get_running_loop().time()
+        if principal.is_anonymous or self._polled.get((session, channel), 0.0) > now_s - _RENEW_S:
+            return  # a busy channel is polled many times a second
+        self._polled[session, channel] = now_s
+        self._write(self._joined(channel, session, PresenceEntry(principal.subject, principal.client)))
 
     def start(self) -> None:
         """Begin to look for leases that ran out, also where nobody is present: those of a node that died."""
@@ -94,6 +107,8 @@ class PresenceKeeper:
         self._rounds += 1
         if self._rounds * _EXPIRE_S >= _RENEW_S:
             self._rounds = 0
+            old_s = asyncio.get_running_loop().time() - _RENEW_S
+            self._polled = {key: renewed_s for key, renewed_s in self._polled.items() if renewed_s > old_s}
             self._tasks.spawn(self._renew())
         else:
             self._tasks.spawn(self._expire())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,7 @@ from hybrid.errors import AuthError, BrokerError, HybridError, LimitError, Proto
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.codec import JSON
-from hybrid.protocol.commands import AnyCommand
+from hybrid.protocol.commands import AnyCommand, Refresh
 from hybrid.protocol.control import Answer, Ask, ControlCodec, ControlMessage, Moved
 from hybrid.protocol.pushes import Reply
 
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 NODE_ID_BYTES: Final = 9
 """Of chance in a node's id, drawn at every start: it also names this one life of the node."""
+_NODE_ID: Final = re.compile(rf"[A-Za-z0-9_-]{{{NODE_ID_BYTES * 4 // 3}}}\Z")
 _SESSION_ID_BYTES: Final = 16
 _decode_reply: Final = msgspec.json.Decoder(Reply).decode
 
@@ -86,6 +88,9 @@ class Router:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
         try:
+            if isinstance(command, Refresh):
+                # Its token was checked at our door, and who it speaks for is carried: a token never goes through Redis.
+                raw = msgspec.json.encode(msgspec.structs.replace(command, token=""))
             if not await self._tell(owner, Ask(number, session, principal, raw, last_seq)):
                 raise ProtocolError("session_unknown")
             async with asyncio.timeout(self._limits.carried_timeout_s):
@@ -135,7 +140,8 @@ class Router:
     def _owner(self, session: str) -> str | None:
         """The other node that an id names; None for ours, and for what no node has made."""
         node, dot, _ = session.partition(".")
-        return node if dot and node != self.node else None
+        # A client may write anything here, and it becomes part of a name in the broker.
+        return node if dot and node != self.node and _NODE_ID.match(node) else None
 
     async def _tell(self, node: str, message: ControlMessage) -> bool:
         return await self._store.tell(node, self._codec.seal(node, message))

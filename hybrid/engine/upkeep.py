@@ -96,8 +96,9 @@ class BrokerUpkeep:
             suspects = await self._differing([(channel, channel.head) for channel in channels])
             if suspects:
                 await rest(self._wheel, _IN_FLIGHT_S)
-                for channel, _ in await self._differing([(channel, channel.head) for channel, _ in suspects]):
-                    if (channel, channel.head) in suspects:
+                before = dict(suspects)
+                for channel, head in await self._differing([(channel, channel.head) for channel in before]):
+                    if before[channel] == head:
                         _log.warning("channel %r has missed publications in silence and is healed", channel.name)
                         channel.gap()
         except BrokerError as error:

@@ -34,11 +34,15 @@ class Lifeline:
         loop = asyncio.get_running_loop()
 
         def readable() -> None:
-            with suppress(BlockingIOError, InterruptedError):
+            try:
                 if self._socket.recv(64):
                     return
-                loop.remove_reader(self._socket)
-                end()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                pass  # reset: the supervisor died before it had read all that we said
+            loop.remove_reader(self._socket)
+            end()
 
         def told() -> None:
             # Said first: until it is, the supervisor takes an end that it has not asked for to be a failure.

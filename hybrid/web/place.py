@@ -77,14 +77,14 @@ class Place:
         """Stop listening when nobody has accepted here for some seconds; True when that has just been done.
 
         Whoever waits in the queue is reset then, and new connections go to the other places. The next worker listens
-        again, when it is ready.
+        again, when it is ready; so this is not done while one starts, who may have done so already.
         """
         if self._is_shared or self.is_ready:
             self._unattended_since_s = None
             return False
         if self._unattended_since_s is None:
             self._unattended_since_s = now_s
-        if now_s - self._unattended_since_s < _UNATTENDED_S:
+        if self.worker is not None or self.successor is not None or now_s - self._unattended_since_s < _UNATTENDED_S:
             return False
         self._unattended_since_s = float("inf")  # until somebody is ready again
         with suppress(OSError):

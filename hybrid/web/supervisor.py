@@ -262,7 +262,8 @@ class Supervisor:
         was_worker = process is place.worker
         place.remove(process)
         if process.state is State.LEAVING:
-            _log.log(logging.INFO if code == 0 else logging.WARNING, "%s has ended (%s)", process, describe_end(code))
+            is_in_form = code in (0, -signal.SIGTERM)  # the latter while it still started
+            _log.log(logging.INFO if is_in_form else logging.WARNING, "%s has ended (%s)", process, describe_end(code))
             return
         if not self._has_served and code == _UNUSABLE:
             self._code = code  # it has said why
@@ -296,10 +297,10 @@ class Supervisor:
 
     def _see_places(self, now_s: float) -> None:
         for place in self.places:
-            if place.start_at_s is not None and place.start_at_s <= now_s:
-                self.start(place)
             if place.tend_queue(now_s):
                 _log.warning("nobody accepts in the place of worker %d: its queue is closed", place.number)
+            if place.start_at_s is not None and place.start_at_s <= now_s:
+                self.start(place)
 
     # -- reload, and what others are told
 

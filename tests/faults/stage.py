@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from hybrid.auth.development import DevelopmentIssuer
@@ -23,10 +24,10 @@ from hybrid.client.endpoint import Dial
 from tests.support.checker import Verdict
 from tests.support.crowd import Crowd, crowd
 from tests.support.nginx import HOST, Change, Nginx, running_nginx
-from tests.support.nodes import Nodes, nodes
+from tests.support.nodes import ROOT, Nodes, nodes
 
 CLIENTS: Final = int(os.environ.get("TEST_FAULT_CLIENTS", "45"))
-LOAD_S: Final = CLIENTS / 100
+LOAD_S: Final = CLIENTS / 200
 """How long everything goes on as usual before a fault, and after it."""
 _HEAL_MAX_S: Final = 40.0
 
@@ -121,14 +122,16 @@ async def stage(
     clients: int = CLIENTS,
     behind_nginx: Sequence[Change] | None = None,
     arguments: Sequence[str] = (),
+    tree: Path = ROOT,
 ) -> AsyncIterator[Stage]:
     """So many nodes on this broker, and a crowd that reads and publishes all the time. `arguments` are for each node.
 
-    `behind_nginx`: the crowd knows nothing but an nginx with the project's own nginx.conf, changed so.
+    `behind_nginx`: the crowd knows nothing but an nginx with the project's own nginx.conf, changed so. `tree`: where
+    the nodes' package is.
     """
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(
-            nodes(count, broker=broker, issuer=issuer, settings=SETTINGS, arguments=arguments)
+            nodes(count, broker=broker, issuer=issuer, settings=SETTINGS, arguments=arguments, tree=tree)
         )
         nginx: Nginx | None = None
         dial: Dial = group.balancer.dial

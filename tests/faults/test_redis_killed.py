@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from hybrid.auth.development import DevelopmentIssuer
+from hybrid.engine.engine import BROKER_PATIENCE_S
 from tests.faults.stage import Stage, stage
 from tests.support.redis_servers import RedisServer, redis_server
 
@@ -32,6 +35,28 @@ def check_refusals(here: Stage, gone_s: float, back_s: float) -> None:
         assert refusal.status in (503, -1), refusal
         assert refusal.name == "broker_unavailable", refusal
         assert refusal.retry_after_s is not None, refusal
+
+
+@pytest.mark.faults
+async def test_who_comes_to_a_new_node_while_redis_is_away_keeps_its_channels(issuer: DevelopmentIssuer) -> None:
+    """A node that follows none of the channels yet cannot say where they are: streams wait, polls are told so.
+
+    Clients that poll took that for a refusal, and their channels ended.
+    """
+    async with (
+        redis_server(keeps_data=True) as redis,
+        stage("nodes restarted while Redis is away", broker=redis.url, issuer=issuer) as here,
+    ):
+        redis.kill()
+        for node in here.nodes:
+            node.kill()
+            await node.start(path="/healthz")
+        await asyncio.sleep(BROKER_PATIENCE_S * 3)
+        await redis.restart()
+        here.fault_ended()
+        await here.healed()
+        verdict = await here.judged()
+        assert verdict.resets == 0
 
 
 async def test_redis_comes_back_with_its_data(issuer: DevelopmentIssuer) -> None:

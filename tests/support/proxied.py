@@ -157,7 +157,7 @@ async def proxied(
     *changes: Change,
     nodes: int = 1,
     first_ports: Sequence[int] = (),
-    limit_s: float = 20.0,
+    limit_s: float = 40.0,
 ) -> AsyncIterator[Site]:
     """A site; what hangs in it fails after `limit_s`. `first_ports` stand in front of the nodes in nginx's groups."""
     issuer = new_issuer()
@@ -174,7 +174,7 @@ async def proxied(
 
 @asynccontextmanager
 async def behind_nginx(
-    ports: Sequence[int], issuer: DevelopmentIssuer, *changes: Change, limit_s: float = 20.0
+    ports: Sequence[int], issuer: DevelopmentIssuer, *changes: Change, limit_s: float = 40.0
 ) -> AsyncIterator[Site]:
     """A site in front of nodes that somebody else runs."""
     async with running_nginx(ports, *changes) as nginx, AsyncExitStack() as stack:

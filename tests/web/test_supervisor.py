@@ -212,6 +212,17 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
             boss.connect()
 
 
+def test_workers_end_in_form_when_a_supervisor_is_killed_that_did_not_listen(tmp_path: Path) -> None:
+    """A socket that is closed with something unread in it is a reset to its other end, not an end of file."""
+    with supervised(tmp_path) as boss:
+        workers = boss.workers()
+        boss.send(signal.SIGSTOP)
+        time.sleep(1.5)  # for a word of each, which comes once a second
+        boss.process.kill()
+        until(lambda: not any(map(is_alive, workers)))
+    assert not boss.logged("Traceback")
+
+
 # -- the end
 
 

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
@@ -160,7 +160,7 @@ class Line:
                 if not future.done():
                     commands.append(command)
                     self._sent.append((future, now_s))
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            await connection.send_packed_command(pack(commands), check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -219,6 +219,20 @@ class Line:
         while self._sent:
             future, _ = self._sent.popleft()
             _fail(future, Unanswered(retry_after_s=1.0))
+
+
+def pack(commands: Sequence[Command]) -> bytes:
+    """The commands as RESP has them. redis-py's own takes three times as long: it was a third of a publish."""
+    parts = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            if isinstance(word, str):
+                word = word.encode()
+            elif isinstance(word, int):
+                word = b"%d" % word
+            parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
+    return b"".join(parts)
 
 
 def _words(error: Exception) -> str:

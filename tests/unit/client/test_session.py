@@ -899,6 +899,47 @@ async def test_a_subscribe_on_its_way_is_not_taken_for_answered_when_a_poll_begi
         assert {item["channel"] for item in poll.json["positions"]} == {"news", "more"}
 
 
+async def test_what_the_server_cannot_say_now_is_asked_again_and_ends_nothing(server: Scripted) -> None:
+    """While the broker was away a poll was told so for each channel, and the client took its channels for refused."""
+    unavailable = {"number": 3503, "name": "broker_unavailable", "retry_after_s": 0.01}
+    async with connecting(server, "longpoll") as client:
+        wanted = asyncio.create_task(client.subscribe("news"))
+        attach = await server.request()
+        await attach.push(attached(attach.json), subscribed(at(2), sealed="one"))
+        subscription = await wanted
+        (await server.request()).cut()
+        attach = await server.request()
+        assert attach.json["method"] == "attach"
+        await attach.push(attached(attach.json), subscribed({"channel": "news", "error": 3503}, sealed="none"))
+        poll = await server.request()
+        assert (poll.json["method"], poll.json.get("positions", [])) == ("poll", [])
+        for _ in range(2):
+            command = await server.request()
+            (asked,) = command.commands
+            assert (asked["method"], asked["channel"], asked["position"]) == ("subscribe", "news", position(2))
+            await command.reply(error=unavailable)
+        command = await server.request()
+        await command.reply(position=position(2), recovered=True, sealed="two")
+        poll = await server.request()
+        assert (poll.json["sealed"], len(poll.json["positions"])) == ("two", 1)
+        await poll.push({"publication": publication(3)})
+        assert await read(subscription, 1) == [3]
+        assert client.stats.resets == 0
+
+
+async def test_a_subscribe_waits_while_the_server_cannot_say(server: Scripted) -> None:
+    async with connecting(server, "websocket") as client:
+        leg = await server.websocket()
+        await leg.open()
+        wanted = asyncio.create_task(client.subscribe("news"))
+        command = await leg.receive()
+        await leg.reply(command, error={"number": 3503, "name": "broker_unavailable", "retry_after_s": 0.01})
+        command = await leg.receive()
+        assert command["n"] == 2
+        await leg.reply(command, position=position(0), recovered=True)
+        assert (await wanted).channel == "news"
+
+
 async def test_from_a_stream_with_an_unanswered_number_a_poll_begins_a_new_session(server: Scripted) -> None:
     server.refuse_websockets = False
     async with connecting(server, ("websocket", "longpoll")) as client:

@@ -59,9 +59,13 @@ class Everybody:
     def __init__(self, node: str = "here", there: set[str] | None = None) -> None:
         self.id = node
         self.there = there if there is not None else {node}
+        self.joining: set[str] = set()
 
     def is_there(self, node: str) -> bool:
         return node in self.there
+
+    async def tell(self) -> None:
+        self.there |= self.joining
 
 
 @pytest.fixture
@@ -163,3 +167,27 @@ async def test_a_handler_that_takes_too_long_is_ended(tasks: Tasks, clock: FakeC
     handler.gate.clear()
     calls.register("echo", handler)
     assert await refused(calls, ALICE, "echo", b"", None) == "outcome_unknown"
+
+
+async def test_a_call_that_runs_at_a_node_that_has_just_joined_is_waited_for(
+    tasks: Tasks, clock: FakeClock, store: MemoryNodes
+) -> None:
+    """It was `outcome_unknown` at once, and stayed so for five minutes, although the call had ended well."""
+    limits, nodes = replace(LIMITS, call_timeout_s=30.0), Everybody("old")
+    handler = Handler()
+    handler.gate.clear()
+    young = Calls(limits, clock, tasks, store, Everybody("young"))
+    old = Calls(limits, clock, tasks, store, nodes)
+    for calls in (young, old):
+        calls.register("add", handler)
+    first = asyncio.create_task(young.call(ALICE, "add", b"1", "k"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert handler.calls
+    assert await refused(old, ALICE, "add", b"1", "k") == "outcome_unknown"  # it is in no list
+    nodes.joining.add("young")
+    again = asyncio.create_task(old.call(ALICE, "add", b"1", "k"))
+    await asyncio.sleep(0)
+    handler.gate.set()
+    assert await again == await first
+    assert len(handler.calls) == 1

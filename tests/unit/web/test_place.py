@@ -101,6 +101,19 @@ def test_a_ready_worker_begins_the_count_anew(place: Place, listener: socket.soc
     assert place.tend_queue(136.0)
 
 
+@pytest.mark.parametrize("role", ["worker", "successor"])
+def test_a_queue_is_not_given_up_while_somebody_starts(place: Place, listener: socket.socket, role: str) -> None:
+    """Who starts may listen already, and not have said so yet: it would be ready, and never get a connection."""
+    starting: Any = Worker()
+    starting.state = State.STARTING
+    setattr(place, role, starting)
+    assert not place.tend_queue(100.0)
+    assert not place.tend_queue(200.0)
+    assert is_listening(listener)
+    setattr(place, role, None)
+    assert place.tend_queue(200.1)
+
+
 def test_a_queue_that_others_serve_too_is_never_given_up(listener: socket.socket) -> None:
     shared = Place(1, listener, is_shared=True)
     for now_s in (100.0, 200.0, 300.0):
