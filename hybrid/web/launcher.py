@@ -240,8 +240,7 @@ def raise_file_limit(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (may, hard))
     if may < wanted:
         _log.warning(
-            "this process may have %d open files (ulimit -Hn) and needs %d for limits.links_max; past that, connections "
-            "are refused",
+            "only %d files may be open (ulimit -Hn), and limits.links_max needs %d; past that, connections are refused",
             may,
             wanted,
         )

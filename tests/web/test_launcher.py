@@ -449,7 +449,8 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_may(
     soft: int, hard: int, wanted: int, given: int, is_told: bool
 ) -> None:
     script = (
-        f"import logging, resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); logging.basicConfig()\n"
+        "import logging, resource\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); logging.basicConfig()\n"
         f"from hybrid.web.launcher import raise_file_limit; raise_file_limit({wanted})\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
