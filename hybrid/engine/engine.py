@@ -197,10 +197,19 @@ class Engine:
             detail = "This server is full (links_max); come back after the delay given."
             raise LimitError("links_max", detail, name="draining", retry_after_s=5.0)
 
-    async def locate(self, channel: str, position: Position | None, history: int) -> Located:
-        """`Hub.locate`, but not for ever: raises BrokerError when the broker is away. Cancel-safe."""
+    def patient_until_s(self) -> float:
+        """Until when, on the loop's clock, a request that begins now is held for a broker that is away."""
+        return asyncio.get_running_loop().time() + BROKER_PATIENCE_S
+
+    async def locate(
+        self, channel: str, position: Position | None, history: int, until_s: float | None = None
+    ) -> Located:
+        """`Hub.locate`, but not for ever: raises BrokerError when the broker is away. Cancel-safe.
+
+        `until_s` is the `patient_until_s` of a request that locates several.
+        """
         try:
-            async with asyncio.timeout(BROKER_PATIENCE_S):
+            async with asyncio.timeout_at(self.patient_until_s() if until_s is None else until_s):
                 return await self.hub.locate(channel, position, history)
         except TimeoutError:
             raise BrokerError(retry_after_s=1.0) from None

@@ -121,10 +121,12 @@ class Polling:
             Attach(attempt=poll.attempt, session=poll.session, confirm=True, subscriptions=wanted),
         )
 
-    async def _locate(self, principal: Principal, session: str, wanted: AttachSubscription) -> Subscribed:
+    async def _locate(
+        self, principal: Principal, session: str, wanted: AttachSubscription, until_s: float | None = None
+    ) -> Subscribed:
         namespace = self._engine.operations.check_subscribe(principal, wanted.channel)
         position = None if wanted.position is None else from_wire(wanted.position)
-        located = await self._engine.locate(wanted.channel, position, wanted.history)
+        located = await self._engine.locate(wanted.channel, position, wanted.history, until_s)
         if namespace.presence:
             self._engine.presence.polled(principal, session, wanted.channel)
         return Subscribed(wanted.channel, to_wire(located.position), located.was_recovered)
@@ -141,10 +143,11 @@ class Polling:
         session.receive_poll(leg, last_seq, self._engine.clock.monotonic_s())
         runner.carry_out()
         answers: list[Subscribed] = []
+        until_s = self._engine.patient_until_s()  # for all together, or 256 channels would hold the request for minutes
         with self._engine.warmed(principal, [wanted.channel for wanted in subscriptions]):
             for wanted in subscriptions:
                 try:
-                    answers.append(await self._locate(principal, session.id, wanted))
+                    answers.append(await self._locate(principal, session.id, wanted, until_s))
                 except HybridError as error:
                     answers.append(Subscribed(wanted.channel, error=error.row.number))
         if leg is not session.current:

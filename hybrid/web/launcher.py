@@ -44,6 +44,7 @@ _LEAVING_S: Final = 1.0  # a distant client's first request follows its connecti
 _LEAVING_SHARE: Final = 0.3  # of the grace, at most
 _GC_THRESHOLDS: Final = (20_000, 20, 50)  # cycles are rare here; the default (700, 10, 10) is made for short programs
 _KEPT_MIN: Final = 64
+_FILES_BESIDE: Final = 1_024  # descriptors for all that is no stream: requests in progress, Redis, files
 
 
 class _Config(Config):
@@ -134,6 +135,7 @@ async def serve(
     Whatever is open at the deadline is aborted, also when this call is cancelled.
     """
     mend()
+    raise_file_limit(limits.links_max + _FILES_BESIDE)
     loop = asyncio.get_running_loop()
     connections = _Connections(app)
     config = _Config()
@@ -221,6 +223,27 @@ def _noting_servers(servers: list[asyncio.AbstractServer]) -> Iterator[None]:
         yield
     finally:
         del loop.create_server  # the loop's own method is behind it
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Let this process have so many descriptors, as far as it may: each stream is one, and 1024 is a common default.
+
+    Past the limit new connections are reset without a word, health checks among them.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    may = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < may:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (may, hard))
+    if may < wanted:
+        _log.warning(
+            "only %d files may be open (ulimit -Hn), and limits.links_max needs %d; past that, connections are refused",
+            may,
+            wanted,
+        )
 
 
 def run(

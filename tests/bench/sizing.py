@@ -112,23 +112,36 @@ async def growth(server: RedisServer, count: int, work: Callable[[int], Awaitabl
 
 
 async def memory(plan: Plan, say: Say) -> None:
-    async def told(what: str, count: int, work: Callable[[RedisBroker, int], Awaitable[Any]], each: int = 1) -> None:
-        async with redis_server() as server, opened(server.url) as broker:
+    async def told(
+        what: str,
+        count: int,
+        work: Callable[[RedisBroker, int], Awaitable[Any]],
+        *,
+        each: int = 1,
+        options: Sequence[str] = (),
+    ) -> None:
+        async with redis_server(options=options) as server, opened(server.url) as broker:
             await append(broker, [one("warm", history=1, key="warm")])
             found = await growth(server, count, lambda number: work(broker, number))
             say(f"Redis memory, {what}: {found / each:,.0f} bytes")
 
     few = plan.keys // HISTORY
     await told("a channel's head, without history", plan.keys, lambda broker, n: append(broker, [one(name(n))]))
-    await told(
-        "a channel with one publication kept", plan.keys, lambda broker, n: append(broker, [one(name(n), history=1)])
-    )
-    await told(
-        f"each of {HISTORY} publications of a channel, its head included",
-        few,
-        lambda broker, n: append(broker, [one(name(n), history=HISTORY)] * HISTORY),
-        each=HISTORY,
-    )
+    for options in ((), ("stream-node-max-bytes 1024",)):
+        with_what = "".join(f", with {option}" for option in options)
+        await told(
+            f"a channel with one publication kept{with_what}",
+            plan.keys,
+            lambda broker, n: append(broker, [one(name(n), history=1)]),
+            options=options,
+        )
+        await told(
+            f"each of {HISTORY} publications of a channel, its head included{with_what}",
+            few,
+            lambda broker, n: append(broker, [one(name(n), history=HISTORY)] * HISTORY),
+            each=HISTORY,
+            options=options,
+        )
     await told("an idempotency key", plan.keys, lambda broker, n: append(broker, [one("a", key=f"sub\0key-{n:08d}")]))
     await told("a presence lease, of a subject each", plan.keys, lambda broker, n: join(broker, "a", n))
     await told("a presence lease, alone on its channel", plan.keys, lambda broker, n: join(broker, name(n), n))

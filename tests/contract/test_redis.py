@@ -267,6 +267,7 @@ async def test_a_server_that_was_restarted_empty_begins_new_logs(listener: Recor
             assert isinstance(refused, Unreachable)
             assert refused.retry_after_s
             await server.restart(empty=True)
+            await until(lambda: broker.topics.is_connected)  # or what is published now is found by comparing heads
             after = await appended(broker)
             assert after.position.epoch != before.position.epoch
             await listener.until(lambda: len(listener.publications) == 2)

@@ -264,6 +264,11 @@ async def test_polls_end_while_the_broker_is_away(handoff: bool, monkeypatch: py
         polled = await post(here.server, STREAM, attach("b"))
         (item,) = polled.json()["pushes"][1]["subscribed"]["channels"]
         assert item == {"channel": "b", "error": BrokerError().row.number}
+        # All channels of an attach together are waited for as long as one.
+        async with asyncio.timeout(1.0):
+            polled = await post(here.server, STREAM, attach(*(f"c{number}" for number in range(50))))
+        items = polled.json()["pushes"][1]["subscribed"]["channels"]
+        assert [item["error"] for item in items] == [BrokerError().row.number] * 50
         assert len(here.server.engine.open) == 0
 
 

@@ -434,3 +434,26 @@ async def test_nothing_of_a_request_reaches_the_log(caplog: pytest.LogCaptureFix
             await client.head()
     assert "forged" not in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "given", "is_told"),
+    [
+        (200, 4_000, 3_000, 3_000, False),
+        (200, 1_000, 3_000, 1_000, True),
+        (3_500, 4_000, 3_000, 3_500, False),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may(
+    soft: int, hard: int, wanted: int, given: int, is_told: bool
+) -> None:
+    script = (
+        "import logging, resource\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); logging.basicConfig()\n"
+        f"from hybrid.web.launcher import raise_file_limit; raise_file_limit({wanted})\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == given
+    assert ("links_max" in told.stderr) is is_told
