@@ -395,6 +395,8 @@ class Session:
             self._go_on(subscription, from_wire(answer.position), answer.recovered is not False)
             if self.legs.current is not None:
                 self.legs.current.poll_anew()
+        elif answer.error is not None and self.legs.taking is not self.legs.current:
+            self._joined.discard(subscription.channel)  # the confirm that is on its way has named it
         elif answer.error is not None:
             # The server is not where we thought; a new leg, and its attach, names every channel.
             subscription.state = State.NEW

@@ -321,9 +321,14 @@ class SessionRunner:
         if len(channels) >= self._engine.limits.channels_per_session_max:
             raise LimitError("channels_per_session_max")
         self._engine.check_attachable([*channels, command.channel])
-        answer = await self._add(leg, command)
+        try:
+            answer = await self._add(leg, command)
+        except ChannelError:
+            if leg is not self.session.current:  # its feed ended under the subscription, which says nothing about that
+                raise _leg_ended() from None
+            raise
         if leg is not self.session.current:
-            raise ProtocolError("session_unknown", "The leg ended meanwhile; the next attach says it all.")
+            raise _leg_ended()
         # The reply has to be on its way before the first publication.
         reply = Reply(id=command.id, n=n, position=answer.position, recovered=answer.recovered)
         self._engine.call_soon(leg.feed.start, [command.channel])
@@ -364,6 +369,10 @@ class SessionRunner:
         if isinstance(command, Shown):
             return command.principal
         return self._engine.verifier.cached(command.token) or await self._engine.verifier.verify(command.token)
+
+
+def _leg_ended() -> ProtocolError:
+    return ProtocolError("session_unknown", "The leg ended meanwhile; the next attach says it all.")
 
 
 class _Unnumbered(Execute, frozen=True):
