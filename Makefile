@@ -55,7 +55,7 @@ unit contract property security scenario browser: $(VENV)/.tested ## One part of
 	$(PYTEST) tests/$@ -m "not slow"
 
 faults: $(VENV)/.tested ## Kill, stop, cut and restart nodes and Redis under 300 clients (CLIENTS=300); prints a table
-	TEST_FAULT_CLIENTS=$(CLIENTS) $(PYTEST) tests/faults -m "not slow"
+	TEST_FAULT_CLIENTS=$(CLIENTS) $(PYTEST) tests/faults -m "not slow" --durations=20
 
 slow: $(VENV)/.tested ## The tests that take minutes
 	$(PYTEST) -m slow

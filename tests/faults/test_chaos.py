@@ -107,7 +107,7 @@ class Chaos:
 @pytest.mark.faults
 async def test_everything_at_random(issuer: DevelopmentIssuer) -> None:
     seed = int(os.environ.get("TEST_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    seconds = float(os.environ.get("TEST_CHAOS_S", "40"))
+    seconds = float(os.environ.get("TEST_CHAOS_S", "30"))
     print(f"TEST_CHAOS_SEED={seed}")
     async with redis_server(keeps_data=True) as redis, Relay(redis.port) as relay:
         broker = redis.url_for(None, None, port=relay.port)

@@ -26,14 +26,6 @@ async def freeze(here: Stage, seconds: float) -> None:
 
 
 @pytest.mark.faults
-async def test_a_node_stops_for_some_seconds(issuer: DevelopmentIssuer) -> None:
-    async with redis_server() as redis, stage("SIGSTOP of a node", broker=redis.url, issuer=issuer) as here:
-        await freeze(here, 0.0)
-        verdict = await here.judged()
-        assert verdict.resets == 0
-
-
-@pytest.mark.faults
 async def test_a_node_stops_for_longer_than_its_lease(issuer: DevelopmentIssuer) -> None:
     title = "SIGSTOP of a node past its lease, SIGCONT"
     async with redis_server() as redis, stage(title, broker=redis.url, issuer=issuer) as here:

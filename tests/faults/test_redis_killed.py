@@ -50,7 +50,7 @@ async def test_who_comes_to_a_new_node_while_redis_is_away_keeps_its_channels(is
         redis.kill()
         for node in here.nodes:
             node.kill()
-            await node.start(path="/healthz")
+        await asyncio.gather(*(node.start(path="/healthz") for node in here.nodes))
         await asyncio.sleep(BROKER_PATIENCE_S * 3)
         await redis.restart()
         here.fault_ended()

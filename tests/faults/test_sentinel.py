@@ -41,8 +41,8 @@ class Lost:
 async def lose_the_last_answered(here: Stage, group: Sentinels) -> Lost:
     """Have a replica promoted that lacks the last answered publications, and their offsets used again at once.
 
-    Publishing goes on while there is no primary, so that the log is longer than it ever was before anybody can compare
-    heads: only the tags tell then that it is another one.
+    The nodes stand still meanwhile, and somebody else publishes first: when they look, the log is longer than it ever
+    was, and only the tags tell that it is another one.
     """
     checker = here.people.checker
     primary = await group.primary()
@@ -54,11 +54,15 @@ async def lose_the_last_answered(here: Stage, group: Sentinels) -> Lost:
     await here.people.until(
         lambda: all(checker.streams[key].last.offset >= last.offset for key in got), 5.0, lambda: "not delivered"
     )
+    for node in here.nodes:
+        node.freeze()
     await group.crash_primary()
     crash_s = time.monotonic()
-    for _ in range(3 * LOST):
-        here.people.publish(CHANNELS[0])
-    assert await group.until_primary_is_not(primary) is not primary
+    promoted = await group.until_primary_is_not(primary)
+    assert promoted is not primary
+    await here.people.publish_past_the_nodes(promoted.url, CHANNELS[0], 4 * LOST)
+    for node in here.nodes:
+        node.thaw()
     here.fault_ended()
     await here.healed()
     may_miss = [id for id in answered_since(here, cut_s) if checker.answers[id].at_s <= crash_s + 0.2]

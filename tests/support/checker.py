@@ -198,6 +198,11 @@ class Checker:
         return self.fault_ended_s is not None and not self._unhealed
 
     @property
+    def heal_s(self) -> float | None:
+        """From the end of the fault until the last stream had got something that was published after it."""
+        return self._healed_s - self.fault_ended_s if self.has_healed and self.fault_ended_s is not None else None
+
+    @property
     def unhealed(self) -> list[StreamKey]:
         """The streams that have not."""
         return [key for key, stream in self.streams.items() if not stream.has_healed]
@@ -221,8 +226,7 @@ class Checker:
         for key, stream in self.streams.items():
             _Judge(made, key, self._logs[key[1]]).judge(stream)
         self._judge_answers(made)
-        if self.has_healed and self.fault_ended_s is not None:
-            made.heal_s = self._healed_s - self.fault_ended_s
+        made.heal_s = self.heal_s
         return made
 
     def _judge_answers(self, made: Verdict) -> None:

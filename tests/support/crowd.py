@@ -15,7 +15,7 @@ import random
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,10 +24,14 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
+from hybrid.broker.base import Append, Appended
+from hybrid.broker.redis.address import parse_address
+from hybrid.broker.redis.broker import RedisBroker
 from hybrid.client import Client, Timing
 from hybrid.client.endpoint import Dial
 from hybrid.errors import BrokerError, HybridError
-from hybrid.model import Position
+from hybrid.limits import Limits
+from hybrid.model import Position, PresenceEntry, Publication
 from hybrid.protocol.commands import WirePosition
 from hybrid.protocol.cursor import from_wire, parse_cursor
 from tests.support.checker import Checker, Verdict
@@ -162,9 +166,7 @@ class Crowd:
 
     def publish(self, channel: str, session: str | None = None) -> str:
         """Begin to publish something by HTTP, or from the session of a client; returns its id."""
-        id = f"p{next(self._numbers)}"
-        data = {"id": id, "text": f"{random.getrandbits(256):064x}"}
-        self.checker.asked(id, channel, data, time.monotonic())
+        id, data = self._new(channel)
         publishing = self._publish_on_session(id, channel, data, session) if session else self._post(id, channel, data)
         task = self._group.create_task(publishing)
         self._open_publishes.add(task)
@@ -180,6 +182,27 @@ class Crowd:
             while id not in self.checker.answers:  # noqa: ASYNC110 -- the checker tells nobody
                 await asyncio.sleep(0.002)
         return ids
+
+    async def publish_past_the_nodes(self, url: str, channel: str, count: int) -> None:
+        """Publish straight into a Redis, as a node that nobody here knows would."""
+        broker = RedisBroker(parse_address(url), "hybrid", Limits())
+        await broker.open(_Deaf())
+        try:
+            for _ in range(count):
+                id, data = self._new(channel)
+                kept = {"history_size": 1_000_000, "history_ttl_s": 3_600.0}
+                append = Append(channel=channel, data=json.dumps(data).encode(), **kept)
+                [result] = await broker.append([append])
+                assert isinstance(result, Appended), result
+                self.checker.answered(id, result.position, time.monotonic())
+        finally:
+            await broker.close()
+
+    def _new(self, channel: str) -> tuple[str, Any]:
+        id = f"p{next(self._numbers)}"
+        data = {"id": id, "text": f"{random.getrandbits(256):064x}"}
+        self.checker.asked(id, channel, data, time.monotonic())
+        return id, data
 
     async def _post(self, id: str, channel: str, data: Any) -> None:
         path = f"/v1/channels/{quote(channel, safe='')}"
@@ -316,6 +339,16 @@ class Crowd:
                 for e in deque(client.log, maxlen=12)
             ]
         return "\n".join(lines)
+
+
+class _Deaf:
+    """Implements `BrokerListener`, and is told nothing."""
+
+    def published(self, publication: Publication) -> None: ...
+
+    def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None: ...
+
+    def gap(self, channels: Sequence[str] | None) -> None: ...
 
 
 def _cursor(position: Position) -> str:
