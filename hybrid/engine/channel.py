@@ -193,12 +193,13 @@ class Channel:
 
     def _became_hot(self, event: ChannelEvent) -> None:
         self.move(event)
+        if self.is_doubtful:
+            # What is held may be of another log than ours by now: it goes on waiting until the heads were compared.
+            self.gap()
+            return
         held, self._held, self._held_bytes = self._held, [], 0
-        is_doubtful, self.is_doubtful = self.is_doubtful, False
         for publication in held:
             self.receive(publication)
-        if is_doubtful:
-            self.gap()
         if self.state is not ChannelState.HOT:
             return
         hot, self._hot = self._hot, {}
@@ -226,22 +227,19 @@ class Channel:
         self._wake_joiners()
         self._wake_watchers()
 
-    def accounts_for(self, head: Position) -> bool:
-        """True when `head`, read while live publications are held, is ours or that of one that is held."""
-        return head == self.head or any(publication.position == head for publication in self._held)
-
     @property
     def held(self) -> int:
         """How many live publications are held back."""
         return len(self._held)
 
     def drop_held(self, count: int) -> None:
-        """Drop the first `count` that are held: the log was read to its end after they came.
+        """Drop the first `count` that are held: the log's head was read after they came, and is ours.
 
         What they told is in it, or (the broker fell back to an older copy) is in no log any more and would be waited
         for in vain, for ever.
         """
         del self._held[:count]
+        self._held_bytes = sum(len(publication.data) + ENTRY_OVERHEAD_BYTES for publication in self._held)
 
     # -- what the broker delivers
 

@@ -221,6 +221,8 @@ class BrokerUpkeep:
                 batch = list(self._doubted)[:_COMPARED_AT_ONCE]
                 for channel in batch:
                     del self._doubted[channel]
+                    channel.is_doubtful = False
+                held = [channel.held for channel in batch]
                 try:
                     heads = await self._broker.heads([channel.name for channel in batch])
                 except Exception as error:
@@ -231,12 +233,14 @@ class BrokerUpkeep:
                     self._give_up_unwanted()
                     continue
                 pauses.reset()
-                for channel, head in zip(batch, heads, strict=True):
+                for channel, head, count in zip(batch, heads, held, strict=True):
                     if channel.state is not ChannelState.HEALING or channel.is_driven or channel in self._doubted:
                         continue
-                    if channel.accounts_for(head):
+                    if channel.head == head:
+                        channel.drop_held(count)
                         channel.healed()
                     else:
+                        # Also where a held one is that head: it need not follow ours, only the log tells.
                         self.drive(channel)
         finally:
             self._is_comparing = False

@@ -45,7 +45,7 @@ KINDS = (
     "gap",
     "poll",
 )
-FAULTY_KINDS = (*KINDS, "gap", "drop", "away", "away", "lose_end", "lose_log", "tick")
+FAULTY_KINDS = (*KINDS, "gap", "drop", "away", "away", "lose_end", "lose_log", "fail_over", "tick")
 CHANNELS = ("a", "b", "c")
 SHAPES: tuple[tuple[Encoding | None, tuple[str, ...]], ...] = (
     (SESSION_JSON, ("a",)),
@@ -362,6 +362,17 @@ class FaultyWorld(World):
 
     def lose_end(self, first: int, second: int) -> None:
         self.broker.lose_end(CHANNELS[first % len(CHANNELS)], second % 4)
+
+    def fail_over(self, first: int, second: int) -> None:
+        """The log's end is lost, others publish before we listen again, and go on before we have read anything."""
+        name = CHANNELS[first % len(CHANNELS)]
+        self.broker.lose_end(name, 1 + second % 2)
+        self.broker.lost_announcements = 1 + second % 3
+        for _ in range(self.broker.lost_announcements):
+            self.broker.publish(name)
+        self.hub.gap(None)
+        for _ in range(first % 4):
+            self.broker.publish(name)
 
     def lose_log(self, first: int, second: int) -> None:
         if second % 3 == 0:

@@ -1,7 +1,8 @@
 """What is listened to on the servers, kept so over broken connections and moving slots.
 
 A connection that breaks is replaced, everything that was listened to is asked for again, and only when the server has
-acknowledged all of it the listener is told of a gap: from then on a head that is read has everything behind it. On a
+acknowledged all of it the listener is told of a gap: from then on a head that is read has everything behind it. A topic
+on which something comes before that is told at once, so that no message is heard between a break and its gap. On a
 Cluster the topics of one server share a connection, and a slot that moves takes its topics along.
 """
 
@@ -277,6 +278,10 @@ class _Ear:
             self._heard_s = loop.time()
             kind = answer[0]
             if kind == b"message" or kind == b"smessage":
+                if answer[1] in self._missed:
+                    # While others are awaited still. It may follow one that was missed, so that is told first.
+                    self._missed.discard(answer[1])
+                    self._topics.settled([answer[1]])
                 received(answer[1], answer[2])
             elif kind == b"subscribe" or kind == b"ssubscribe":
                 self._answered(answer[1])

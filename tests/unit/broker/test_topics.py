@@ -70,7 +70,11 @@ class Listening:
     def __init__(self) -> None:
         self.server = OneServer()
         self.gaps: list[list[bytes]] = []
-        self.topics = Topics(cast(Servers, self.server), lambda topic, message: None, self.gaps.append)
+        self.heard: list[tuple[bytes, bytes, int]] = []  # and how many gaps were told before
+        self.topics = Topics(cast(Servers, self.server), self._hear, self.gaps.append)
+
+    def _hear(self, topic: bytes, message: bytes) -> None:
+        self.heard.append((topic, message, len(self.gaps)))
 
     async def connection(self, number: int) -> Connection:
         await until(lambda: len(self.server.connections) == number)
@@ -148,3 +152,21 @@ async def test_a_gap_is_told_once_what_was_heard_is_heard_again_whatever_else_is
     second.answer([b"subscribe", b"a", 1])
     await until(lambda: listening.gaps == [[b"a"]])
     new.cancel()
+
+
+async def test_nothing_is_heard_between_a_break_and_its_gap(listening: Listening) -> None:
+    """On a Cluster each topic has a command of its own: one is heard while others are awaited."""
+    opening = [asyncio.ensure_future(listening.topics.subscribe(topic)) for topic in (b"a", b"b", b"c")]
+    first = await listening.connection(1)
+    await until(lambda: len(first.sent) == 3)
+    first.answer(*([b"subscribe", topic, 1] for topic in (b"a", b"b", b"c")))
+    await asyncio.gather(*opening)
+    first.answer([b"message", b"a", b"1"], ConnectionError("broken"))
+    second = await listening.connection(2)
+    await until(lambda: len(second.sent) == 3)
+    second.answer([b"subscribe", b"a", 1], [b"subscribe", b"c", 1])
+    second.answer([b"message", b"a", b"3"], [b"message", b"a", b"4"], [b"subscribe", b"b", 1])
+    await until(lambda: len(listening.gaps) == 2)
+    assert listening.gaps[0] == [b"a"]
+    assert sorted(listening.gaps[1]) == [b"b", b"c"]
+    assert listening.heard == [(b"a", b"1", 0), (b"a", b"3", 1), (b"a", b"4", 1)]

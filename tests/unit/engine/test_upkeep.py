@@ -170,7 +170,8 @@ async def test_many_heads_are_compared_in_batches() -> None:
 
 
 @in_virtual_time
-async def test_what_is_published_during_the_comparison_is_not_a_difference() -> None:
+async def test_what_is_published_during_the_comparison_is_read_after_our_head() -> None:
+    """It may follow an entry that we never had (below), and only the log tells."""
     async with staged() as stage:
         reader = Reader(stage.hub)
         await reader.follow("a")
@@ -179,8 +180,66 @@ async def test_what_is_published_during_the_comparison_is_not_a_difference() -> 
         stage.hub.gap(None)
         stage.publish(1)  # before the heads are read, and held
         await asyncio.sleep(0.01)
-        assert stage.broker.calls == ["heads 1"]
+        assert stage.broker.calls == ["heads 1", "read a 1"]
         assert offsets(reader.link.payloads) == [1, 2]
+
+
+@in_virtual_time
+async def test_a_held_publication_that_follows_our_head_by_number_may_follow_another_entry() -> None:
+    """A replica without our last entry was promoted, and the next two were published before and after we listened."""
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        stage.publish(3)
+        await asyncio.sleep(0.01)
+        stage.broker.lose_end("a", 1)
+        stage.broker.lost_announcements = 1
+        stage.publish(1)  # 3 again, unheard
+        stage.hub.gap(None)
+        stage.publish(1)  # 4, heard and held, and the head that is compared
+        await asyncio.sleep(0.01)
+        assert offsets(reader.link.payloads) == [1, 2, 3, -4]
+        assert reader.resets == [("a", stage.broker.head("a"))]
+        stage.publish(1)
+        await asyncio.sleep(0.01)
+        assert offsets(reader.link.payloads) == [1, 2, 3, -4, 5]
+
+
+@in_virtual_time
+async def test_what_is_held_when_the_broker_fails_over_during_a_healing_waits_for_the_next_one() -> None:
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        stage.publish(3)
+        await asyncio.sleep(0.01)
+        stage.hub.gap(None)
+        await asyncio.sleep(0)
+        assert stage.broker.calls[-1] == "heads 1"  # on its way: it says 3, and that is ours
+        stage.broker.lose_end("a", 1)
+        stage.broker.lost_announcements = 1
+        stage.publish(1)
+        stage.hub.gap(None)
+        stage.publish(1)
+        await asyncio.sleep(0.01)
+        assert offsets(reader.link.payloads) == [1, 2, 3, -4]
+
+
+@in_virtual_time
+async def test_what_is_held_when_the_broker_fails_over_while_the_head_is_read_waits_for_a_healing() -> None:
+    async with staged() as stage:
+        stage.publish(3)
+        reader = Reader(stage.hub)
+        adding = asyncio.ensure_future(reader.feed.add("a", stage.broker.head("a")))
+        for _ in range(10):
+            if "heads 1" not in stage.broker.calls:
+                await asyncio.sleep(0)
+        assert stage.channel().state is ChannelState.READING  # and the head on its way is the one that was asked for
+        stage.broker.lose_end("a", 1)
+        stage.broker.lost_announcements = 1
+        stage.publish(1)
+        stage.hub.gap(None)
+        stage.publish(1)
+        assert await adding == (stage.broker.head("a"), False)
 
 
 @in_virtual_time
