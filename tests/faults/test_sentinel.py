@@ -69,7 +69,6 @@ async def lose_the_last_answered(here: Stage, group: Sentinels) -> Lost:
     return Lost(may_miss, ids, got)
 
 
-@pytest.mark.faults
 async def test_a_replica_is_promoted_that_lacks_the_last_answered_publications(issuer: DevelopmentIssuer) -> None:
     async with (
         sentinels() as group,
