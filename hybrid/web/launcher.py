@@ -138,16 +138,8 @@ async def serve(
     raise_file_limit(limits.links_max + _FILES_BESIDE)
     loop = asyncio.get_running_loop()
     connections = _Connections(app)
-    config = _Config()
+    config = _configured(limits)
     config.listener = listener if listener is not None else bind(host, port, send_buffer_bytes)
-    config.backlog = BACKLOG
-    config.include_server_header = False
-    config.accesslog = None  # Hypercorn's prints decoded paths, in which line breaks forge entries
-    config.errorlog = logging.getLogger("hybrid.http")
-    config.h11_max_incomplete_size = _HEAD_MAX_BYTES
-    config.keep_alive_timeout = _KEEP_ALIVE_S
-    config.ssl_handshake_timeout = _TLS_HANDSHAKE_S
-    config.websocket_max_message_size = max(limits.command_max_bytes, limits.attach_max_bytes)
     config.certfile, config.keyfile = certificate_file, key_file
     bound_port = config.listener.getsockname()[1]
     reaper: asyncio.Task[None] | None = None
@@ -195,6 +187,19 @@ async def serve(
         config.listener.close()
         if connections.abort_all():
             await asyncio.sleep(0)  # let the links tell their owners
+
+
+def _configured(limits: Limits) -> _Config:
+    config = _Config()
+    config.backlog = BACKLOG
+    config.include_server_header = False
+    config.accesslog = None  # Hypercorn's prints decoded paths, in which line breaks forge entries
+    config.errorlog = logging.getLogger("hybrid.http")
+    config.h11_max_incomplete_size = _HEAD_MAX_BYTES
+    config.keep_alive_timeout = _KEEP_ALIVE_S
+    config.ssl_handshake_timeout = _TLS_HANDSHAKE_S
+    config.websocket_max_message_size = max(limits.command_max_bytes, limits.attach_max_bytes)
+    return config
 
 
 async def _reap(connections: _Connections, deadline_s: float) -> None:

@@ -25,7 +25,7 @@ from hybrid.model import Position
 from hybrid.settings import Namespace, Settings
 from tests.support.nginx import HOST, Change, Nginx, running_nginx
 from tests.support.server import RunningServer, new_issuer, running_server, settings_for
-from tests.support.world import LIMITS, TIMING, Pipe, Reader
+from tests.support.world import LIMITS, TIMING, Guests, Pipe
 
 URL: Final = f"https://{HOST}"
 _READ_MAX: Final = 1_048_576
@@ -39,15 +39,14 @@ def node_settings(limits: Limits = LIMITS, *, handoff: bool = True, **more: Any)
     return replace(made, trusted_proxies=("127.0.0.1", "::1"), allowed_hosts=hosts, **more)
 
 
-class Site:
+class Site(Guests):
     """See the module's text. What it opens ends with it."""
 
     def __init__(self, nginx: Nginx, nodes: list[RunningServer], issuer: DevelopmentIssuer, stack: AsyncExitStack):
         self.nginx = nginx
         self.nodes = nodes
         self.issuer = issuer
-        self.clients: list[Client] = []
-        self._stack = stack
+        super().__init__(stack)
 
     @property
     def node(self) -> RunningServer:
@@ -74,16 +73,7 @@ class Site:
             tls=self.nginx.client_context(),
             timing=TIMING,
         )
-        await self._stack.enter_async_context(client)
-        self.clients.append(client)
-        if is_connected:
-            await client.connected()
-        return client
-
-    async def read(self, client: Client, channel: str, position: Position | None = None, history: int = 0) -> Reader:
-        reader = Reader(await client.subscribe(channel, position, history))
-        self._stack.push_async_callback(_ended, reader.task)
-        return reader
+        return await self.opened(client, is_connected)
 
     async def publish(self, channel: str, data: Any, node: int = 0) -> Position:
         """Publish at a node, past nginx."""
@@ -197,8 +187,3 @@ def tell(site: Site) -> str:
             for e in client.log
         ]
     return "\n".join(lines)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -139,17 +139,43 @@ class Reader:
         self._changed.set()
 
 
-class World:
+class Guests:
+    """The clients that were opened, and their readers; all end with the stack."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.clients: list[Client] = []
+        self._stack = stack
+
+    async def opened(self, client: Client, is_connected: bool = True) -> Client:
+        """Open a client, and wait until it is connected if that is asked for."""
+        await self._stack.enter_async_context(client)
+        self.clients.append(client)
+        if is_connected:
+            await client.connected()
+        return client
+
+    async def read(self, client: Client, channel: str, position: Position | None = None, history: int = 0) -> Reader:
+        """Subscribe and read."""
+        reader = Reader(await client.subscribe(channel, position, history))
+        self._stack.push_async_callback(_ended, reader.task)
+        return reader
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class World(Guests):
     """See the module's text. What it opens ends with it."""
 
     def __init__(
         self, server: RunningServer, cabling: Cabling, stack: AsyncExitStack, http: httpx2.AsyncClient
     ) -> None:
+        super().__init__(stack)
         self.server = server
         self.others: list[RunningServer] = []
         self.cabling = cabling
-        self.clients: list[Client] = []
-        self._stack = stack
         self._http = http
 
     # -- clients
@@ -175,17 +201,7 @@ class World:
             timing=timing,
             buffer_max=buffer_max,
         )
-        await self._stack.enter_async_context(client)
-        self.clients.append(client)
-        if is_connected:
-            await client.connected()
-        return client
-
-    async def read(self, client: Client, channel: str, position: Position | None = None, history: int = 0) -> Reader:
-        """Subscribe and read."""
-        reader = Reader(await client.subscribe(channel, position, history))
-        self._stack.push_async_callback(_ended, reader.task)
-        return reader
+        return await self.opened(client, is_connected)
 
     def door(self, transport: str = "", subject: str = "alice", scope: str = FULL_SCOPE) -> Door:
         """For legs spoken by hand: through the wire of a transport, or straight to the server."""
@@ -253,11 +269,6 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let everybody else go on until something is true that nobody announces; the world's time limit ends it."""
     while not condition():  # noqa: ASYNC110 -- nothing tells of it
         await asyncio.sleep(0.002)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def settings(handoff: bool, *, limits: Limits = LIMITS, **namespaces: dict[str, Any]) -> Settings:
