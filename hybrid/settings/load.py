@@ -1,0 +1,142 @@
+"""`hybrid.toml` and `HYBRID_*` -> `Settings`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from hybrid.limits import Limits
+from hybrid.settings.convert import Text, check_known, convert_all, split_list, table_of
+from hybrid.settings.issuer import IssuerSettings
+from hybrid.settings.namespace import Namespace
+from hybrid.settings.server import Settings
+from hybrid.settings.words import is_loopback, refusal
+
+FILE_NAME: Final = "hybrid.toml"
+"""Read from the working directory when neither `--settings` nor `HYBRID_SETTINGS` names another file."""
+ENVIRONMENT_PREFIX: Final = "HYBRID_"
+NOT_SETTINGS: Final = frozenset({"HYBRID_SETTINGS", "HYBRID_URL", "HYBRID_TOKEN"})
+"""Variables with the prefix that are no settings of a server: the file's name, and what the client commands use."""
+
+
+def load(
+    path: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    fill_in_issuer: bool = False,
+) -> Settings:
+    """Read the file, then the environment, then `overrides` (fields of Settings by name).
+
+    `path` None reads the file that `HYBRID_SETTINGS` names, else `hybrid.toml` where there is one; a file that was
+    named must exist. `environ` None is this process's own. With `fill_in_issuer`, a server without any issuer that is
+    bound to loopback gets the development issuer, unless it was told `development_issuer = false`. Raises
+    SettingsError.
+    """
+    environ = os.environ if environ is None else environ
+    tree = _read_file(path, environ)
+    _merge_environment(tree, environ)
+    for key, value in (overrides or {}).items():
+        tree[key] = value
+    settings = _build(tree)
+    if settings.issuers or settings.development_issuer:
+        return settings
+    if fill_in_issuer and "development_issuer" not in tree and is_loopback(settings.host):
+        return replace(settings, development_issuer=True)
+    raise refusal(
+        'No issuer is configured: name one with url = "https://..." in a table [[issuers]], or set '
+        "development_issuer = true on a loopback address."
+    )
+
+
+def _read_file(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    named = path or environ.get("HYBRID_SETTINGS")
+    name = named or FILE_NAME
+    try:
+        with open(name, "rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        if named is None:
+            return {}
+        raise refusal(f"The settings file {name} does not exist.") from None
+    except OSError as error:
+        raise refusal(f"The settings file {name} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise refusal(f"The settings file {name} is not UTF-8 text.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise refusal(f"The settings file {name} is not valid TOML: {error}.") from None
+
+
+def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Put `HYBRID_PORT` and its like into the tree, as text that `_convert` understands."""
+    plain = {item.name.upper(): item.name for item in fields(Settings) if item.name not in ("limits", "namespaces")}
+    limits = {item.name.upper(): item.name for item in fields(Limits)}
+    for variable in sorted(environ):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
+            continue
+        rest, text = variable.removeprefix(ENVIRONMENT_PREFIX), environ[variable]
+        if rest == "ISSUERS":
+            tree["issuers"] = [{"url": url} for url in split_list(text)]
+        elif rest in plain:
+            tree[plain[rest]] = Text(text, variable)
+        elif rest.startswith("LIMITS_") and rest.removeprefix("LIMITS_") in limits:
+            table_of(tree, "limits")[limits[rest.removeprefix("LIMITS_")]] = Text(text, variable)
+        elif rest.startswith("NAMESPACES_"):
+            _merge_namespace(tree, variable, rest.removeprefix("NAMESPACES_"), text)
+        else:
+            raise refusal(f"The environment variable {variable} is no setting; docs/settings.md lists them all.")
+
+
+def _merge_namespace(tree: dict[str, Any], variable: str, rest: str, text: str) -> None:
+    """`CHAT_HISTORY_SIZE` -> namespaces.chat.history_size; a name in the file is found whatever its case and dashes."""
+    for key in sorted((item.name for item in fields(Namespace) if item.name != "name"), key=len, reverse=True):
+        if rest.endswith(f"_{key.upper()}"):
+            spelled = rest.removesuffix(f"_{key.upper()}")
+            namespaces = table_of(tree, "namespaces")
+            known = {name.upper().replace("-", "_").replace(".", "_"): name for name in namespaces}
+            name = known.get(spelled, spelled.lower())
+            table_of(namespaces, name, "namespaces.")[key] = Text(text, variable)
+            return
+    raise refusal(f"The environment variable {variable} names no option of a namespace; docs/settings.md lists them.")
+
+
+def _build(tree: dict[str, Any]) -> Settings:
+    values = dict(tree)
+    check_known(values, Settings, "")
+    if "limits" in values and not isinstance(values["limits"], Limits):
+        table = table_of(tree, "limits")
+        check_known(table, Limits, "limits.")
+        values["limits"] = Limits(**convert_all(table, Limits, "limits."))
+    if "namespaces" in values:
+        values["namespaces"] = {
+            name: _build_namespace(name, table_of(values["namespaces"], name, "namespaces."))
+            for name in table_of(tree, "namespaces")
+        }
+    if "issuers" in values:
+        values["issuers"] = tuple(_build_issuers(values["issuers"]))
+    rest = {key: value for key, value in values.items() if key not in ("limits", "namespaces", "issuers")}
+    return Settings(**{**values, **convert_all(rest, Settings, "")})
+
+
+def _build_namespace(name: str, table: Any) -> Namespace:
+    where = f"namespaces.{name}."
+    check_known(table, Namespace, where, without=("name",))
+    return Namespace(name=name, **convert_all(table, Namespace, where))
+
+
+def _build_issuers(tables: Any) -> Iterable[IssuerSettings]:
+    if not isinstance(tables, (list, tuple)):
+        raise refusal("issuers must be tables written [[issuers]], each with a url.")
+    for table in tables:
+        if isinstance(table, IssuerSettings):
+            yield table
+            continue
+        if not isinstance(table, dict):
+            raise refusal("issuers must be tables written [[issuers]], each with a url.")
+        check_known(table, IssuerSettings, "issuers.")
+        if "url" not in table:
+            raise refusal("issuers: a table [[issuers]] needs a url.")
+        yield IssuerSettings(**convert_all(table, IssuerSettings, "issuers."))
