@@ -66,8 +66,12 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 class Principal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Who a credential speaks for; all that the inside of hybrid ever sees of it.
 
-    `expires_at_s` is Unix time. `token_hash` is the first 16 bytes of the token's SHA-256, for seals and revocation;
-    the token itself is kept nowhere. An anonymous principal has empty `issuer` and `subject` and no grants.
+    `issued_at_s` and `expires_at_s` are Unix times, 0 and infinity where the token does not tell. `token_hash` is the
+    first 16 bytes of the token's SHA-256, for seals and revocation; the token itself is kept nowhere. `token_id` is its
+    `jti`, `sign_in` the `sid` of the sign-in that it comes from (OpenID Connect Front-Channel Logout 1.0, section 3).
+    `proof_key` is the thumbprint of the key that the token is bound to (RFC 9449, section 6; RFC 7638); empty for a
+    bearer token. `is_introspected`: the issuer was asked about it, and can be asked again. An anonymous principal has
+    empty `issuer` and `subject` and no grants.
     """
 
     issuer: str
@@ -77,6 +81,10 @@ class Principal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     expires_at_s: float = float("inf")
     token_id: str = ""
     token_hash: bytes = b""
+    sign_in: str = ""
+    issued_at_s: float = 0.0
+    proof_key: str = ""
+    is_introspected: bool = False
 
     @property
     def is_anonymous(self) -> bool:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
-import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +21,15 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jws import JWSRegistry
 
+from hybrid.auth.claims import ClaimsReader, Refusal, time_of
 from hybrid.auth.fetch import JsonFetcher
-from hybrid.auth.grants import ScopeError, scopes_to_grants
+from hybrid.auth.hooks import Finish, as_it_is
 from hybrid.auth.keys import KeySource, KeyStore, VerifyingKey
+from hybrid.auth.rules import GrantRule
 from hybrid.clock import Clock
 from hybrid.errors import AuthError, SettingsError
 from hybrid.limits import Limits
-from hybrid.model import Grant, Principal
+from hybrid.model import Principal
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,6 @@ LEEWAY_S: Final = 30
 """By how much the clocks of issuer and server may differ."""
 CACHE_MAX: Final = 20_000
 """Principals of verified tokens that are kept: more than one process has links."""
-SCOPES_MAX: Final = 1_024
-"""Different scopes whose grants are shared between principals."""
-SHARED_SCOPE_MAX_CHARACTERS: Final = 1_024
-"""A longer scope is hardly shared by two tokens."""
-NAME_MAX_BYTES: Final = 255
-"""Of subject, client and token id (OpenID Connect Core 1.0, section 2, bounds `sub` so)."""
 HEADER_MAX_BYTES: Final = 2_048
 """Of a token's decoded header; some issuers send a certificate's thumbprints along."""
 
@@ -61,7 +55,8 @@ class IssuerConfig:
     than the verifier's. Its keys are `keys` if given, else fetched from `jwks_url`, else from where its metadata says.
     `requires_typ` False accepts tokens without the `at+jwt` type, for issuers that do not send it;
     then any JWT of that issuer for our audience counts, an ID token too. `scope_claim` names the claim that holds the
-    scopes: a string, or a list of strings. `http_hosts` may be asked over plain http, by exact host name.
+    scopes: a string, or a list of strings; `rules` grant by other means. `http_hosts` may be asked over plain http, by
+    exact host name.
     """
 
     issuer: str
@@ -70,6 +65,7 @@ class IssuerConfig:
     algorithms: tuple[str, ...] = ALGORITHMS
     requires_typ: bool = True
     scope_claim: str = "scope"
+    rules: tuple[GrantRule, ...] = ()
     http_hosts: frozenset[str] = frozenset()
     keys: KeySource | None = None
 
@@ -86,6 +82,7 @@ class _Issuer:
             )
         self.config = config
         self.registry = _Registry(config.algorithms)
+        self.reader = ClaimsReader(config.issuer, scope_claim=config.scope_claim, rules=config.rules)
         self.fetcher: JsonFetcher | None = None
         if config.keys is not None:
             self.keys = config.keys
@@ -104,12 +101,8 @@ class _Registry(JWSRegistry):
     def get_alg(self, name: str) -> Any:
         # The base class warns at every use of an algorithm whose *name* is out of fashion; ours are pinned on purpose.
         if not self.allowed or name not in self.allowed:
-            raise _Refusal("an algorithm that is not allowed")
+            raise Refusal("an algorithm that is not allowed")
         return self.algorithms[name]
-
-
-class _Refusal(Exception):
-    """Why a token is not accepted; for the log, in words that hold nothing from the token."""
 
 
 class JwtVerifier:
@@ -128,6 +121,7 @@ class JwtVerifier:
         *,
         leeway_s: int = LEEWAY_S,
         cache_max: int = CACHE_MAX,
+        finish: Finish = as_it_is,
     ) -> None:
         """`audience` is our own name as the issuers write it into `aud`. Raises SettingsError."""
         if not audience or any(config.audience == "" for config in issuers):
@@ -142,36 +136,41 @@ class JwtVerifier:
         self._token_max = limits.token_max_bytes
         self._leeway_s = leeway_s
         self._cache_max = cache_max
+        self._finish = finish
         self._cache: dict[bytes, Principal] = {}
-        self._grants: dict[str, tuple[Grant, ...]] = {}
 
-    def cached(self, token: str) -> Principal | None:
+    def cached(self, token: str, proven_key: str = "") -> Principal | None:
         """See `TokenVerifier.cached`."""
         if len(token) > self._token_max or not token.isascii():
             return None
         principal = self._cache.get(sha256(token.encode("ascii")).digest())
-        if principal is not None and principal.expires_at_s > self._clock.wall_s():
-            return principal
-        return None
+        if principal is None or principal.expires_at_s <= self._clock.wall_s() or principal.proof_key != proven_key:
+            return None
+        return principal
 
-    async def verify(self, token: str) -> Principal:
+    async def verify(self, token: str, proven_key: str = "") -> Principal:
         """See `TokenVerifier.verify`."""
         try:
             # The pattern lets ASCII only through, so characters are bytes from here on.
             if len(token) > self._token_max or not _COMPACT.fullmatch(token):
-                raise _Refusal("too long, or not a JWT")
-            if (principal := self.cached(token)) is not None:
+                raise Refusal("too long, or not a JWT")
+            if (principal := self.cached(token, proven_key)) is not None:
                 return principal
             header = _decoded(token[: token.index(".")])
             issuer = self._issuers.get(_issuer_of(token))
             if issuer is None:
-                raise _Refusal("an issuer that is not configured")
+                raise Refusal("an issuer that is not configured")
             kid = _checked_header(header, issuer.config)
             keys = await issuer.keys.find(kid)
-            principal, is_expired = self._principal(token, issuer, keys)
+            claims = _verified_claims(token, keys, issuer.registry)
+            is_expired = self._validate(claims, issuer.config)
+            principal = issuer.reader.principal(claims, token)
+            if principal.proof_key != proven_key:
+                # RFC 9449, section 7.1: a stolen token is of no use without its key.
+                raise Refusal("bound to another key than was proven, or to none")
         except AuthError:
             raise
-        except _Refusal as refusal:
+        except Refusal as refusal:
             logger.debug("token refused: %s", refusal)
             raise AuthError("token_refused") from None
         except Exception as error:  # hostile headers make the libraries raise TypeError and others
@@ -179,6 +178,7 @@ class JwtVerifier:
             raise AuthError("token_refused") from None
         if is_expired:
             raise AuthError("token_expired")
+        principal = await self._finish(principal, claims)
         self._remember(token, principal)
         return principal
 
@@ -197,27 +197,6 @@ class JwtVerifier:
             if issuer.fetcher is not None:
                 await issuer.fetcher.close()
 
-    def _principal(self, token: str, issuer: _Issuer, keys: Sequence[VerifyingKey]) -> tuple[Principal, bool]:
-        """Whom the token speaks for, and whether its time is over (its only fault then)."""
-        claims = _verified_claims(token, keys, issuer.registry)
-        config = issuer.config
-        if "cnf" in claims:
-            # RFC 7800: bound to a key whose possession was not proven. As a plain bearer token it may be stolen.
-            raise _Refusal("bound to a key, yet shown as a plain bearer token")
-        is_expired = self._validate(claims, config)
-        expires_at_s = float(claims["exp"])
-        scope = claims.get(config.scope_claim, "")
-        principal = Principal(
-            issuer=config.issuer,
-            subject=_name(claims["sub"]),
-            client=sys.intern(_name(claims.get("client_id", claims.get("azp", "")))),
-            grants=self._shared_grants(" ".join(scope) if isinstance(scope, list) else scope),
-            expires_at_s=expires_at_s,
-            token_id=_name(claims.get("jti", "")),
-            token_hash=sha256(token.encode("ascii")).digest()[:16],
-        )
-        return principal, is_expired
-
     def _validate(self, claims: dict[str, Any], config: IssuerConfig) -> bool:
         """Raise unless the claims are in order; True if they are but for an `exp` that is over."""
         now_s = int(self._clock.wall_s())
@@ -230,9 +209,7 @@ class JwtVerifier:
         return False
 
     def _validate_at(self, claims: dict[str, Any], config: IssuerConfig, now_s: int) -> None:
-        exp = claims.get("exp")
-        if not isinstance(exp, (int, float)) or isinstance(exp, bool) or not math.isfinite(exp):
-            raise _Refusal("an exp that is no time")  # NaN compares false with every time: it would never expire
+        time_of(claims, "exp", 0.0)
         JWTAccessTokenClaims(
             claims,
             {},  # the type has been judged, by the issuer's settings
@@ -244,21 +221,6 @@ class JwtVerifier:
                 "sub": {"essential": True},
             },
         ).validate(now=now_s, leeway=self._leeway_s)
-
-    def _shared_grants(self, scope: object) -> tuple[Grant, ...]:
-        if not isinstance(scope, str):
-            raise _Refusal("a scope that is no text")
-        grants = self._grants.get(scope)
-        if grants is None:
-            try:
-                grants = scopes_to_grants(scope)
-            except ScopeError as error:
-                raise _Refusal(f"scope: {error}") from None
-            if len(scope) <= SHARED_SCOPE_MAX_CHARACTERS:
-                if len(self._grants) >= SCOPES_MAX:
-                    del self._grants[next(iter(self._grants))]
-                self._grants[scope] = grants
-        return grants
 
     def _remember(self, token: str, principal: Principal) -> None:
         if principal.expires_at_s <= self._clock.wall_s():
@@ -275,7 +237,7 @@ def _decoded(segment: str) -> dict[str, Any]:
     """
     members = json.loads(_bytes(segment))
     if not isinstance(members, dict):
-        raise _Refusal("a segment that is no JSON object")
+        raise Refusal("a segment that is no JSON object")
     return members
 
 
@@ -283,7 +245,7 @@ def _bytes(segment: str) -> bytes:
     raw = segment.encode("ascii")
     decoded = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
     if urlsafe_b64encode(decoded).rstrip(b"=") != raw:
-        raise _Refusal("base64 that is not canonical")
+        raise Refusal("base64 that is not canonical")
     return decoded
 
 
@@ -293,22 +255,22 @@ def _issuer_of(token: str) -> str:
     _bytes(signature)
     issuer = _decoded(payload).get("iss")
     if not isinstance(issuer, str):
-        raise _Refusal("no issuer")
+        raise Refusal("no issuer")
     return issuer
 
 
 def _checked_header(header: dict[str, Any], config: IssuerConfig) -> str | None:
     """The key id in a header that is in order."""
     if header.get("alg") not in config.algorithms:
-        raise _Refusal("an algorithm that is not allowed")
+        raise Refusal("an algorithm that is not allowed")
     if "crit" in header or "b64" in header:
-        raise _Refusal("an extension of JWS that is not supported")
+        raise Refusal("an extension of JWS that is not supported")
     kind = header.get("typ")
     if config.requires_typ and (not isinstance(kind, str) or kind.lower() not in _TYPES):
-        raise _Refusal("not an access token by its type")
+        raise Refusal("not an access token by its type")
     kid = header.get("kid")
     if kid is not None and not isinstance(kid, str):
-        raise _Refusal("a key id that is no text")
+        raise Refusal("a key id that is no text")
     return kid
 
 
@@ -318,11 +280,4 @@ def _verified_claims(token: str, keys: Sequence[VerifyingKey], registry: JWSRegi
             return jwt.decode(token, key, registry=registry).claims
         except JoseError:
             continue  # another key may have the same id
-    raise _Refusal("no key that fits, or a bad signature")
-
-
-def _name(value: object) -> str:
-    # Names travel into logs, presence and seals: no controls, no bidirectional tricks, no lone surrogates.
-    if not isinstance(value, str) or not value.isprintable() or len(value.encode()) > NAME_MAX_BYTES:
-        raise _Refusal("a name that is no text, too long or not printable")
-    return value
+    raise Refusal("no key that fits, or a bad signature")

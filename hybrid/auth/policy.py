@@ -6,12 +6,16 @@ one that does not exist are refused with the same words, so that names cannot be
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from hybrid.auth.grants import Action, is_granted
+from hybrid.auth.hooks import AuthoriseHook
 from hybrid.errors import AuthError, ChannelError
 from hybrid.model import Principal
+
+_log = logging.getLogger(__name__)
 
 RULES: Final = ("scope", "token", "anyone")
 """`scope`: the token must grant it. `token`: any accepted token will do. `anyone`: anonymous access is allowed."""
@@ -34,9 +38,13 @@ class NamespaceRules(Protocol):
 class Policy:
     """Decides with the rights of now; nothing is remembered between two questions."""
 
-    def __init__(self, namespace_of: Callable[[str], NamespaceRules | None]) -> None:
-        """`namespace_of` gives the rules that hold for a channel's name, None where no namespace is configured."""
+    def __init__(self, namespace_of: Callable[[str], NamespaceRules | None], hook: AuthoriseHook | None = None) -> None:
+        """`namespace_of` gives the rules that hold for a channel's name, None where no namespace is configured.
+
+        `hook` is asked first; what it says counts, in a configured namespace.
+        """
         self._namespace_of = namespace_of
+        self._hook = hook
 
     def authorise(self, principal: Principal, action: Action, channel: str) -> None:
         """Return if the principal may do this. `channel` is a checked name.
@@ -46,6 +54,12 @@ class Policy:
         """
         rules = self._namespace_of(channel)
         rule = getattr(rules, action) if rules is not None else ""
+        if self._hook is not None and rules is not None:
+            verdict = self._ask(self._hook, principal, action, channel)
+            if verdict is True:
+                return
+            if verdict is False:
+                raise AuthError("unauthorized") if principal.is_anonymous else ChannelError("forbidden")
         if rule == "anyone":
             return
         if principal.is_anonymous:
@@ -53,6 +67,13 @@ class Policy:
         if rule == "token" or (rule == "scope" and is_granted(principal, action, channel)):
             return
         raise ChannelError("forbidden")
+
+    def _ask(self, hook: AuthoriseHook, principal: Principal, action: Action, channel: str) -> bool | None:
+        try:
+            return hook(principal, action, channel)
+        except Exception:
+            _log.exception("the hook for authorisation failed, which denies")
+            return False
 
     def is_authorised(self, principal: Principal, action: Action, channel: str) -> bool:
         """`authorise` as a question."""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from joserfc.jwk import RSAKey
 
+from hybrid.auth.claims import SCOPES_MAX, ClaimsReader
 from hybrid.auth.grants import GRANTS_MAX
-from hybrid.auth.jwt import LEEWAY_S, SCOPES_MAX, IssuerConfig, JwtVerifier
+from hybrid.auth.jwt import LEEWAY_S, IssuerConfig, JwtVerifier
 from hybrid.auth.keys import StaticKeys, VerifyingKey
 from hybrid.errors import AuthError, SettingsError
 from hybrid.limits import Limits
@@ -276,13 +277,13 @@ async def test_principals_share_the_grants_of_one_scope() -> None:
     assert one.issuer is other.issuer
 
 
-async def test_the_shared_grants_are_bounded() -> None:
-    checker, _ = verifier()
+def test_the_shared_grants_are_bounded() -> None:
+    reader = ClaimsReader(ISSUER)
     for n in range(SCOPES_MAX + 5):
-        checker._shared_grants(f"hybrid:subscribe:c{n}")
-    assert len(checker._grants) == SCOPES_MAX
-    checker._shared_grants("hybrid:subscribe:" + "a" * 250 + " x" * 500)
-    assert len(checker._grants) == SCOPES_MAX
+        reader.principal({"sub": "alice", "scope": f"hybrid:subscribe:c{n}"}, "t")
+    assert len(reader._shared) == SCOPES_MAX
+    reader.principal({"sub": "alice", "scope": "hybrid:subscribe:" + "a" * 250 + " x" * 500}, "t")
+    assert len(reader._shared) == SCOPES_MAX
 
 
 # -- bounds
