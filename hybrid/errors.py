@@ -36,6 +36,7 @@ _ROWS: Final = (
     ErrorRow(1012, "draining", 503, True, "This server is being restarted; come back after the delay given."),
     ErrorRow(3400, "bad_request", 400, True, "The request is malformed; the detail says what to change."),
     ErrorRow(3401, "unauthorized", 401, True, "A credential is needed here and none was sent."),
+    ErrorRow(3402, "proof_refused", 401, True, "The proof of possession is missing, used up or for another request."),
     ErrorRow(3403, "forbidden", 403, True, "This credential may not do that here, or there is no such channel."),
     ErrorRow(3404, "session_unknown", 404, True, "No such session here; attach anew."),
     ErrorRow(3405, "method_unknown", 400, True, "This server does not know the method."),
@@ -51,7 +52,7 @@ _ROWS: Final = (
     ErrorRow(3429, "limit_exceeded", 429, True, "A limit is reached; the detail names it."),
     ErrorRow(3500, "call_failed", 500, True, "The handler of the call failed; the server's log says why."),
     ErrorRow(3503, "broker_unavailable", 503, True, "The broker cannot be reached; nothing took effect; try again."),
-    ErrorRow(3504, "keys_unavailable", 503, True, "Tokens cannot be checked now: the issuer's keys cannot be had."),
+    ErrorRow(3504, "keys_unavailable", 503, True, "Tokens cannot be checked now: their issuer cannot be asked."),
     ErrorRow(
         3505, "unconfirmed", 503, True, "It was appended, but no replica has confirmed it; repeat it with its key."
     ),

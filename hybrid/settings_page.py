@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from hybrid.limits import Limits
-from hybrid.settings import IssuerSettings, Namespace, Settings
+from hybrid.settings import GrantSettings, IssuerSettings, Namespace, Settings
 
 _INTRODUCTION = """# Settings
 
@@ -47,6 +47,26 @@ data_max_bytes = 32768
 ```
 """
 
+_GRANTS = """## [[issuers.grants]]
+
+What the tokens of an issuer permit beside what their scopes say, for issuers whose scopes speak of other things. As
+many tables as are needed, each below the `[[issuers]]` that it belongs to:
+
+```toml
+[[issuers]]
+url = "https://id.example.com"
+
+[[issuers.grants]]                # everybody: one's own channel
+subscribe = ["user:{sub}"]
+
+[[issuers.grants]]                # who has the role "editor"
+claim = "realm_access.roles"
+value = "editor"
+subscribe = ["news:*"]
+publish = ["news:*"]
+```
+"""
+
 _NAMESPACES = """## [namespaces.&lt;name&gt;]
 
 A channel belongs to the namespace that its name starts with: `chat:lobby` to `chat`. Names whose prefix has no table
@@ -65,7 +85,9 @@ def _page() -> Iterator[str]:
     yield "## Top level\n"
     yield from _rows(fields(Settings), without=("limits", "namespaces", "issuers"))
     yield "\n## [[issuers]]\n\nOne table for each authorization server.\n"
-    yield from _rows(fields(IssuerSettings))
+    yield from _rows(fields(IssuerSettings), without=("grants",))
+    yield "\n" + _GRANTS
+    yield from _rows(fields(GrantSettings))
     yield "\n" + _NAMESPACES
     yield from _rows(fields(Namespace), without=("name",))
     yield "\n## [limits]\n\nEach with what happens past it, or the reason for its value.\n"

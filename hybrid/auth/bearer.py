@@ -1,4 +1,4 @@
-"""The credential of a request, and the challenge in the answer (RFC 6750). Pure functions on raw ASGI values.
+"""The credential of a request, and the challenge in the answer (RFC 6750, RFC 9449). Pure functions on raw ASGI values.
 
 Nothing here quotes what a client sent: neither an error nor a challenge can carry a token out again.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
+from hybrid.auth.dpop import ALGORITHMS as PROOF_ALGORITHMS
 from hybrid.errors import AuthError, ChannelError, HybridError
 
 QUERY_FIELDS_MAX: Final = 64
@@ -24,6 +25,7 @@ _TOKEN_NAMES: Final = frozenset(
 _CODES: Final = {
     "unauthorized": "",  # RFC 6750, section 3.1: no error code where no credential was shown
     "bad_request": "invalid_request",
+    "proof_refused": "invalid_dpop_proof",
     "token_refused": "invalid_token",
     "token_expired": "invalid_token",
     "principal_changed": "invalid_token",
@@ -32,26 +34,49 @@ _CODES: Final = {
 }
 
 
-def find_bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+class Credential(NamedTuple):
+    """What a request shows: a token, and with the DPoP scheme a proof of possession beside it."""
+
+    token: str
+    proof: str | None = None
+
+
+def find_credential(headers: Iterable[tuple[bytes, bytes]]) -> Credential | None:
     """The token of the `Authorization` header; None where there is no such header.
 
     `headers` are ASGI's: pairs of bytes, names in lower case. Raises AuthError `bad_request` for two headers or a
-    malformed one, `unauthorized` for a scheme other than Bearer. The token's length is the verifier's to judge.
+    malformed one, `unauthorized` for a scheme other than Bearer and DPoP, `proof_refused` for DPoP without exactly one
+    proof (RFC 9449, section 4.3). The token's length is the verifier's to judge.
     """
-    values = [value for name, value in headers if name == b"authorization"]
+    values, proofs = [], []
+    for name, value in headers:
+        if name == b"authorization":
+            values.append(value)
+        elif name == b"dpop":
+            proofs.append(value)
     if not values:
         return None
     if len(values) > 1:
         raise AuthError("bad_request", "Send one Authorization header only.")
-    scheme, _, rest = values[0].strip(b" \t").partition(b" ")
-    if not _SCHEME.fullmatch(scheme):
+    name, _, rest = values[0].strip(b" \t").partition(b" ")
+    scheme = name.lower()
+    if not _SCHEME.fullmatch(name):
         raise AuthError("bad_request", "The Authorization header is malformed.")
-    if scheme.lower() != b"bearer":
-        raise AuthError("unauthorized", "The Bearer scheme is needed here.")
+    if scheme not in (b"bearer", b"dpop"):
+        raise AuthError("unauthorized", "The Bearer or DPoP scheme is needed here.")
     token = rest.strip(b" ")
     if not _B64TOKEN.fullmatch(token):
         raise AuthError("bad_request", "The Authorization header is malformed.")
-    return token.decode("ascii")
+    if scheme == b"bearer":
+        return Credential(token.decode("ascii"))
+    if len(proofs) != 1:
+        raise AuthError("proof_refused", "The DPoP scheme needs one DPoP header with a proof.")
+    return Credential(token.decode("ascii"), proofs[0].strip(b" \t").decode("latin-1"))
+
+
+def shows_proof(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request uses the DPoP scheme, so that it is to be answered in its terms (RFC 9449, section 7.1)."""
+    return any(name == b"authorization" and value[:5].lower() == b"dpop " for name, value in headers)
 
 
 def refuse_query_tokens(query: bytes) -> None:
@@ -72,23 +97,28 @@ def refuse_query_tokens(query: bytes) -> None:
             )
 
 
-def www_authenticate(error: HybridError, *, resource_metadata: str = "") -> str:
+def www_authenticate(error: HybridError, *, resource_metadata: str = "", with_proof: bool = False) -> str:
     """The value of the `WWW-Authenticate` header that belongs to an error; empty where none does.
 
     Only AuthError and a forbidden channel are about credentials. `resource_metadata` is the URL of our protected
-    resource metadata (RFC 9728, section 5.1). The result is one line of visible ASCII and spaces.
+    resource metadata (RFC 9728, section 5.1). `with_proof` names the DPoP scheme instead of Bearer. The result is one
+    line of visible ASCII and spaces.
     """
     code = _CODES.get(error.row.name) if isinstance(error, (AuthError, ChannelError)) else None
     if code is None:
         return ""
+    with_proof = with_proof or error.row.name == "proof_refused"
     parameters = []
     if code:
         parameters += [f'error="{code}"', f"error_description={_quoted(str(error))}"]
     if isinstance(error, AuthError) and error.scope:
         parameters.append(f"scope={_quoted(error.scope)}")
+    if with_proof:
+        parameters.append(f"algs={_quoted(' '.join(PROOF_ALGORITHMS))}")
     if resource_metadata:
         parameters.append(f"resource_metadata={_quoted(resource_metadata)}")
-    return f"Bearer {', '.join(parameters)}" if parameters else "Bearer"
+    scheme = "DPoP" if with_proof else "Bearer"
+    return f"{scheme} {', '.join(parameters)}" if parameters else scheme
 
 
 def _quoted(text: str) -> str:

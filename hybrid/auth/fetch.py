@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 if TYPE_CHECKING:
     import httpx2
@@ -35,8 +36,15 @@ class JsonFetcher:
         http_hosts: Iterable[str] = (),
         timeout_s: float = FETCH_TIMEOUT_S,
         max_bytes: int = DOCUMENT_MAX_BYTES,
+        connections_max: int = 8,
+        kept_max: int = 0,
     ) -> None:
-        """`http_hosts` are the host names that may be asked over plain http, by exact name without port."""
+        """`http_hosts` are the host names that may be asked over plain http, by exact name without port.
+
+        `kept_max` connections are kept open for the next fetch.
+        """
+        self._connections_max: Final = connections_max
+        self._kept_max: Final = kept_max
         self._http_hosts: Final = frozenset(http_hosts)
         self._timeout_s: Final = timeout_s
         self._max_bytes: Final = max_bytes
@@ -44,10 +52,22 @@ class JsonFetcher:
 
     async def get(self, url: str) -> dict[str, Any]:
         """The JSON object at `url`. Raises FetchError for everything else that may happen. Cancel-safe."""
+        return await self._fetch("GET", url)
+
+    async def post(self, url: str, form: Mapping[str, str], *, user: str, password: str) -> dict[str, Any]:
+        """The JSON object that answers a form. Raises and cancels as `get` does.
+
+        The client authenticates with HTTP Basic, id and secret encoded as forms are (RFC 6749, section 2.3.1).
+        """
+        pair = f"{quote_plus(user)}:{quote_plus(password)}".encode()
+        headers = {"authorization": f"Basic {b64encode(pair).decode()}"}
+        return await self._fetch("POST", url, data=dict(form), headers=headers)
+
+    async def _fetch(self, method: str, url: str, **options: Any) -> dict[str, Any]:
         self._check_url(url)
         try:
             async with asyncio.timeout(self._timeout_s):
-                body = await self._read(url)
+                body = await self._read(method, url, **options)
             document = json.loads(body)
         except FetchError:
             raise
@@ -76,8 +96,8 @@ class JsonFetcher:
         if parts.scheme != "https" and not (parts.scheme == "http" and host in self._http_hosts):
             raise FetchError(f"{url}: only https is allowed, http for hosts in the settings")
 
-    async def _read(self, url: str) -> bytes:
-        async with self._opened().stream("GET", url) as response:
+    async def _read(self, method: str, url: str, **options: Any) -> bytes:
+        async with self._opened().stream(method, url, **options) as response:
             if response.status_code != 200:
                 raise FetchError(f"{url}: status {response.status_code}")
             if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -99,6 +119,7 @@ class JsonFetcher:
                 follow_redirects=False,
                 headers={"accept": "application/json", "accept-encoding": "identity"},
                 timeout=self._timeout_s,
-                limits=httpx2.Limits(max_connections=8, max_keepalive_connections=0),  # a fetch every ten minutes
+                # Keys are fetched every ten minutes; who is asked about tokens is asked often.
+                limits=httpx2.Limits(max_connections=self._connections_max, max_keepalive_connections=self._kept_max),
             )
         return self._client

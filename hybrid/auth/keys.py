@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
-from hybrid.auth.discovery import Fetch, find_jwks_url
+from hybrid.auth.discovery import Fetch, find_endpoint
 from hybrid.auth.fetch import FetchError
 from hybrid.clock import Clock
 from hybrid.errors import AuthError
@@ -166,7 +166,7 @@ class KeyStore:
 
     async def _load(self) -> None:
         try:
-            url = self._jwks_url or await find_jwks_url(self._issuer, self._fetch)
+            url = self._jwks_url or await find_endpoint(self._issuer, "jwks_uri", self._fetch)
             keys = _by_id(import_jwks(await self._fetch(url)))
             if not keys:
                 raise FetchError(f"{url}: holds no key that can be used")

@@ -17,7 +17,9 @@ import secrets
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
+from hybrid.auth.introspection import TICKET_MAX_S
 from hybrid.clock import Clock
 from hybrid.errors import AuthError
 from hybrid.model import Principal
@@ -81,7 +83,12 @@ class TicketOffice:
         Raises AuthError `token_expired` if its principal's time is over; BrokerError and LimitError from the store.
         """
         life_s = SESSION_TICKET_S if ticket.purpose == SESSION_PURPOSE else REOPEN_WITHIN_S
-        life_s = min(life_s, ticket.principal.expires_at_s - self._clock.wall_s())
+        now_s = self._clock.wall_s()
+        if ticket.principal.is_introspected:
+            # Whoever redeems it may not know the token, and so cannot ask its issuer again.
+            end_s = min(ticket.principal.expires_at_s, now_s + TICKET_MAX_S)
+            ticket = replace(ticket, principal=replace(ticket.principal, expires_at_s=end_s))
+        life_s = min(life_s, ticket.principal.expires_at_s - now_s)
         if life_s <= 0:
             raise AuthError("token_expired")
         text = mint()

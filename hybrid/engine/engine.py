@@ -17,6 +17,8 @@ from typing import Any, TypeVarTuple
 import msgspec
 
 from hybrid.auth.door import Door
+from hybrid.auth.dpop import ProofDesk, ProofStore
+from hybrid.auth.hooks import AuthoriseHook
 from hybrid.auth.policy import Policy
 from hybrid.auth.tickets import TicketOffice, TicketStore
 from hybrid.auth.verifier import TokenVerifier
@@ -73,17 +75,22 @@ class Engine:
         ticket_store: TicketStore,
         node_store: NodeStore,
         call_store: CallStore,
+        proof_store: ProofStore,
         verifier: TokenVerifier,
         namespace_for: Callable[[str], NamespaceOptions | None],
         allows_anonymous: bool,
         limits: Limits,
         clock: Clock,
+        authorise: AuthoriseHook | None = None,
         seal_key: bytes | None = None,
         control_key: bytes | None = None,
         version: str = "",
         address: str = "",
     ) -> None:
-        """The keys are those that all nodes share; None draws some, for a process that is alone."""
+        """`authorise` is asked at every gate. The keys are those that all nodes share; None draws some, for a process
+
+        that is alone.
+        """
         self.limits = limits
         self.clock = clock
         self.broker = broker
@@ -94,11 +101,14 @@ class Engine:
         self.hub = Hub(broker, limits, clock, self.wheel, tells_presence=self._tells_presence)
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
-        self.operations = Operations(broker, presence_store, Policy(namespace_for), namespace_for, limits, clock)
+        self.operations = Operations(
+            broker, presence_store, Policy(namespace_for, authorise), namespace_for, limits, clock
+        )
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max)
         self.tickets = TicketOffice(ticket_store, clock)
         self.door = Door(limits)
+        self.proofs = ProofDesk(proof_store, clock)
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
         self.polling = Polling(self)
         self.open = Census()

@@ -14,7 +14,7 @@ from hybrid.settings.environment import (
     service_environment,
     worker_environment,
 )
-from hybrid.settings.issuer import ALGORITHMS, IssuerSettings
+from hybrid.settings.issuer import ALGORITHMS, GrantSettings, IssuerSettings
 from hybrid.settings.load import ENVIRONMENT_PREFIX, FILE_NAME, NOT_SETTINGS, load
 from hybrid.settings.namespace import Access, Namespace
 from hybrid.settings.server import BROKER_SCHEMES, SECRET_MIN_CHARACTERS, Settings
@@ -29,6 +29,7 @@ __all__ = [
     "SECRET_MIN_CHARACTERS",
     "Access",
     "ClientEnvironment",
+    "GrantSettings",
     "IssuerSettings",
     "Namespace",
     "ServiceEnvironment",

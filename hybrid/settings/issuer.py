@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,38 @@ ALGORITHMS: Final = (
     *("ES256", "ES384", "ES512", "Ed25519", "EdDSA"),
 )
 """Signatures that a resource server may pin: asymmetric ones only, never `none` (RFC 8725, section 3.1)."""
+_BRACES: Final = re.compile(r"\{[A-Za-z0-9_.:/-]+\}")
+
+
+@dataclass(frozen=True, slots=True)
+class GrantSettings:
+    """What tokens of an issuer permit, and which ones. A table `[[issuers.grants]]` below the issuer's."""
+
+    scope: str = doc("Only tokens with this scope; neither scope nor claim: all of them.", "")
+    claim: str = doc("Only tokens with this claim, a name or a path such as realm_access.roles.", "")
+    value: str = doc("What the claim must be, or hold where it is a list; anything true when not given.", "")
+    subscribe: tuple[str, ...] = doc(
+        "Channels that may be read: names, with one * at the end for all that start so; {sub} is the token's subject, "
+        "{name} any other claim, percent-encoded.",
+        (),
+    )
+    publish: tuple[str, ...] = doc("Channels that may be written, likewise.", ())
+    revoke: bool = doc("Whether tokens may be revoked and sessions ended.", False)
+
+    def __post_init__(self) -> None:
+        where = "issuers.grants"
+        if self.scope and self.claim:
+            raise refusal(f"{where}: give scope or claim, or neither; a second table says the other.")
+        if self.value and not self.claim:
+            raise refusal(f"{where}: value needs claim.")
+        if not (self.subscribe or self.publish or self.revoke):
+            raise refusal(f"{where}: a table grants something: give subscribe, publish or revoke.")
+        for pattern in (*self.subscribe, *self.publish):
+            if not pattern or "*" in pattern[:-1] or _BRACES.sub("", pattern).count("{"):
+                raise refusal(
+                    f"{where}: {pattern!r} is no pattern; accepted is a name, with {{claim}} for a claim's value and "
+                    "one * at the end for all that start so."
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +57,30 @@ class IssuerSettings:
     algorithms: tuple[str, ...] = doc(
         f"The signatures accepted; out of {', '.join(ALGORITHMS)}.", ("RS256", "ES256", "Ed25519")
     )
+    scope_claim: str = doc("The claim that holds the scopes: text, or a list of texts.", "scope")
+    introspection_url: str | None = doc(
+        "Where tokens that are no JWTs are asked about (RFC 7662); found through the metadata when not given. Needs "
+        "client_id.",
+        None,
+    )
+    client_id: str | None = doc("Our own name at this issuer; with it, tokens that are no JWTs are asked about.", None)
+    client_secret: str | None = doc("What proves it; HYBRID_INTROSPECTION_SECRET says it, too.", None, secret=True)
+    introspection_requires_audience: bool = doc(
+        "Whether an answer must name the audience; without it a token for another service is accepted.", True
+    )
+    grants: tuple[GrantSettings, ...] = doc("What its tokens permit beside their scopes; see [[issuers.grants]].", ())
     require_typ: bool = doc("Whether the token's type must be `at+jwt` (RFC 9068); some issuers do not say it.", True)
 
     def __post_init__(self) -> None:
         check_url("issuers.url", self.url, needs_tls=True)
         if self.jwks_url is not None:
             check_url("issuers.jwks_url", self.jwks_url, needs_tls=True)
+        if self.introspection_url is not None:
+            check_url("issuers.introspection_url", self.introspection_url, needs_tls=True)
+            if not self.client_id:
+                raise refusal("issuers.introspection_url needs client_id: who asks about tokens has to say who it is.")
+        if self.client_secret and not self.client_id:
+            raise refusal("issuers.client_secret needs client_id.")
         if not self.algorithms:
             raise refusal("issuers.algorithms must name at least one algorithm.")
         for algorithm in self.algorithms:

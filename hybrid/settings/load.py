@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hybrid.limits import Limits
 from hybrid.settings.convert import Text, check_known, convert_all, split_list, table_of
-from hybrid.settings.issuer import IssuerSettings
+from hybrid.settings.issuer import GrantSettings, IssuerSettings
 from hybrid.settings.namespace import Namespace
 from hybrid.settings.server import Settings
 from hybrid.settings.words import is_loopback, refusal
@@ -139,4 +139,14 @@ def _build_issuers(tables: Any) -> Iterable[IssuerSettings]:
         check_known(table, IssuerSettings, "issuers.")
         if "url" not in table:
             raise refusal("issuers: a table [[issuers]] needs a url.")
-        yield IssuerSettings(**convert_all(table, IssuerSettings, "issuers."))
+        rest = {key: value for key, value in table.items() if key != "grants"}
+        grants = tuple(_build_grants(table.get("grants", ())))
+        yield IssuerSettings(**convert_all(rest, IssuerSettings, "issuers."), grants=grants)
+
+
+def _build_grants(tables: Any) -> Iterable[GrantSettings]:
+    if not isinstance(tables, (list, tuple)) or not all(isinstance(table, dict) for table in tables):
+        raise refusal("issuers.grants must be tables written [[issuers.grants]], below their [[issuers]].")
+    for table in tables:
+        check_known(table, GrantSettings, "issuers.grants.")
+        yield GrantSettings(**convert_all(table, GrantSettings, "issuers.grants."))

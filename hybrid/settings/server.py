@@ -64,6 +64,11 @@ class Settings:
         "Accepted `Host` headers: host, host:port or host:*; the public_url's and loopback ones when not given.", ()
     )
     issuers: tuple[IssuerSettings, ...] = doc("Authorization servers; see [[issuers]].", ())
+    introspection_secret: str = doc(
+        "What proves the client_id of the issuer that is asked about tokens, where its table does not say it.",
+        "",
+        secret=True,
+    )
     development_issuer: bool = doc("Whether a toy authorization server is built in; for loopback only.", False)
     allow_public_development_issuer: bool = doc(
         "Spells out that the toy authorization server may run on an address others can reach.", False
@@ -88,6 +93,7 @@ class Settings:
         for name, value in fill.items():
             object.__setattr__(self, name, value)
         check_limits(self.limits)
+        _check_issuers(self)
         for namespace in self.namespaces.values():
             if namespace.data_max_bytes is not None and namespace.data_max_bytes > self.limits.data_max_bytes:
                 raise refusal(
@@ -123,6 +129,21 @@ def _default_hosts(public_url: str, host: str, port: int) -> tuple[str, ...]:
     hosts = [urlsplit(public_url).netloc, f"{host_in_url(host)}:{port}"]
     hosts += [f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]")]
     return tuple(dict.fromkeys(hosts))
+
+
+def _check_issuers(settings: Settings) -> None:
+    asked = [issuer for issuer in settings.issuers if issuer.client_id]
+    if len(asked) > 1:
+        # A token that is no JWT does not say whose it is, and nobody's tokens may be shown to another issuer.
+        named = " and ".join(issuer.url for issuer in asked)
+        raise refusal(f"issuers: only one can be asked about tokens, and {named} have a client_id.")
+    for issuer in asked:
+        if not (issuer.client_secret or settings.introspection_secret):
+            raise refusal(f"issuers.client_id of {issuer.url} needs client_secret, or HYBRID_INTROSPECTION_SECRET.")
+    if settings.introspection_secret and not asked:
+        raise refusal("introspection_secret has no effect: no issuer has a client_id.")
+    if len({issuer.url for issuer in settings.issuers}) != len(settings.issuers):
+        raise refusal("issuers: the same url stands in two tables.")
 
 
 def _check_server(settings: Settings) -> None:

@@ -40,11 +40,12 @@ class Transports:
         fallback: AsgiApp,
         *,
         allow_handoff: bool = True,
+        public_url: str = "",
         resource_metadata: str = "",
     ) -> None:
         self._engine = engine
         self._fallback = fallback
-        self._gate = Gate(engine, door_policy, resource_metadata=resource_metadata)
+        self._gate = Gate(engine, door_policy, public_url=public_url, resource_metadata=resource_metadata)
         self._websockets = WebSockets(engine, self._gate, allow_handoff=allow_handoff)
         self._event_streams = EventStreams(engine, self._gate, allow_handoff=allow_handoff)
         self._long_polls = LongPolls(engine, self._gate)

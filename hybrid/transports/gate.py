@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from hybrid.auth.bearer import find_bearer, refuse_query_tokens, www_authenticate
+from hybrid.auth.bearer import Credential, find_credential, refuse_query_tokens, shows_proof, www_authenticate
 from hybrid.auth.door import Admission
 from hybrid.auth.origin import DoorPolicy
 from hybrid.engine.engine import Engine
@@ -18,8 +18,11 @@ from hybrid.transports.exchange import Exchange, Headers
 class Gate:
     """See the module's text. One per process."""
 
-    def __init__(self, engine: Engine, door_policy: DoorPolicy, *, resource_metadata: str = "") -> None:
+    def __init__(
+        self, engine: Engine, door_policy: DoorPolicy, *, public_url: str = "", resource_metadata: str = ""
+    ) -> None:
         self._engine = engine
+        self._public_url = public_url.rstrip("/")
         self._door_policy = door_policy
         self._resource_metadata = resource_metadata
 
@@ -39,12 +42,14 @@ class Gate:
     async def shown(self, exchange: Exchange) -> Principal | None:
         """Who the Authorization header speaks for; None without one.
 
-        Raises AuthError; LimitError when too many unverified requests wait.
+        Raises AuthError; LimitError when too many unverified requests wait; BrokerError where used proofs are kept.
         """
-        token = find_bearer(exchange.headers)
-        if token is None:
+        credential = find_credential(exchange.headers)
+        if credential is None:
             return None
-        return self._engine.verifier.cached(token) or await self._verified(exchange, token)
+        if credential.proof is not None:
+            return await self._proven(exchange, credential, credential.proof)
+        return self._engine.verifier.cached(credential.token) or await self._verified(exchange, credential.token)
 
     async def principal(self, exchange: Exchange) -> Principal:
         """As `shown`, but anonymous without a header."""
@@ -77,7 +82,7 @@ class Gate:
             error.row.http_status,
             problem(error),
             content_type="application/problem+json",
-            headers=self._error_headers(error),
+            headers=self._error_headers(exchange, error),
         )
 
     async def refuse_handshake(self, exchange: Exchange, error: HybridError) -> None:
@@ -94,7 +99,7 @@ class Gate:
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
-            *self._error_headers(error),
+            *self._error_headers(exchange, error),
         ]
         await exchange.send({"type": "websocket.http.response.start", "status": error.row.http_status, "headers": head})
         await exchange.send({"type": "websocket.http.response.body", "body": body})
@@ -106,8 +111,27 @@ class Gate:
         finally:
             admission.leave()
 
-    def _error_headers(self, error: HybridError) -> Iterable[tuple[bytes, bytes]]:
-        challenge = www_authenticate(error, resource_metadata=self._resource_metadata)
+    async def _proven(self, exchange: Exchange, credential: Credential, text: str) -> Principal:
+        verifier, token = self._engine.verifier, credential.token
+        admission = self.enter(exchange)
+        try:
+            proof = self._engine.proofs.check(text, token, method=exchange.method, urls=self._urls(exchange))
+            principal = verifier.cached(token, proof.key) or await verifier.verify(token, proof.key)
+            await self._engine.proofs.use_up(proof)  # last: what proves nothing takes no room
+            return principal
+        finally:
+            admission.leave()
+
+    def _urls(self, exchange: Exchange) -> tuple[str, str]:
+        """As what a client may know this request's URL: by the public name, or by the Host it asked, which is ours."""
+        path = exchange.raw_path.decode("latin-1")
+        scheme = {"ws": "http", "wss": "https"}.get(exchange.scope["scheme"], exchange.scope["scheme"])
+        return self._public_url + path, f"{scheme}://{exchange.header(b'host')}{path}"
+
+    def _error_headers(self, exchange: Exchange, error: HybridError) -> Iterable[tuple[bytes, bytes]]:
+        challenge = www_authenticate(
+            error, resource_metadata=self._resource_metadata, with_proof=shows_proof(exchange.headers)
+        )
         if challenge:
             yield b"www-authenticate", challenge.encode("ascii")
         if error.retry_after_s is not None or error.row.http_status in (429, 503):

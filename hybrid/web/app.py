@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import logging
 from typing import Any, NamedTuple, cast
-from urllib.parse import urlsplit
 
 from quart import Quart
 
 from hybrid import __version__
 from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, check_loopback
-from hybrid.auth.jwt import IssuerConfig, JwtVerifier
+from hybrid.auth.dpop import ProofStore
+from hybrid.auth.hooks import AuthoriseHook, GrantsHook, as_it_is, finish_with
 from hybrid.auth.origin import DoorPolicy
 from hybrid.auth.tickets import TicketStore
 from hybrid.auth.verifier import TokenVerifier
+from hybrid.auth.verifiers import AnyTokenVerifier
 from hybrid.broker.base import Broker, CallStore, NodeStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
+from hybrid.broker.memory_proofs import MemoryProofStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.nodes import RedisNodes
+from hybrid.broker.redis.proofs import RedisProofStore
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
-from hybrid.settings import IssuerSettings, Settings, host_in_url
+from hybrid.settings import Settings, host_in_url
 from hybrid.transports.app import Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint
+from hybrid.web.issuers import make_verifier
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
 from hybrid.web.static import find_static_root, static_blueprint
 
@@ -44,10 +48,13 @@ def create_app(
     verifier: TokenVerifier | None = None,
     clock: Clock | None = None,
     issuer_scope: str = FULL_SCOPE,
+    grants: GrantsHook | None = None,
+    authorise: AuthoriseHook | None = None,
 ) -> Quart:
     """A Quart app that serves the channels of `settings` under `/v1`, with health and metadata beside them.
 
-    `verifier` replaces the one made from the settings' issuers. `issuer_scope` is the most that the development issuer
+    `verifier` replaces the one made from the settings' issuers; `grants` and `authorise` decide what those cannot say,
+    see `auth.hooks`. `issuer_scope` is the most that the development issuer
     gives to anybody. The browser client is served below `/static`. The engine is `app.extensions["hybrid"]`; its
     `drain` should be awaited before the server stops (the launcher does). Raises SettingsError.
     """
@@ -56,7 +63,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
     issuer = _development_issuer(settings, clock, issuer_scope)
     if verifier is None:
-        verifier = JwtVerifier(_issuers(settings, issuer), settings.public_url, clock, settings.limits)
+        verifier = make_verifier(settings, issuer, clock, as_it_is if grants is None else finish_with(grants))
     stores = _stores(settings, clock)
     engine = Engine(
         broker=stores.broker,
@@ -64,11 +71,13 @@ def create_app(
         ticket_store=stores.tickets,
         node_store=stores.nodes,
         call_store=stores.calls,
+        proof_store=stores.proofs,
         verifier=verifier,
         namespace_for=settings.namespace_for,
         allows_anonymous=any("anyone" in (rules.subscribe, rules.publish) for rules in settings.namespaces.values()),
         limits=settings.limits,
         clock=clock,
+        authorise=authorise,
         seal_key=derive_key(settings.secret, "seals"),
         control_key=derive_key(settings.secret, "control"),
         version=__version__,
@@ -88,7 +97,7 @@ def create_app(
     @app.before_serving
     async def _start() -> None:
         await engine.start()
-        if isinstance(verifier, JwtVerifier) and not await verifier.warm():
+        if isinstance(verifier, AnyTokenVerifier) and not await verifier.warm():
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
     app.after_serving(engine.close)
@@ -97,6 +106,7 @@ def create_app(
         door_policy,
         cast(Any, app.asgi_app),
         allow_handoff=settings.handoff,
+        public_url=settings.public_url,
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
     proxies = TrustedProxies(settings.trusted_proxies)
@@ -118,29 +128,6 @@ def _development_issuer(settings: Settings, clock: Clock, scope: str) -> Develop
     )
 
 
-def _issuers(settings: Settings, issuer: DevelopmentIssuer | None) -> list[IssuerConfig]:
-    configs = [
-        IssuerConfig(
-            issuer=configured.url,
-            audience=configured.audience,
-            jwks_url=configured.jwks_url,
-            algorithms=tuple(configured.algorithms),
-            requires_typ=configured.require_typ,
-            http_hosts=_http_hosts(configured),
-        )
-        for configured in settings.issuers
-    ]
-    if issuer is not None:
-        configs.append(IssuerConfig(issuer=issuer.issuer, keys=issuer.keys))
-    return configs
-
-
-def _http_hosts(issuer: IssuerSettings) -> frozenset[str]:
-    """The hosts that may be asked in the clear: those that the settings name with http (loopback, they see to it)."""
-    parts = [urlsplit(url) for url in (issuer.url, issuer.jwks_url) if url]
-    return frozenset(part.hostname for part in parts if part.scheme == "http" and part.hostname)
-
-
 class _Stores(NamedTuple):
     """What is kept outside of the engine, all in one place: this process, or Redis."""
 
@@ -149,14 +136,22 @@ class _Stores(NamedTuple):
     tickets: TicketStore
     nodes: NodeStore
     calls: CallStore
+    proofs: ProofStore
 
 
 def _stores(settings: Settings, clock: Clock) -> _Stores:
     if settings.is_memory_broker:
         memory = MemoryBroker(clock, settings.limits)
         alone = MemoryNodes(clock)
-        return _Stores(memory, memory, MemoryTicketStore(clock, settings.limits), alone, alone)
+        return _Stores(
+            memory,
+            memory,
+            MemoryTicketStore(clock, settings.limits),
+            alone,
+            alone,
+            MemoryProofStore(clock, settings.limits),
+        )
     redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
     tickets = RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
     nodes = RedisNodes(redis)
-    return _Stores(redis, redis, tickets, nodes, nodes)
+    return _Stores(redis, redis, tickets, nodes, nodes, RedisProofStore(redis.servers, redis.keys))

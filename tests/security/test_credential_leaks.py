@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from hybrid.auth.bearer import find_bearer, refuse_query_tokens, www_authenticate
+from hybrid.auth.bearer import find_credential, refuse_query_tokens, www_authenticate
 from hybrid.auth.development import DevelopmentIssuer
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.keys import KeyStore, StaticKeys
@@ -106,7 +106,7 @@ async def test_a_failing_key_server_gets_nothing_and_tells_nothing(caplog: pytes
 async def test_a_malformed_header_or_query_is_not_quoted() -> None:
     for value in (f"Bearer {MARKER} x", f"Basic {MARKER}", f"{MARKER}=", f"Bearer {MARKER}\xff"):
         with pytest.raises(HybridError) as caught:
-            find_bearer([(b"authorization", value.encode("latin-1"))])
+            find_credential([(b"authorization", value.encode("latin-1"))])
         assert MARKER not in whole(caught.value)
     for query in (f"access_token={MARKER}", f"jwt={MARKER}&x=%ff", f"x={sign(claims(sub=MARKER))}"):
         with pytest.raises(HybridError) as caught:

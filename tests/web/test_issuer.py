@@ -5,7 +5,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from hybrid.auth.development import DevelopmentIssuer
-from hybrid.auth.discovery import find_jwks_url
+from hybrid.auth.discovery import find_endpoint
 from hybrid.auth.fetch import FetchError
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.keys import KeyStore
@@ -79,7 +79,7 @@ async def test_a_resource_server_finds_the_keys_from_the_issuers_name_alone(
         document: dict[str, object] = await response.get_json()
         return document
 
-    assert await find_jwks_url(issuer.issuer, fetch) == f"{ORIGIN}/dev-issuer/jwks.json"
+    assert await find_endpoint(issuer.issuer, "jwks_uri", fetch) == f"{ORIGIN}/dev-issuer/jwks.json"
     verifier = JwtVerifier(
         [IssuerConfig(issuer.issuer, keys=KeyStore(issuer.issuer, fetch, HandClock()))],
         AUDIENCE,

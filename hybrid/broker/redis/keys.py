@@ -55,6 +55,10 @@ class Keys:
         """Where a ticket is kept."""
         return self._control + b"t:" + ticket_hash.hex().encode()
 
+    def proof(self, proof_id: bytes) -> bytes:
+        """Where it is kept that a proof of possession was used."""
+        return self._control + b"p:" + proof_id.hex().encode()
+
     def call(self, digest: bytes) -> bytes:
         """Where the outcome of a call is kept."""
         return self._control + b"r:" + digest.hex().encode()

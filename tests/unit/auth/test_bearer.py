@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.auth.bearer import QUERY_FIELDS_MAX, find_bearer, refuse_query_tokens, www_authenticate
+from hybrid.auth.bearer import (
+    QUERY_FIELDS_MAX,
+    Credential,
+    find_credential,
+    refuse_query_tokens,
+    shows_proof,
+    www_authenticate,
+)
 from hybrid.errors import AuthError, ChannelError, HybridError, LimitError, ProtocolError
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
@@ -18,16 +25,16 @@ def header(*values: bytes) -> list[tuple[bytes, bytes]]:
     "value", [b"Bearer abc", b"bearer abc", b"BEARER abc", b"Bearer   abc", b" Bearer abc ", b"Bearer abc\t"]
 )
 def test_the_scheme_is_read_without_case(value: bytes) -> None:
-    assert find_bearer(header(value)) == "abc"
+    assert find_credential(header(value)) == Credential("abc")
 
 
 def test_no_header_is_no_credential() -> None:
-    assert find_bearer([(b"host", b"a")]) is None
+    assert find_credential([(b"host", b"a")]) is None
 
 
 @pytest.mark.parametrize("token", ["a", "a-._~+/", "abc=", "abc==", JWT])
 def test_every_b64token_is_a_token(token: str) -> None:
-    assert find_bearer(header(b"Bearer " + token.encode())) == token
+    assert find_credential(header(b"Bearer " + token.encode())) == Credential(token)
 
 
 @pytest.mark.parametrize(
@@ -52,29 +59,48 @@ def test_every_b64token_is_a_token(token: str) -> None:
 )
 def test_two_or_malformed_headers_are_a_bad_request(values: tuple[bytes, ...]) -> None:
     with pytest.raises(AuthError) as caught:
-        find_bearer(header(*values))
+        find_credential(header(*values))
     assert caught.value.row.name == "bad_request"
     assert www_authenticate(caught.value).startswith('Bearer error="invalid_request"')
 
 
-@pytest.mark.parametrize("value", [b"Basic YTpi", b"DPoP abc", b"Negotiate", b"token abc"])
+@pytest.mark.parametrize("value", [b"Basic YTpi", b"Negotiate", b"token abc"])
 def test_other_schemes_are_no_credential_here(value: bytes) -> None:
     with pytest.raises(AuthError) as caught:
-        find_bearer(header(value))
+        find_credential(header(value))
     assert caught.value.row.name == "unauthorized"
     assert www_authenticate(caught.value) == "Bearer"
+
+
+def test_a_proof_comes_with_its_scheme() -> None:
+    assert find_credential([*header(b"dpop abc"), (b"dpop", b" a.b.c ")]) == Credential("abc", "a.b.c")
+    assert find_credential([*header(b"Bearer abc"), (b"dpop", b"a.b.c")]) == Credential("abc")  # it proves nothing then
+    for proofs in ([], [b"a.b.c", b"a.b.c"]):
+        with pytest.raises(AuthError) as caught:
+            find_credential([*header(b"DPoP abc"), *((b"dpop", proof) for proof in proofs)])
+        assert caught.value.row.name == "proof_refused"
+        assert www_authenticate(caught.value).startswith('DPoP error="invalid_dpop_proof", error_description="')
+        assert 'algs="ES256 ' in www_authenticate(caught.value)
+
+
+def test_who_uses_dpop_is_answered_in_its_terms() -> None:
+    assert shows_proof(header(b"DPoP abc"))
+    assert not shows_proof(header(b"Bearer abc"))
+    challenge = www_authenticate(AuthError("token_refused"), with_proof=True)
+    assert challenge.startswith('DPoP error="invalid_token", ')
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=2), st.booleans())
 def test_no_header_does_anything_but_give_a_token_or_an_auth_error(values: list[bytes], with_scheme: bool) -> None:
     try:
-        token = find_bearer(header(*((b"Bearer " if with_scheme else b"") + value for value in values)))
+        found = find_credential(header(*((b"Bearer " if with_scheme else b"") + value for value in values)))
     except AuthError:
         return
     else:
-        assert token is not None
-        assert token.isascii()
-        assert " " not in token
+        assert found is not None
+        assert found.proof is None
+        assert found.token.isascii()
+        assert " " not in found.token
 
 
 @pytest.mark.parametrize(

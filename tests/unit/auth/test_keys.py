@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import OctKey, RSAKey
 
-from hybrid.auth.discovery import find_jwks_url
+from hybrid.auth.discovery import find_endpoint
 from hybrid.auth.fetch import FetchError
 from hybrid.auth.keys import (
     COOL_DOWN_S,
@@ -349,11 +349,11 @@ def listed(documents: dict[str, Any]) -> tuple[list[str], Callable[[str], Any]]:
 async def test_metadata_is_asked_for_in_both_places(issuer: str, urls: list[str]) -> None:
     for place in urls:
         asked, fetch = listed({place: {"issuer": issuer, "jwks_uri": "https://k.example"}})
-        assert await find_jwks_url(issuer, fetch) == "https://k.example"
+        assert await find_endpoint(issuer, "jwks_uri", fetch) == "https://k.example"
         assert asked == urls[: urls.index(place) + 1]
     asked, fetch = listed({})
     with pytest.raises(FetchError):
-        await find_jwks_url(issuer, fetch)
+        await find_endpoint(issuer, "jwks_uri", fetch)
     assert asked == urls
 
 
@@ -371,7 +371,7 @@ async def test_metadata_is_asked_for_in_both_places(issuer: str, urls: list[str]
 async def test_metadata_about_another_issuer_is_not_used(document: dict[str, Any]) -> None:
     _, fetch = listed({f"{ISSUER}/.well-known/oauth-authorization-server": document})
     with pytest.raises(FetchError):
-        await find_jwks_url(ISSUER, fetch)
+        await find_endpoint(ISSUER, "jwks_uri", fetch)
 
 
 async def test_a_store_without_a_url_asks_the_metadata() -> None:
