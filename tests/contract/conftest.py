@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
+from hybrid.auth.dpop import ProofStore
 from hybrid.auth.tickets import TicketStore
 from hybrid.broker.base import CallStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
+from hybrid.broker.memory_proofs import MemoryProofStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.nodes import RedisNodes
+from hybrid.broker.redis.proofs import RedisProofStore
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.limits import Limits
 from tests.support.clock import FakeClock
@@ -129,6 +132,13 @@ def tickets(
     if made_on_redis is None:
         return MemoryTicketStore(clock, limits)
     return RedisTicketStore(made_on_redis.servers, made_on_redis.keys, b"k" * 32, skew_ms)
+
+
+@pytest.fixture
+def proofs(made_on_redis: RedisBroker | None, clock: FakeClock, limits: Limits) -> ProofStore:
+    if made_on_redis is None:
+        return MemoryProofStore(clock, limits)
+    return RedisProofStore(made_on_redis.servers, made_on_redis.keys)
 
 
 @pytest.fixture
