@@ -23,7 +23,7 @@ _PREFLIGHT: Final = (
     (b"access-control-allow-methods", b"GET, POST"),
     (
         b"access-control-allow-headers",
-        b"Authorization, Content-Type, Last-Event-ID, Idempotency-Key, Hybrid-Type",
+        b"Authorization, DPoP, Content-Type, Last-Event-ID, Idempotency-Key, Hybrid-Type",
     ),
     (b"access-control-max-age", b"7200"),  # the longest that Chromium honours
 )

@@ -204,7 +204,8 @@ def test_cors_is_for_listed_origins_exactly() -> None:
         b"access-control-allow-origin": APP.encode(),
         b"vary": b"Origin",
         b"access-control-allow-methods": b"GET, POST",
-        b"access-control-allow-headers": b"Authorization, Content-Type, Last-Event-ID, Idempotency-Key, Hybrid-Type",
+        b"access-control-allow-headers": b"Authorization, DPoP, Content-Type, "
+        b"Last-Event-ID, Idempotency-Key, Hybrid-Type",
         b"access-control-max-age": b"7200",
     }
     for origin in (None, "null", "*", "https://evil.example", "https://hybrid.example", APP + "\r\nx: y"):

@@ -72,7 +72,7 @@ async def test_the_preflight(server: RunningServer, path: str) -> None:
     assert answer.headers["access-control-allow-origin"] == APP
     assert answer.headers["access-control-allow-methods"] == "GET, POST"
     allowed = answer.headers["access-control-allow-headers"].split(", ")
-    assert allowed == ["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key", "Hybrid-Type"]
+    assert allowed == ["Authorization", "DPoP", "Content-Type", "Last-Event-ID", "Idempotency-Key", "Hybrid-Type"]
     assert answer.headers["access-control-max-age"] == "7200"
     foreign = await call(server, "OPTIONS", path, {**asked, "Origin": "https://evil.example"})
     assert (foreign.status, foreign.name) == (403, "origin_refused")
