@@ -19,6 +19,7 @@ _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 _VARY: Final = (b"vary", b"Origin")
 _EXPOSED: Final = (b"access-control-expose-headers", b"Retry-After, WWW-Authenticate")
+_CREDENTIALS: Final = (b"access-control-allow-credentials", b"true")
 _PREFLIGHT: Final = (
     (b"access-control-allow-methods", b"GET, POST"),
     (
@@ -39,9 +40,17 @@ class DoorPolicy:
     """
 
     def __init__(
-        self, allowed_origins: Iterable[str], allowed_hosts: Iterable[str], *, allow_same_origin: bool = True
+        self,
+        allowed_origins: Iterable[str],
+        allowed_hosts: Iterable[str],
+        *,
+        allow_same_origin: bool = True,
+        allow_credentials: bool = False,
     ) -> None:
-        """Raises SettingsError for an entry that could never match or would match everything, and for no hosts."""
+        """`allow_credentials` lets pages of listed origins send cookies along and read what is answered.
+
+        Raises SettingsError for an entry that could never match or would match everything, and for no hosts.
+        """
         self._origins: Final = frozenset(allowed_origins)
         for origin in self._origins:
             _check_origin_setting(origin)
@@ -53,6 +62,7 @@ class DoorPolicy:
                 raise SettingsError(detail=f"allowed_hosts: {host!r} is not a host with an optional port.")
         self._names: Final = frozenset(host[:-2] for host in self._hosts if host.endswith(":*"))
         self._allow_same_origin: Final = allow_same_origin
+        self._with_credentials: Final = (_CREDENTIALS,) if allow_credentials else ()
 
     def check(self, headers: Iterable[tuple[bytes, bytes]], *, scheme: str = "http") -> None:
         """Return if a request with these ASGI headers may come in. `scheme` is that of the request.
@@ -85,14 +95,15 @@ class DoorPolicy:
         return None if origin is None or self._is_same_origin(origin, host, scheme) else origin
 
     def cors_headers(self, origin: str | None, *, is_preflight: bool = False) -> tuple[tuple[bytes, bytes], ...]:
-        """What to add to an answer so that a page of a listed origin can read it. Never credentials.
+        """What to add to an answer so that a page of a listed origin can read it.
 
         An origin that is not listed gets `Vary: Origin` only, lest a cache hand one page's answer to another.
         """
         if origin is None or origin not in self._origins:
             return (_VARY,)
         allowed = (b"access-control-allow-origin", origin.encode("ascii"))
-        return (allowed, _VARY, *_PREFLIGHT) if is_preflight else (allowed, _VARY, _EXPOSED)
+        rest = _PREFLIGHT if is_preflight else (_EXPOSED,)
+        return (allowed, _VARY, *self._with_credentials, *rest)
 
     def _is_our_host(self, host: str) -> bool:
         if host in self._hosts:

@@ -69,6 +69,11 @@ class Settings:
         "",
         secret=True,
     )
+    session_cookie: str = doc(
+        "The session cookie of an application that embeds hybrid, such as __Host-session; off when empty. It needs the "
+        "application's `signed_in`.",
+        "",
+    )
     development_issuer: bool = doc("Whether a toy authorization server is built in; for loopback only.", False)
     allow_public_development_issuer: bool = doc(
         "Spells out that the toy authorization server may run on an address others can reach.", False

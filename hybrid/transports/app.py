@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from hybrid.auth.cookies import CookieReader
 from hybrid.auth.origin import DoorPolicy
 from hybrid.engine.engine import Engine
 from hybrid.errors import HybridError, ProtocolError
@@ -42,10 +43,13 @@ class Transports:
         allow_handoff: bool = True,
         public_url: str = "",
         resource_metadata: str = "",
+        cookie: tuple[str, CookieReader] | None = None,
     ) -> None:
         self._engine = engine
         self._fallback = fallback
-        self._gate = Gate(engine, door_policy, public_url=public_url, resource_metadata=resource_metadata)
+        self._gate = Gate(
+            engine, door_policy, public_url=public_url, resource_metadata=resource_metadata, cookie=cookie
+        )
         self._websockets = WebSockets(engine, self._gate, allow_handoff=allow_handoff)
         self._event_streams = EventStreams(engine, self._gate, allow_handoff=allow_handoff)
         self._long_polls = LongPolls(engine, self._gate)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from hybrid.auth.bearer import Credential, find_credential, refuse_query_tokens, shows_proof, www_authenticate
+from hybrid.auth.cookies import CookieReader, check_asker, find_cookie
 from hybrid.auth.door import Admission
 from hybrid.auth.origin import DoorPolicy
 from hybrid.engine.engine import Engine
@@ -19,9 +20,17 @@ class Gate:
     """See the module's text. One per process."""
 
     def __init__(
-        self, engine: Engine, door_policy: DoorPolicy, *, public_url: str = "", resource_metadata: str = ""
+        self,
+        engine: Engine,
+        door_policy: DoorPolicy,
+        *,
+        public_url: str = "",
+        resource_metadata: str = "",
+        cookie: tuple[str, CookieReader] | None = None,
     ) -> None:
+        """`cookie` is the name of the session cookie that counts as a credential, and who reads it."""
         self._engine = engine
+        self._cookie = cookie
         self._public_url = public_url.rstrip("/")
         self._door_policy = door_policy
         self._resource_metadata = resource_metadata
@@ -40,13 +49,13 @@ class Gate:
         return self._door_policy.cors_headers(exchange.header(b"origin"), is_preflight=is_preflight)
 
     async def shown(self, exchange: Exchange) -> Principal | None:
-        """Who the Authorization header speaks for; None without one.
+        """Who the Authorization header speaks for, or else the session cookie if that counts; None without either.
 
         Raises AuthError; LimitError when too many unverified requests wait; BrokerError where used proofs are kept.
         """
         credential = find_credential(exchange.headers)
         if credential is None:
-            return None
+            return await self._signed_in(exchange)
         if credential.proof is not None:
             return await self._proven(exchange, credential, credential.proof)
         return self._engine.verifier.cached(credential.token) or await self._verified(exchange, credential.token)
@@ -121,6 +130,18 @@ class Gate:
             return principal
         finally:
             admission.leave()
+
+    async def _signed_in(self, exchange: Exchange) -> Principal | None:
+        if self._cookie is None:
+            return None
+        name, reader = self._cookie
+        value = find_cookie(exchange.headers, name)
+        if value is None:
+            return None
+        principal = await reader.principal(value)
+        if principal is not None:
+            check_asker(exchange.headers)  # not for who is not signed in: without rights there is nothing to borrow
+        return principal
 
     def _urls(self, exchange: Exchange) -> tuple[str, str]:
         """As what a client may know this request's URL: by the public name, or by the Host it asked, which is ours."""

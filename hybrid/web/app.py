@@ -28,6 +28,7 @@ from hybrid.broker.redis.proofs import RedisProofStore
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
+from hybrid.errors import SettingsError
 from hybrid.settings import Settings, host_in_url
 from hybrid.transports.app import Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
@@ -35,6 +36,7 @@ from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint
 from hybrid.web.issuers import make_verifier
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
+from hybrid.web.session_cookie import SessionCookie, SessionHook
 from hybrid.web.static import find_static_root, static_blueprint
 
 _log = logging.getLogger(__name__)
@@ -50,13 +52,16 @@ def create_app(
     issuer_scope: str = FULL_SCOPE,
     grants: GrantsHook | None = None,
     authorise: AuthoriseHook | None = None,
+    signed_in: SessionHook | None = None,
 ) -> Quart:
     """A Quart app that serves the channels of `settings` under `/v1`, with health and metadata beside them.
 
     `verifier` replaces the one made from the settings' issuers; `grants` and `authorise` decide what those cannot say,
-    see `auth.hooks`. `issuer_scope` is the most that the development issuer
-    gives to anybody. The browser client is served below `/static`. The engine is `app.extensions["hybrid"]`; its
-    `drain` should be awaited before the server stops (the launcher does). Raises SettingsError.
+    see `auth.hooks`. `signed_in` tells whom the session of the app speaks for, where `session_cookie` is set: the app
+    that is returned is the one to sign in with, and needs a `secret_key`. `issuer_scope` is the most that the
+    development issuer gives to anybody. The browser client is served below `/static`. The engine is
+    `app.extensions["hybrid"]`; its `drain` should be awaited before the server stops (the launcher does). Raises
+    SettingsError.
     """
     clock = clock or SystemClock()
     app = Quart("hybrid", static_folder=None)
@@ -89,13 +94,19 @@ def create_app(
     issuer_urls = [config.url for config in settings.issuers] + ([issuer.issuer] if issuer else [])
     app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls))
     app.register_blueprint(static_blueprint(find_static_root(settings.static_dir)))
+    cookie = _cookie(app, settings, signed_in, clock)
     door_policy = DoorPolicy(
-        settings.allowed_origins, settings.allowed_hosts, allow_same_origin=settings.allow_same_origin
+        settings.allowed_origins,
+        settings.allowed_hosts,
+        allow_same_origin=settings.allow_same_origin,
+        allow_credentials=bool(settings.session_cookie),
     )
     guard(app, door_policy)
 
     @app.before_serving
     async def _start() -> None:
+        if cookie is not None:
+            cookie.check()
         await engine.start()
         if isinstance(verifier, AnyTokenVerifier) and not await verifier.warm():
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
@@ -107,12 +118,24 @@ def create_app(
         cast(Any, app.asgi_app),
         allow_handoff=settings.handoff,
         public_url=settings.public_url,
+        cookie=None if cookie is None else (settings.session_cookie, cookie),
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
     return app
+
+
+def _cookie(app: Quart, settings: Settings, signed_in: SessionHook | None, clock: Clock) -> SessionCookie | None:
+    if not settings.session_cookie and signed_in is None:
+        return None
+    if not settings.session_cookie or signed_in is None:
+        raise SettingsError(
+            detail="session_cookie and create_app(signed_in=...) need each other: the name of the cookie, and whom its "
+            "session speaks for."
+        )
+    return SessionCookie(app, settings.session_cookie, signed_in, clock)
 
 
 def _development_issuer(settings: Settings, clock: Clock, scope: str) -> DevelopmentIssuer | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from quart import Quart
 
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
@@ -93,14 +95,25 @@ def settings_for(
 
 @asynccontextmanager
 async def running_server(
-    settings: Settings, *, issuer: DevelopmentIssuer | None = None, port: int = 0, clock: Clock | None = None
+    settings: Settings,
+    *,
+    issuer: DevelopmentIssuer | None = None,
+    port: int = 0,
+    clock: Clock | None = None,
+    prepare: Callable[[Quart], None] | None = None,
+    **options: Any,
 ) -> AsyncIterator[RunningServer]:
-    """Start it, and end it as SIGTERM would if the test has not done so."""
+    """Start it, and end it as SIGTERM would if the test has not done so.
+
+    `options` are for `create_app`, whose app `prepare` is given before it is served.
+    """
     issuer = issuer or new_issuer()
     settings = replace(settings, port=port)
     clock = clock or SystemClock()
     verifier = JwtVerifier([IssuerConfig(issuer=ISSUER, keys=issuer.keys)], AUDIENCE, clock, settings.limits)
-    app = create_app(settings, verifier=verifier, clock=clock)
+    app = create_app(settings, verifier=verifier, clock=clock, **options)
+    if prepare is not None:
+        prepare(app)
     engine: Engine = app.extensions[EXTENSION]
     stop = asyncio.Event()
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
