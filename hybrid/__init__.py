@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from hybrid.client import Client
     from hybrid.errors import HybridError
-    from hybrid.model import Position, Publication
+    from hybrid.model import Grant, Position, Principal, Publication
     from hybrid.settings import Settings
     from hybrid.settings import load as load_settings
     from hybrid.web.app import create_app
@@ -23,8 +23,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Client",
+    "Grant",
     "HybridError",
     "Position",
+    "Principal",
     "Publication",
     "Settings",
     "__version__",
@@ -35,7 +37,9 @@ __all__ = [
 _HOMES: Final = {
     "Client": ("hybrid.client", "Client"),
     "HybridError": ("hybrid.errors", "HybridError"),
+    "Grant": ("hybrid.model", "Grant"),
     "Position": ("hybrid.model", "Position"),
+    "Principal": ("hybrid.model", "Principal"),
     "Publication": ("hybrid.model", "Publication"),
     "Settings": ("hybrid.settings", "Settings"),
     "create_app": ("hybrid.web.app", "create_app"),

@@ -16,8 +16,10 @@ import hybrid.client
 def test_the_public_names_are_these() -> None:
     assert hybrid.__all__ == [
         "Client",
+        "Grant",
         "HybridError",
         "Position",
+        "Principal",
         "Publication",
         "Settings",
         "__version__",
