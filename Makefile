@@ -13,7 +13,7 @@ PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
 CLIENTS ?= 300
 
-.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing clean check-python
+.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing int
 
 bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: Redis' memory and work, a node at rest
 	$(BIN)/python -m tests.bench.sizing
+
+bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
+	$(BIN)/python -m tests.bench.tokens
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
