@@ -11,13 +11,19 @@ from hybrid.auth.dpop import ALGORITHMS as PROOF_ALGORITHMS
 from hybrid.auth.grants import REVOKE_SCOPE
 from hybrid.engine.engine import Engine
 from hybrid.settings import Settings
+from hybrid.web.shared import Shared
 
 RESOURCE_METADATA_PATH = "/.well-known/oauth-protected-resource"
+
+
+HEALTH_S = 0.5
+"""How long an answer of the broker counts: anybody may ask whether we are ready, and must not be able to ask Redis."""
 
 
 def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str]) -> Blueprint:
     """The routes. None of them tells anything about clients or channels."""
     blueprint = Blueprint("hybrid_metadata", __name__)
+    checkup = Shared(engine.broker.health, engine.clock, HEALTH_S)
 
     @blueprint.get("/healthz")
     async def health() -> Response:
@@ -25,7 +31,7 @@ def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str
 
     @blueprint.get("/readyz")
     async def readiness() -> Response:
-        health = await engine.broker.health()
+        health = await checkup()
         status = "draining" if engine.is_draining else "ready" if health.is_good else "waiting for the broker"
         response = jsonify({"status": status, **({"detail": health.detail} if health.detail else {})})
         if status != "ready":
