@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -84,6 +84,11 @@ def segment(value: Any) -> str:
     """One base64url segment of a JWT: of bytes as they are, of anything else as JSON."""
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decoded(text: str) -> Any:
+    """The JSON in one base64url segment of a JWT."""
+    return json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
 def public(*keys: ECKey | RSAKey | OKPKey) -> dict[str, Any]:
