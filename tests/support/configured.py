@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from hybrid.auth.verifier import TokenVerifier
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
 from hybrid.settings import IssuerSettings, Settings
@@ -22,9 +23,11 @@ def settings_of(*issuers: IssuerSettings, **options: Any) -> Settings:
 
 
 @asynccontextmanager
-async def configured_server(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[RunningServer]:
+async def configured_server(
+    settings: Settings, *, clock: Clock | None = None, verifier: TokenVerifier | None = None
+) -> AsyncIterator[RunningServer]:
     """Start it, and end it as SIGTERM would. Its `issuer` is one that it knows nothing of."""
-    app = create_app(settings, clock=clock or SystemClock())
+    app = create_app(settings, clock=clock or SystemClock(), verifier=verifier)
     engine: Engine = app.extensions[EXTENSION]
     stop = asyncio.Event()
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
