@@ -14,22 +14,46 @@ import pytest
 import pytest_asyncio
 from joserfc.jwk import ECKey
 
+from hybrid.auth.introspection import NEGATIVE_S, POSITIVE_S
 from hybrid.auth.keys import COOL_DOWN_S, RETRY_S
 from hybrid.client.client import Client
 from hybrid.clock import SystemClock
 from hybrid.limits import Limits
 from hybrid.settings import Namespace
-from tests.support.bytewise import EVENTS, JSON, Answer, call, connected, event_stream, request, text, websocket
+from tests.support.bytewise import (
+    EVENTS,
+    JSON,
+    WEBSOCKET,
+    Answer,
+    call,
+    connected,
+    event_stream,
+    request,
+    text,
+    websocket,
+)
 from tests.support.configured import configured_server, settings_of
-from tests.support.foreign_issuer import OPAQUE, SCOPE, ForeignIssuer, Tokens, claims_of, dpop_proof, foreign_issuer
+from tests.support.foreign_issuer import (
+    OPAQUE,
+    RESOURCE_SERVER,
+    SCOPE,
+    SECRET,
+    ForeignIssuer,
+    Tokens,
+    claims_of,
+    foreign_issuer,
+)
 from tests.support.raw import RAW_LEGS, Door, Ended, RawLeg, attach_of
 from tests.support.server import AUDIENCE, RunningServer
+from tests.support.tokens import dpop_proof
 from tests.support.world import PIPES, TIMING, Clock, Guests, Pipe
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TRANSPORTS = list(RAW_LEGS)
 CHANNEL = "room:1"
 NAMESPACES = {"room": Namespace("room", presence=True), "default": Namespace("default")}
+LIMITS = Limits(heartbeat_interval_s=3_000.0)
+"""The clock jumps; a silence of so many seconds ends no leg."""
 ALGORITHMS = ("ES256", "RS256", "PS256", "Ed25519", "EdDSA")
 
 
@@ -43,8 +67,7 @@ async def issuer() -> AsyncIterator[ForeignIssuer]:
 @asynccontextmanager
 async def serving(issuer: ForeignIssuer, clock: Clock | None = None) -> AsyncIterator[RunningServer]:
     """Our server, which takes this issuer's tokens."""
-    limits = Limits(heartbeat_interval_s=3_000.0)  # the clock jumps; a silence of so many seconds ends no leg
-    settings = settings_of(issuer.settings(algorithms=ALGORITHMS), namespaces=NAMESPACES, limits=limits)
+    settings = settings_of(issuer.settings(algorithms=ALGORITHMS), namespaces=NAMESPACES, limits=LIMITS)
     async with asyncio.timeout(40), configured_server(settings, clock=clock or SystemClock()) as server:
         yield server
 
@@ -322,7 +345,7 @@ async def unavailable(server: RunningServer, token: str) -> None:
         assert (await socket.close_code())[0] == 3504
 
 
-# -- opaque and bound tokens, which a server that is not told how to check them must not take
+# -- opaque tokens, which it is asked about (RFC 7662)
 
 
 async def test_what_it_gives_besides_jwts_is_what_the_tests_think(issuer: ForeignIssuer) -> None:
@@ -340,15 +363,254 @@ async def test_what_it_gives_besides_jwts_is_what_the_tests_think(issuer: Foreig
     assert claims_of(bound["access_token"])["cnf"] == {"jkt": key.thumbprint()}
 
 
-async def test_opaque_and_bound_tokens_are_refused_where_nothing_is_set_up_for_them(issuer: ForeignIssuer) -> None:
-    key = ECKey.generate_key("P-256")
+async def test_opaque_tokens_are_refused_where_nobody_is_to_be_asked(issuer: ForeignIssuer) -> None:
     async with serving(issuer) as server:
-        for token in (
-            (await issuer.sign_in(resource=OPAQUE))["access_token"],
-            (await issuer.sign_in(key=key))["access_token"],
+        answer = await history(server, (await issuer.sign_in(resource=OPAQUE))["access_token"])
+        assert (answer.status, answer.name) == (401, "token_refused")
+
+
+@asynccontextmanager
+async def asking(issuer: ForeignIssuer, clock: Clock | None = None, **options: str) -> AsyncIterator[RunningServer]:
+    """Our server, which asks this issuer about tokens that are no JWTs."""
+    ours = {"client_id": RESOURCE_SERVER, "client_secret": SECRET, **options}
+    settings = settings_of(issuer.settings(algorithms=ALGORITHMS, **ours), namespaces=NAMESPACES, limits=LIMITS)
+    async with asyncio.timeout(40), configured_server(settings, clock=clock or SystemClock()) as server:
+        yield server
+
+
+class Questions:
+    """How many questions the issuer was asked since the last look."""
+
+    def __init__(self, issuer: ForeignIssuer) -> None:
+        self._issuer = issuer
+        self._before = 0
+
+    async def since(self) -> int:
+        count = (await self._issuer.asked()).get("/token/introspection", 0)
+        asked, self._before = count - self._before, count
+        return asked
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_opaque_token_opens_each_transport_and_refreshes_it(issuer: ForeignIssuer, transport: str) -> None:
+    questions = Questions(issuer)
+    async with asking(issuer) as server:
+        tokens = await issuer.sign_in("alice", resource=OPAQUE)
+        await questions.since()
+        async with attached(server, transport, tokens["access_token"]) as leg:
+            await hears(server, leg)
+            reply = await leg.command(method="publish", channel=CHANNEL, data=1)
+            assert "error" not in reply
+            assert await questions.since() == 1
+            (entry,) = (await leg.command(method="presence", channel=CHANNEL))["entries"]
+            assert entry == {"subject": "alice", "client": "spa"}
+            tokens = await issuer.refreshed(tokens)
+            assert "." not in tokens["access_token"]
+            await refreshed(leg, tokens["access_token"])
+            await hears(server, leg)
+            assert await questions.since() == 1
+            # From an opaque one to a JWT and back: the issuer, the subject and the client are the same.
+            await refreshed(leg, (await issuer.sign_in("alice"))["access_token"])
+            await refreshed(leg, tokens["access_token"])
+            await hears(server, leg)
+            assert sum("attached" in push for push in leg.seen) == 1
+
+
+async def test_many_who_show_one_opaque_token_are_one_question(issuer: ForeignIssuer) -> None:
+    clock, questions = Clock(), Questions(issuer)
+    async with asking(issuer, clock) as server:
+        token = await issuer.machine_token(resource=OPAQUE)
+        unknown = "never-given-to-anybody"
+        await questions.since()
+        answers = await asyncio.gather(*(history(server, token) for _ in range(40)))
+        assert [answer.status for answer in answers] == [200] * 40
+        assert await questions.since() == 1
+        answers = await asyncio.gather(*(history(server, unknown) for _ in range(40)))
+        answers.append(await history(server, unknown))
+        assert {(answer.status, answer.name) for answer in answers} == {(401, "token_refused")}
+        assert await questions.since() == 1
+        clock.advance(NEGATIVE_S)
+        assert (await history(server, unknown)).status == 401
+        assert (await history(server, token)).status == 200
+        assert await questions.since() == 1, "a yes counts longer than a no"
+        clock.advance(POSITIVE_S)
+        assert (await history(server, token)).status == 200
+        assert await questions.since() == 1
+
+
+async def test_jwts_are_not_shown_to_whoever_is_asked_about_other_tokens(issuer: ForeignIssuer) -> None:
+    questions = Questions(issuer)
+    async with asking(issuer) as server:
+        good = await issuer.machine_token()
+        await questions.since()
+        assert (await history(server, good)).status == 200
+        assert (await history(server, good[:-4] + "AAAA")).status == 401
+        assert (await history(server, "a.b.c")).status == 401
+        assert await questions.since() == 0
+
+
+async def test_a_revoked_opaque_token_is_refused_when_its_yes_is_over(issuer: ForeignIssuer) -> None:
+    clock = Clock()
+    async with asking(issuer, clock) as server:
+        tokens = await issuer.sign_in(resource=OPAQUE)
+        token = tokens["access_token"]
+        assert (await history(server, token)).status == 200
+        await issuer.revoke(token)
+        clock.advance(POSITIVE_S)
+        answer = await history(server, token)
+        assert (answer.status, answer.name) == (401, "token_refused")
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+async def test_opaque_tokens_for_others_are_refused(issuer: ForeignIssuer) -> None:
+    """The issuer says that it is active, and for whom: not for us."""
+    async with asking(issuer) as server:
+        token = (await issuer.sign_in(resource="https://elsewhere.example/opaque"))["access_token"]
+        assert (await issuer.introspected(token))["active"] is True
+        answer = await history(server, token)
+        assert (answer.status, answer.name) == (401, "token_refused")
+        refresh = (await issuer.sign_in(resource=OPAQUE))["refresh_token"]
+        assert (await issuer.introspected(refresh))["active"] is True
+        answer = await history(server, refresh)
+        assert (answer.status, answer.name) == (401, "token_refused"), "a refresh token is no access token"
+
+
+async def test_whoever_may_not_ask_says_503_and_not_401(issuer: ForeignIssuer) -> None:
+    token = await issuer.machine_token(resource=OPAQUE)
+    async with asking(issuer, client_secret="not the secret of anybody") as server:
+        await unavailable(server, token)
+        assert (await history(server, await issuer.machine_token())).status == 200
+
+
+async def test_an_outage_while_opaque_tokens_are_in_use() -> None:
+    clock = Clock()
+    async with foreign_issuer() as issuer, asking(issuer, clock) as server:
+        known, unseen = [(await issuer.sign_in(resource=OPAQUE))["access_token"] for _ in range(2)]
+        async with AsyncExitStack() as stack:
+            legs = [await stack.enter_async_context(attached(server, name, known)) for name in TRANSPORTS]
+            issuer.process.kill()
+            assert (await history(server, known)).status == 200
+            await unavailable(server, unseen)
+            await hears(server, *legs)
+            clock.advance(POSITIVE_S)
+            await unavailable(server, known)
+            await hears(server, *legs[:2])  # what is open lives on; a poll shows its token each time
+            await issuer.start()
+            fresh = (await issuer.sign_in(resource=OPAQUE))["access_token"]
+            assert (await history(server, fresh)).status == 200
+
+
+# -- tokens that are bound to a key (RFC 9449)
+
+
+@pytest.mark.parametrize("resource", [AUDIENCE, OPAQUE], ids=["jwt", "opaque"])
+async def test_a_bound_token_is_good_with_a_proof_and_each_proof_once(issuer: ForeignIssuer, resource: str) -> None:
+    key, stranger = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
+    async with asking(issuer) as server:
+        token = (await issuer.sign_in("alice", resource=resource, key=key))["access_token"]
+        for base in (server.url, AUDIENCE):  # as whom the client knows it
+            for method, path, headers, body in GATES:
+                proof = dpop_proof(key, method, base + path.partition("?")[0], token)
+                assert await status(server, method, path, headers, body, token, proof) in (101, 200, 201)
+                assert await status(server, method, path, headers, body, token, proof) == 401, "used up"
+        method, path, headers, body = GATES[0]
+        url = server.url + path
+        for proof in (
+            dpop_proof(stranger, method, url, token),
+            dpop_proof(key, "POST", url, token),
+            dpop_proof(key, method, server.url + "/v1/history/room%3A2", token),
+            dpop_proof(key, method, "https://elsewhere.example/v1/history/room%3A1", token),
+            dpop_proof(key, method, url, await issuer.machine_token()),
+            dpop_proof(key, method, url),
+            dpop_proof(key, method, url, token, iat=1),
+            "",
+            "x.y.z",
         ):
-            answer = await history(server, token)
-            assert (answer.status, answer.name) == (401, "token_refused")
-        proof = dpop_proof(key, "GET", f"{server.url}/v1/history/room:1", token)
-        answer = await call(server, "GET", "/v1/history/room:1", {**bearer(token), "DPoP": proof})
-        assert answer.status == 401  # a bound token is never a plain bearer, whatever stands beside it
+            answer = await call(server, method, path, {**proven(server, token, proof), **headers}, body)
+            assert answer.status == 401, proof
+            assert answer.headers["www-authenticate"].startswith("DPoP "), "answered in the scheme that was used"
+
+
+async def test_a_bound_token_is_never_a_plain_bearer_and_an_unbound_one_never_bound(issuer: ForeignIssuer) -> None:
+    key = ECKey.generate_key("P-256")
+    async with asking(issuer) as server:
+        bound = (await issuer.sign_in("alice", key=key))["access_token"]
+        opaque = (await issuer.sign_in("alice", key=key, resource=OPAQUE))["access_token"]
+        unbound = (await issuer.sign_in("alice"))["access_token"]
+        method, path, _, _ = GATES[0]
+        for token in (bound, opaque):
+            proof = dpop_proof(key, method, server.url + path, token)
+            for headers in (bearer(token), {**bearer(token), "DPoP": proof}):
+                answer = await call(server, method, path, headers)
+                assert (answer.status, answer.name) == (401, "token_refused")
+            # No frame can prove anything.
+            async with websocket(server, "/v1/stream") as socket:
+                socket.send(text({"method": "auth", "token": token}))
+                assert (await socket.close_code())[0] == 4501
+        proof = dpop_proof(key, method, server.url + path, unbound)
+        assert (await call(server, method, path, proven(server, unbound, proof))).status == 401
+        assert (await call(server, method, path, bearer(unbound))).status == 200
+
+
+async def test_a_ticket_for_a_bound_token_opens_what_has_no_headers(issuer: ForeignIssuer) -> None:
+    key = ECKey.generate_key("P-256")
+    async with asking(issuer) as server:
+        token = (await issuer.sign_in("alice", key=key))["access_token"]
+        proof = dpop_proof(key, "POST", f"{server.url}/v1/ticket", token)
+        body = json.dumps({"purpose": "channels", "channels": [CHANNEL]}).encode()
+        answer = await call(server, "POST", "/v1/ticket", {**proven(server, token, proof), **JSON}, body)
+        ticket = answer.json()["ticket"]
+        async with event_stream(server, f"/v1/channels/room%3A1?ticket={ticket}", {}) as stream:
+            await stream.event()
+            await server.engine.publish(CHANNEL, "bound")
+            assert (await stream.event())["data"] == '"bound"'
+
+
+async def test_a_refresh_of_a_bound_session_needs_a_proof_too(issuer: ForeignIssuer) -> None:
+    key = ECKey.generate_key("P-256")
+    async with asking(issuer) as server:
+        tokens = await issuer.sign_in("alice", key=key)
+        proof = dpop_proof(key, "POST", f"{server.url}/v1/stream", tokens["access_token"])
+        headers = {**proven(server, tokens["access_token"], proof), **JSON}
+        async with event_stream(server, "/v1/stream", headers, method="POST", body=ATTACH) as stream:
+            session = json.loads((await stream.event())["data"])["attached"]["session"]
+            newer = (await issuer.refreshed(tokens, key=key))["access_token"]
+            command = {"session": session, "commands": [{"method": "refresh", "id": 1, "n": 1}]}
+            body = json.dumps(command).encode()
+            answer = await call(server, "POST", "/v1/command", {**bearer(newer), **JSON}, body)
+            assert answer.status == 401
+            proof = dpop_proof(key, "POST", f"{server.url}/v1/command", newer)
+            answer = await call(server, "POST", "/v1/command", {**proven(server, newer, proof), **JSON}, body)
+            assert answer.json()["replies"][0]["token_expires_in_s"] > 0
+
+
+ATTACH = json.dumps({"method": "attach", **attach_of(1, CHANNEL)}).encode()
+Gate = tuple[str, str, dict[str, str], bytes]
+GATES: list[Gate] = [
+    ("GET", "/v1/history/room%3A1", {}, b""),
+    ("GET", "/v1/presence/room%3A1", {}, b""),
+    ("POST", "/v1/channels/room%3A1", JSON, b"1"),
+    ("GET", "/v1/channels/room%3A1?history=1", {}, b""),
+    ("GET", "/v1/channels/room%3A1?history=1", EVENTS, b""),
+    ("GET", "/v1/channels/room%3A1?history=1", WEBSOCKET, b""),
+    ("POST", "/v1/stream", {**JSON, **EVENTS}, ATTACH),
+    ("POST", "/v1/stream", JSON, ATTACH),
+    ("GET", "/v1/stream", WEBSOCKET, b""),
+    ("POST", "/v1/command", JSON, b'{"commands": []}'),
+    ("POST", "/v1/publish", JSON, b'{"publications": []}'),
+    ("POST", "/v1/ticket", JSON, b'{"purpose": "channels", "channels": ["room:1"]}'),
+]
+"""Where a header can be set."""
+
+
+def proven(server: RunningServer, token: str, proof: str) -> dict[str, str]:
+    return {"Host": f"127.0.0.1:{server.port}", "Authorization": f"DPoP {token}", "DPoP": proof}
+
+
+async def status(
+    server: RunningServer, method: str, path: str, headers: dict[str, str], body: bytes, token: str, proof: str
+) -> int:
+    """What a request with a proof is answered with; the connection is closed behind it."""
+    async with connected(server) as connection:
+        connection.send(request(method, path, {**headers, **proven(server, token, proof)}, body))
+        return (await connection.head()).status

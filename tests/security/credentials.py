@@ -27,7 +27,7 @@ from tests.support.bytewise import (
     text,
 )
 from tests.support.server import AUDIENCE, RunningServer
-from tests.support.tokens import EC_KEY, OTHER_EC_KEY, RSA_KEY, claims, segment, sign
+from tests.support.tokens import EC_KEY, OTHER_EC_KEY, RSA_KEY, claims, dpop_proof, segment, sign
 
 OTHER_ISSUER: Final = "https://other.example"
 CHANNEL: Final = "room:1"
@@ -105,10 +105,22 @@ def in_both() -> Credential:
     return Credential((("Authorization", f"Bearer {good}"),), good, f"access_token={good}")
 
 
+def proven(*proofs: str, scheme: str = "DPoP") -> Callable[[], Credential]:
+    """A token that is bound to a key, with proofs of that key for what each names: a URL."""
+
+    def make() -> Credential:
+        token = sign(now(cnf={"jkt": EC_KEY.thumbprint()}))
+        shown = [("DPoP", dpop_proof(EC_KEY, "GET", url, token)) for url in proofs]
+        return Credential((("Authorization", f"{scheme} {token}"), *shown), token)
+
+    return make
+
+
 _MALFORMED: Final = "The Authorization header is malformed."
 _REFUSED: Final = "The token is not accepted here."
+_PROOF: Final = "The DPoP scheme needs one DPoP header with a proof."
 _IN_URL: Final = "A token must not be in a URL: use the Authorization header, or ask for a ticket."
-_SCHEME: Final = "The Bearer scheme is needed here."
+_SCHEME: Final = "The Bearer or DPoP scheme is needed here."
 
 
 def refused(make: Callable[[], Credential]) -> Case:
@@ -158,6 +170,12 @@ CASES: Final[dict[str, Case]] = {
     "iat future within the leeway": Case(later(iat=20), "ok"),
     "iat future": refused(later(iat=120)),
     "bound to a key": refused(signed(cnf={"jkt": "A" * 43})),
+    "bound to a key, proof beside Bearer": Case(proven(AUDIENCE, scheme="Bearer"), "token_refused", _REFUSED, "head"),
+    "DPoP without a proof": Case(proven(), "proof_refused", _PROOF, "head"),
+    "DPoP with two proofs": Case(proven(AUDIENCE, AUDIENCE), "proof_refused", _PROOF, "head"),
+    "DPoP for another request": Case(
+        proven("https://elsewhere.example/"), "proof_refused", TABLE["proof_refused"].meaning, "head"
+    ),
     "scope unreadable": refused(signed(scope="hybrid:subscribe:a*b")),
     "scope too small": Case(signed(scope="hybrid:subscribe:other hybrid:publish:other"), "small"),
     "token in query": Case(in_url("access_token"), "bad_request", _IN_URL, "url"),
@@ -188,9 +206,15 @@ def refusal(name: str, words: str) -> Seen:
         "name": name,
     }  # fmt: skip
     # RFC 6750, section 3.1: no code where no credential was shown.
-    code = {"unauthorized": "", "bad_request": "invalid_request", "forbidden": "insufficient_scope"}
-    error = code.get(name, "invalid_token")
-    told = f'error="{error}", error_description="{words}", ' if error else ""
+    codes = {
+        "unauthorized": "", "bad_request": "invalid_request", "forbidden": "insufficient_scope",
+        "proof_refused": "invalid_dpop_proof",
+    }  # fmt: skip
+    code = codes.get(name, "invalid_token")
+    told = f'error="{code}", error_description="{words}", ' if code else ""
+    if name == "proof_refused":  # RFC 9449, section 7.1
+        algorithms = 'algs="ES256 ES384 PS256 RS256 Ed25519 EdDSA"'
+        return "http", 401, f'DPoP {told}{algorithms}, resource_metadata="{METADATA}"', problem
     return "http", row.http_status, f'Bearer {told}resource_metadata="{METADATA}"', problem
 
 

@@ -9,7 +9,6 @@ import hashlib
 import secrets
 import shutil
 import tempfile
-import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,13 +18,12 @@ from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import httpx2
 import pytest
-from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from hybrid.settings import IssuerSettings
 from tests.support.processes import Process, free_port, program
 from tests.support.server import AUDIENCE
-from tests.support.tokens import decoded
+from tests.support.tokens import decoded, dpop_proof
 
 FOLDER: Final = Path(__file__).parent.parent / "foreign" / "issuer"
 OPAQUE: Final = f"{AUDIENCE}/opaque"
@@ -182,21 +180,6 @@ class ForeignIssuer:
                 headers=headers,
                 auth=None if is_public else httpx2.BasicAuth(quote(client), quote(SECRET)),
             )
-
-
-def dpop_proof(key: ECKey, method: str, url: str, token: str = "", **changes: Any) -> str:
-    """A proof that whoever sends it has the key (RFC 9449, section 4.2); `changes` are claims that differ."""
-    claims: dict[str, Any] = {
-        "jti": secrets.token_urlsafe(16),
-        "htm": method,
-        "htu": url,
-        "iat": int(time.time()),
-        **changes,
-    }
-    if token:
-        claims["ath"] = urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode()
-    header = {"alg": "ES256", "typ": "dpop+jwt", "jwk": key.as_dict(private=False)}
-    return jwt.encode(header, claims, key)
 
 
 def claims_of(token: str) -> dict[str, Any]:
