@@ -12,8 +12,9 @@ PORT ?= 8000
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
 CLIENTS ?= 300
+FOREIGN := tests/foreign/issuer
 
-.PHONY: help demo serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens clean check-python
+.PHONY: help demo issuer serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,13 +33,21 @@ $(VENV)/.tested: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --group test
 	@touch $@
 
+# Not made where there is no npm or it gets nothing: it is tried again the next time, and its tests skip loudly.
+$(FOREIGN)/node_modules/.installed: $(FOREIGN)/package.json $(FOREIGN)/package-lock.json
+	@if npm ci --silent --prefix $(FOREIGN); then touch $@; \
+	elif [ -n "$$TEST_REQUIRE" ]; then echo "oidc-provider is required and npm cannot install it" >&2; exit 1; \
+	else echo "SKIPPED: the tests against oidc-provider, which npm could not install" >&2; fi
+
+issuer: $(FOREIGN)/node_modules/.installed ## Install the authorization server of the tests, which was not written here
+
 demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 	@exec $(BIN)/hybrid demo --port $(PORT)
 
 serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
-test: $(VENV)/.tested style types js ## Install what the tests need and run them all but the slow ones
+test: $(VENV)/.tested issuer style types js ## Install what the tests need and run them all but the slow ones
 	$(PYTEST) -m "not slow and not faults" $(TESTS)
 
 test-pythons: ## The Python tests on the oldest and the newest Python found here, each in its own environment
@@ -78,5 +87,5 @@ bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* $(FOREIGN)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

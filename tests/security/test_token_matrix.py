@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import random
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -281,64 +279,6 @@ async def test_every_single_changed_character_is_noticed() -> None:
         changed = GOOD[:index] + ("A" if character != "A" else "B") + GOOD[index + 1 :]
         with pytest.raises(AuthError):
             await checker.verify(changed)
-
-
-async def test_thousands_of_mutated_tokens_are_all_refused() -> None:
-    """Seeded; the seed of a failure is in the message."""
-    checker = verifier()
-    sources = [GOOD, sign(key=RSA_KEY, algorithm="RS256"), sign(claims(iss=OTHER_ISSUER), key=OTHER_EC_KEY)]
-    for seed in range(10_000):
-        chance = random.Random(seed)
-        token = _mutated(chance.choice(sources), chance)
-        if token in sources:
-            continue
-        try:
-            await checker.verify(token)
-        except AuthError as error:
-            assert error.row.name == "token_refused", f"seed {seed}"  # noqa: PT017 -- any other exception must fail
-        else:
-            pytest.fail(f"seed {seed} was accepted")
-
-
-def _mutated(token: str, chance: random.Random) -> str:
-    letters = list(token)
-    for _ in range(chance.choice((1, 1, 2, 8))):
-        index = chance.randrange(len(letters) or 1)
-        match chance.randrange(7):
-            case 0:
-                letters[index : index + 1] = chance.choice("ABCxyz019-_.=+/ \n\x00é")
-            case 1:
-                del letters[index : index + chance.choice((1, 1, 4, 50))]
-            case 2:
-                letters.insert(index, chance.choice("A.-_9"))
-            case 3:
-                other = chance.randrange(len(letters) or 1)
-                letters[min(index, other) : max(index, other)] = reversed(
-                    letters[min(index, other) : max(index, other)]
-                )
-            case 4:
-                letters = list(_with_changed_member("".join(letters), chance))
-            case 5:
-                letters = letters[index:] + letters[:index]
-            case 6:
-                letters += letters[:index]
-    return "".join(letters)
-
-
-def _with_changed_member(token: str, chance: random.Random) -> str:
-    """Change one member of the header or the payload and leave the signature as it was."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return token
-    which = chance.randrange(2)
-    try:
-        members = json.loads(urlsafe_b64decode(parts[which] + "=="))
-        name = chance.choice([*members, "crit", "b64", "cnf", "kid"])
-    except (ValueError, TypeError):
-        return token
-    members[name] = chance.choice([None, True, 0, -1, 1e308, "", "ES256", [], [[]], {}, {"a": []}, "\ud800", 10**50])
-    parts[which] = urlsafe_b64encode(json.dumps(members).encode()).rstrip(b"=").decode()
-    return ".".join(parts)
 
 
 JSON = st.recursive(

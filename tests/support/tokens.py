@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from base64 import urlsafe_b64encode
+import secrets
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
+from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry, serialize_compact
 
@@ -86,6 +90,26 @@ def segment(value: Any) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
+def decoded(text: str) -> Any:
+    """The JSON in one base64url segment of a JWT."""
+    return json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+
+
 def public(*keys: ECKey | RSAKey | OKPKey) -> dict[str, Any]:
     """The key set document that publishes these keys."""
     return {"keys": [key.as_dict(private=False) for key in keys]}
+
+
+def dpop_proof(key: ECKey, method: str, url: str, token: str = "", **changes: Any) -> str:
+    """A proof that whoever sends it has the key (RFC 9449, section 4.2); `changes` are claims that differ."""
+    claims: dict[str, Any] = {
+        "jti": secrets.token_urlsafe(16),
+        "htm": method,
+        "htu": url,
+        "iat": int(time.time()),
+        **changes,
+    }
+    if token:
+        claims["ath"] = urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode()
+    header = {"alg": "ES256", "typ": "dpop+jwt", "jwk": key.as_dict(private=False)}
+    return jwt.encode(header, claims, key)
