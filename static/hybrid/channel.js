@@ -3,7 +3,7 @@
  * Publications pass here in order, each once, or not at all: a gap is never delivered over.
  */
 
-import { HybridError } from "./codes.js";
+import { HybridError, LIMIT_EXCEEDED } from "./codes.js";
 import { Emitter } from "./emitter.js";
 
 const HELD_MAX = 1024;
@@ -52,13 +52,47 @@ export class Channel extends Emitter {
   }
 
   /** `{publications, head}`; `after` is a position, `limit` at most 1000. */
-  history(options) {
-    return this.#client.request({ method: "history", channel: this.name, ...options });
+  history({ signal, ...options } = {}) {
+    return this.#client.request({ method: "history", channel: this.name, ...options }, signal);
   }
 
   /** `{entries: [{subject, client?}]}` */
-  presence() {
-    return this.#client.request({ method: "presence", channel: this.name });
+  presence({ signal } = {}) {
+    return this.#client.request({ method: "presence", channel: this.name }, signal);
+  }
+
+  /**
+   * Publications as they come, from now on; subscribes if need be. Ends with `unsubscribe()`, throws what else ends the
+   * subscription. Who reads more slowly than they come is told so, instead of missing some.
+   */
+  async *[Symbol.asyncIterator]() {
+    const held = [];
+    let end;
+    let wake = () => {};
+    const finish = (error) => {
+      end ??= { error };
+      wake();
+    };
+    const offs = [
+      this.on("publication", (publication) => {
+        if (held.length >= HELD_MAX)
+          return finish(new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${HELD_MAX} publications wait to be read`));
+        held.push(publication);
+        wake();
+      }),
+      this.on("state", ({ state, error }) => state === "unsubscribed" && finish(error)),
+    ];
+    try {
+      if (!this.isWanted) await this.subscribe();
+      for (;;) {
+        while (held.length) yield held.shift();
+        if (end?.error) throw end.error;
+        if (end) return;
+        await new Promise((resolve) => (wake = resolve));
+      }
+    } finally {
+      for (const off of offs) off();
+    }
   }
 
   /** False also when the server has us on its list from a place we do not know: then it has to begin anew. */

@@ -18,6 +18,9 @@ import { Tokens } from "./tokens.js";
 
 const RETRY_MS = 2_000;
 
+/** What is sent again must be what was sent first, whatever the application does with its object. */
+const copy = (data) => JSON.parse(JSON.stringify(data ?? null));
+
 export class Client extends Emitter {
   state = "disconnected";
   stats = { received: 0, dropped: 0, gaps: 0, legs: 0, reconnects: 0, latencyMs: undefined };
@@ -119,22 +122,30 @@ export class Client extends Emitter {
   }
 
   /** `{position, repeated?}` once it is in the log. The key makes sending it again safe, by us or by the caller. */
-  async publish(channel, data, { type, key = this.#environment.makeKey(), binary } = {}) {
-    // A copy: what is sent again must be what was sent first, whatever the application does with its object.
-    return this.request({
-      method: "publish",
-      channel,
-      data: JSON.parse(JSON.stringify(data ?? null)),
-      key,
-      type,
-      binary,
-    });
+  async publish(channel, data, { type, key = this.#environment.makeKey(), binary, signal } = {}) {
+    return this.request({ method: "publish", channel, data: copy(data), key, type, binary }, signal);
+  }
+
+  /** What the application's handler `name` on the server returns. The key has it carried out at most once. */
+  async call(name, data, { key = this.#environment.makeKey(), signal } = {}) {
+    return (await this.request({ method: "call", name, data: copy(data), key }, signal)).result;
+  }
+
+  /** Asks for a token now, and shows it to the server where a connection is open. Rejects where that is refused. */
+  async refresh() {
+    const leg = this.#session.current;
+    this.#tokens.spend();
+    await this.#tokens.get();
+    // A polled session needs no command for it: its next poll brings the new token.
+    if (!leg?.isReady || leg.isPolled || !this.#tokens.value) return;
+    const reply = await this.#outbox.request({ method: "refresh" });
+    this.#tokens.expiresIn(reply.token_expires_in_s);
   }
 
   /** Any command that needs no number. Waits for a connection if there is none, in a bounded queue. */
-  async request(command) {
+  async request(command, signal) {
     if (this.state === "disconnected") throw new HybridError(0, "disconnected", "connect first");
-    const reply = await this.#outbox.request(command);
+    const reply = await this.#outbox.request(command, signal);
     this.stats.latencyMs = this.#outbox.latencyMs;
     return reply;
   }
@@ -221,7 +232,7 @@ export class Client extends Emitter {
     else if (unsubscribed) this.#unsubscribed(unsubscribed);
     else if (join) this.#channels.get(join.channel)?.emit("join", join);
     else if (leave) this.#channels.get(leave.channel)?.emit("leave", leave);
-    else if (expiring) this.#refresh(leg);
+    else if (expiring) this.#renewToken();
   }
 
   #unsubscribed({ channel: name, error }) {
@@ -232,14 +243,9 @@ export class Client extends Emitter {
     if (channel) this.reconcile(channel);
   }
 
-  /** A polled session needs no command for it: its next poll brings the new token. */
-  async #refresh(leg) {
+  async #renewToken() {
     try {
-      this.#tokens.spend();
-      await this.#tokens.get();
-      if (leg.isPolled || !this.#tokens.value) return;
-      const reply = await this.#outbox.request({ method: "refresh" });
-      this.#tokens.expiresIn(reply.token_expires_in_s);
+      await this.refresh();
     } catch (error) {
       if (error.name !== "superseded") this.emit("error", error);
     }

@@ -145,6 +145,15 @@ export interface PublishOptions {
   key?: string;
   /** `data` is `{base64}` standing for bytes. */
   binary?: boolean;
+  /** Gives up waiting; what was sent may take effect all the same. */
+  signal?: AbortSignal;
+}
+
+export interface CallOptions {
+  /** Has a repetition carried out no second time, within the server's window; made up when left out. */
+  key?: string;
+  /** Gives up waiting; what was sent may take effect all the same. */
+  signal?: AbortSignal;
 }
 
 export interface Published {
@@ -153,7 +162,8 @@ export interface Published {
   repeated?: boolean;
 }
 
-export interface Channel extends Emits<ChannelEvents> {
+/** Iterated, it gives its publications as they come. */
+export interface Channel extends Emits<ChannelEvents>, AsyncIterable<DeliveredPublication> {
   readonly name: string;
   readonly state: ChannelState;
   /** Of the last publication the application has got; undefined before a subscription has begun. */
@@ -167,8 +177,9 @@ export interface Channel extends Emits<ChannelEvents> {
     limit?: number;
     after?: Position;
     reverse?: boolean;
+    signal?: AbortSignal;
   }): Promise<{ publications: Publication[]; head: Position }>;
-  presence(): Promise<{ entries: PresenceEntry[] }>;
+  presence(options?: { signal?: AbortSignal }): Promise<{ entries: PresenceEntry[] }>;
 }
 
 export class Client implements Emits<ClientEvents> {
@@ -189,4 +200,8 @@ export class Client implements Emits<ClientEvents> {
   /** The same object for the same name. The first subscribe starts at `position`, or `history` publications back. */
   channel(name: string, start?: { position?: Position; history?: number }): Channel;
   publish(channel: string, data: Json, options?: PublishOptions): Promise<Published>;
+  /** What the server's handler `name` returns; rejects with what it refuses. Waits for a connection. */
+  call(name: string, data?: Json, options?: CallOptions): Promise<Json>;
+  /** Asks for a token now, and shows it to the server. It is asked for by itself before the old one ends. */
+  refresh(): Promise<void>;
 }

@@ -1,7 +1,8 @@
 /**
  * Commands on their way: each is answered, sent again on the next leg, or given up with a reason; none is forgotten.
  *
- * Publications are recognised by their key, so they may be sent again within the server's window; reads may always.
+ * Publications and calls are recognised by their key, so they may be sent again within the server's window; reads may
+ * always.
  * Subscribe, unsubscribe and refresh of a stream session are numbered: within the same session they are sent again
  * unchanged, or later ones would wait behind the hole. In a new session the attach has said it all.
  */
@@ -10,6 +11,7 @@ import { byteLength, encode } from "./codec.js";
 import { HybridError, LIMIT_EXCEEDED, OUTCOME_UNKNOWN, TOO_LARGE } from "./codes.js";
 
 const NUMBERED = ["subscribe", "unsubscribe", "refresh"];
+const KEYED = ["publish", "call"];
 
 export class Outbox {
   /** Of the last command answered. */
@@ -25,15 +27,22 @@ export class Outbox {
     Object.assign(this, { environment, queueMax, timeoutMs });
   }
 
-  /** Sends now or on the next leg. Resolves with the reply, rejects with HybridError. */
-  request(command) {
+  /** Sends now or on the next leg. Resolves with the reply, rejects with HybridError, or with the signal's reason. */
+  request(command, signal) {
     return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
       if (this.#entries.size >= this.queueMax)
         throw new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${this.queueMax} commands are waiting already`);
       const id = ++this.#id;
       const entry = { command: { ...command, id }, size: byteLength(encode(command)) + 32, resolve, reject };
       entry.timer = this.environment.setTimeout(() => this.#giveUp(entry), this.timeoutMs);
       this.#entries.set(id, entry);
+      const abort = () => {
+        this.#drop(entry);
+        reject(signal.reason);
+      };
+      signal?.addEventListener("abort", abort);
+      entry.forget = () => signal?.removeEventListener("abort", abort);
       this.#flush();
     });
   }
@@ -94,7 +103,7 @@ export class Outbox {
       }
       entry.sentMs = this.environment.now();
       entry.firstSentMs ??= entry.sentMs;
-      if (command.method === "publish" && entry.sentMs - entry.firstSentMs >= leg.limits.key_window_s * 1000) {
+      if (KEYED.includes(command.method) && entry.sentMs - entry.firstSentMs >= leg.limits.key_window_s * 1000) {
         this.#giveUp(entry);
         continue;
       }
@@ -105,15 +114,16 @@ export class Outbox {
     if (commands.length) leg.send(commands);
   }
 
-  /** A publication that went out may have taken effect: then nobody can say more than that. */
+  /** What went out and is no mere question may have taken effect: then nobody can say more than that. */
   #giveUp(entry, error = new HybridError(0, "timeout", "no answer in time")) {
-    const isUnknown = entry.command.method === "publish" && entry.firstSentMs !== undefined;
+    const isUnknown = KEYED.includes(entry.command.method) && entry.firstSentMs !== undefined;
     this.#drop(entry);
     entry.reject(isUnknown ? new HybridError(OUTCOME_UNKNOWN, "outcome_unknown", error.message) : error);
   }
 
   #drop(entry) {
     this.environment.clearTimeout(entry.timer);
+    entry.forget();
     this.#entries.delete(entry.command.id);
   }
 }

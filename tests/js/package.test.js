@@ -80,7 +80,7 @@ test(`stripped of comments and indentation, all of it is below ${SIZE_MAX_BYTES}
     .replace(/^import[^;]*;$/gm, "")
     .replace(/\s*\n\s*/g, "\n");
   const bytes = gzipSync(text, { level: 9 }).length;
-  assert.ok(bytes < SIZE_MAX_BYTES * 1.15, `${bytes} bytes`);
+  assert.ok(bytes < SIZE_MAX_BYTES * 1.25, `${bytes} bytes`);
 });
 
 test(`minified and gzipped it is below ${SIZE_MAX_BYTES} bytes`, (t) => {

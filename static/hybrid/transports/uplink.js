@@ -1,6 +1,6 @@
 /**
  * Commands of the two one-way transports: POSTs, one in flight, in order.
- * A POST that fails ends the leg; what was in it is sent again on the next one, by the rules for commands.
+ * Calls go beside them: they may take long, and nothing waits behind one. A POST that fails ends the leg; what was in it is sent again on the next one, by the rules for commands.
  */
 
 import { encode } from "../codec.js";
@@ -10,6 +10,7 @@ import { post } from "./http.js";
 const BATCH_COMMANDS = 64;
 const BATCH_CHARACTERS = 200_000; // at most 600 KB as UTF-8: below the server's 1 MB for a body
 const POST_TIMEOUT_MS = 10_000; // the server answers within 2 s; a proxy that swallows POSTs is no slow server
+const CALL_TIMEOUT_MS = 30_000; // a call's handler may take 20 s
 
 /**
  * `prepare(command)`: the command as it goes out, asked at the last moment. `isAlone(command)`: it goes in a POST of
@@ -21,7 +22,8 @@ export const openUplink = (
 ) => {
   const { environment } = context;
   const queue = [];
-  let aborter;
+  const aborters = new Set();
+  let isBusy = false;
   let isClosed = false;
 
   const take = () => {
@@ -36,9 +38,10 @@ export const openUplink = (
     return batch;
   };
 
-  const exchange = async (commands) => {
-    aborter = new AbortController();
-    const timer = environment.setTimeout(() => aborter.abort(new Error("no answer to a POST")), POST_TIMEOUT_MS);
+  const exchange = async (commands, timeoutMs) => {
+    const aborter = new AbortController();
+    aborters.add(aborter);
+    const timer = environment.setTimeout(() => aborter.abort(new Error("no answer to a POST")), timeoutMs);
     try {
       const body = { session: context.session(), last_seq: context.lastSeq(), commands };
       const response = await post(context, "/command", body, "application/json", aborter.signal);
@@ -50,32 +53,46 @@ export const openUplink = (
       return commands.map(({ id }) => ({ id, error: { number, name, detail, retry_after_s } }));
     } finally {
       environment.clearTimeout(timer);
+      aborters.delete(aborter);
     }
   };
 
+  const deliver = (replies) => {
+    context.onAlive();
+    for (const reply of replies) context.onPush({ reply: reply.reply ?? reply });
+  };
+
+  const failed = (error) => isClosed || context.onEnd(endOf(error));
+
   const pump = async () => {
+    isBusy = true;
     try {
       while (queue.length && !isClosed) {
-        const replies = await exchange(take());
+        const replies = await exchange(take(), POST_TIMEOUT_MS);
         if (isClosed) return;
-        context.onAlive();
-        for (const reply of replies) context.onPush({ reply: reply.reply ?? reply });
+        deliver(replies);
       }
-      aborter = undefined;
+      isBusy = false;
       onIdle();
     } catch (error) {
-      if (!isClosed) context.onEnd(endOf(error));
+      failed(error);
     }
   };
+
+  const call = (command) =>
+    exchange([prepare(command)], CALL_TIMEOUT_MS).then((replies) => isClosed || deliver(replies), failed);
 
   return {
     send(commands) {
-      queue.push(...commands);
-      if (!aborter && !isClosed) pump();
+      for (const command of commands) {
+        if (command.method === "call") call(command);
+        else queue.push(command);
+      }
+      if (queue.length && !isBusy && !isClosed) pump();
     },
     close() {
       isClosed = true;
-      aborter?.abort();
+      for (const aborter of aborters) aborter.abort();
     },
   };
 };

@@ -42,6 +42,10 @@ const { publications, head } = await channel.history({ limit: 2, after: position
 console.log(publications[0]?.data, head.offset);
 const { entries } = await channel.presence();
 console.log(entries[0]?.subject);
+const answer = await client.call("add", [1, 2], { key: "k", signal: AbortSignal.timeout(1000) });
+console.log(answer === 3, await client.call("ping"));
+await client.refresh();
+for await (const { offset, transport } of channel) if (offset > 3) console.log(transport);
 await channel.unsubscribe();
 const stats: Stats = client.stats;
 console.log(stats.received, client.transport, client.session, client.state, channel.position?.tag);

@@ -12,6 +12,7 @@ const NAMES = {
   3403: "forbidden",
   3404: "session_unknown",
   3405: "method_unknown",
+  3406: "not_found",
   3409: "out_of_order",
   3411: "already_subscribed",
   3412: "not_subscribed",
@@ -32,12 +33,14 @@ export class FakeServer {
   sessions = new Map();
   tokens = new Map(); // token -> the time of its end
   denied = new Set(); // channels that may not be read or written
+  calls = new Map(); // name -> what answers it
   failing = new Map(); // channel -> how many more subscribes fail with 3503
   received = []; // every command, in order, for tests to look at
   /** Each publication on its way to a stream passes here: [] loses it, [p, p] repeats it. */
   mangle = (publication) => [publication];
   isAnonymousAllowed = true;
   #keys = new Map();
+  #results = new Map(); // key -> what a call gave
   #ids = 0;
 
   constructor({
@@ -412,7 +415,13 @@ export class FakeServer {
     };
   }
 
-  #stateless({ method, channel, data, key, type, after, limit = 100, reverse }) {
+  #stateless({ method, name, channel, data, key, type, after, limit = 100, reverse }) {
+    if (method === "call") {
+      const handler = this.calls.get(name);
+      if (!handler) return { error: wireError(3406) };
+      if (!this.#results.has(key)) this.#results.set(key, handler(data));
+      return { result: this.#results.get(key) };
+    }
     if (this.denied.has(channel)) return { error: wireError(3403) };
     const log = this.log(channel);
     if (method === "publish") {
