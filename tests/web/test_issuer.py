@@ -102,4 +102,4 @@ async def test_the_metadata_is_in_each_place(client: Client, path: str) -> None:
     document = await (await client.get(path)).get_json()
     assert document["issuer"] == f"{ORIGIN}/dev-issuer"
     assert document["token_endpoint"] == f"{ORIGIN}/dev-issuer/token"
-    assert document["grant_types_supported"] == ["client_credentials"]
+    assert document["code_challenge_methods_supported"] == ["S256"]

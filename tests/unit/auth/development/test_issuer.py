@@ -120,7 +120,10 @@ async def test_no_more_is_granted_than_the_client_may_have(scope: str, is_allowe
         ({"client_id": "demo", "client_secret": "x"}, "invalid_client"),
         ({"client_id": "demo", "subject": "root"}, "invalid_request"),
         ({"client_id": "demo", "grant_type": "password"}, "unsupported_grant_type"),
-        ({"client_id": "demo", "grant_type": "authorization_code"}, "unsupported_grant_type"),
+        ({"client_id": "demo", "grant_type": "authorization_code"}, "invalid_request"),
+        ({"client_id": "cli", "grant_type": "authorization_code", "code": "x"}, "unauthorized_client"),
+        ({"client_id": "demo", "grant_type": "refresh_token"}, "invalid_request"),
+        ({"client_id": "resource-server"}, "invalid_client"),
         ({"client_id": "demo", "grant_type": '"\\é'}, "unsupported_grant_type"),
     ],
 )
@@ -174,6 +177,15 @@ def test_authlib_is_kept_from_logging_tokens() -> None:
     issuer()
     assert logging.getLogger("authlib").level == logging.INFO
     assert not logging.getLogger("authlib.oauth2.rfc6749").isEnabledFor(logging.DEBUG)
+
+
+def test_what_was_sent_is_not_said_again() -> None:
+    """A token that stands in the wrong field must not come back in an error, which ends up in logs."""
+    marker = "MarkerThatMustNotBeSeen"
+    for name in ("grant_type", "client_id", "scope", "code", "refresh_token", "device_code", "subject"):
+        answer = ask(issuer(), **{"client_id": "demo", name: marker})
+        assert answer.status in (400, 401) or name in ("code", "refresh_token", "device_code")
+        assert marker not in str(answer.body) + str(answer.headers)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST", "unix:/x"])
