@@ -33,7 +33,7 @@ from hybrid.settings import Settings, host_in_url
 from hybrid.transports.app import Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
-from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint
+from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
 from hybrid.web.issuers import make_verifier
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
 from hybrid.web.session_cookie import SessionCookie, SessionHook
@@ -148,6 +148,7 @@ def _development_issuer(settings: Settings, clock: Clock, scope: str) -> Develop
         clock,
         scope=scope,
         seed=derive_key(settings.secret, "development issuer"),
+        redirect_uris=page_addresses(settings.public_url, settings.allowed_hosts),
     )
 
 

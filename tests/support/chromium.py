@@ -41,6 +41,9 @@ _UNTIL = """new Promise((resolve) => {
   look();
 })"""
 
+# What the browser says when the page that was to evaluate something gave way to another meanwhile.
+_LEFT = ("navigated or closed", "context was destroyed", "Cannot find context", "default execution context")
+
 
 def find_chromium() -> str | None:
     """The browser's executable, or None."""
@@ -66,10 +69,16 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, condition: str, *, patience_s: float = PATIENCE_S) -> None:
-        """Wait until an expression is true in the page; fail with what the page shows."""
+        """Wait until an expression is true in the page, or in one that follows it; fail with what the page shows."""
         try:
             async with asyncio.timeout(patience_s):
-                await self.evaluate(_UNTIL % condition)
+                while True:
+                    try:
+                        await self.evaluate(_UNTIL % condition)
+                        break
+                    except AssertionError as error:
+                        if not any(words in str(error) for words in _LEFT):
+                            raise
         except TimeoutError:
             text = await self.evaluate("document.body.innerText")
             raise AssertionError(f"never came true: {condition}\nerrors: {self.errors}\n{text}") from None
