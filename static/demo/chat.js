@@ -9,9 +9,6 @@ const SAID_MAX = 50;
 const NAME_MAX = 24;
 const TEXT_MAX = 500;
 
-const FIRST = ["Quiet", "Bright", "Swift", "Gentle", "Clever", "Merry", "Patient", "Bold"];
-const SECOND = ["Heron", "Otter", "Lynx", "Robin", "Marten", "Curlew", "Badger", "Swallow"];
-
 export class Chat {
   #channel;
   #publish;
@@ -27,15 +24,15 @@ export class Chat {
   /** @type {Map<string, Map<string, string>>} the same key -> pane -> transport, for what came by other panes first */
   #early = new Map();
 
-  /** `publish(data)` resolves when it is in the log; `panes`: [{id, title}] in the order of their dots. */
-  constructor({ root, channel, publish, panes }) {
+  /** `publish(data)` resolves when it is in the log; `panes`: [{id, title}] in the order of their dots; `name`: one's own. */
+  constructor({ root, channel, publish, panes, name }) {
     this.#channel = channel;
     this.#publish = publish;
     this.#panes = panes;
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     [this.#list, this.#empty, this.#status] = [part("said"), part("empty"), part("status")];
     this.#form = part("form");
-    this.#form.elements.name.value = `${pick(FIRST)} ${pick(SECOND)}`;
+    this.#form.elements.name.value = name.slice(0, NAME_MAX);
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#say();
@@ -128,10 +125,6 @@ function append(parent, tag, className = "", text = "") {
   if (text) element.textContent = text;
   parent.append(element);
   return element;
-}
-
-function pick(words) {
-  return words[Math.floor(Math.random() * words.length)];
 }
 
 function clockTime(at_ms) {

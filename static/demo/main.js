@@ -1,6 +1,7 @@
-/** Wires the page: four sessions, their panes, the machine, the chat and the switches. It decides nothing else. */
+/** Wires the page: the sign-in, four sessions, their panes, the machine, the chat and the switches. It decides nothing. */
 
 import { Client } from "../hybrid/index.js";
+import { Account, wasHandedBack } from "./account.js";
 import { Chat } from "./chat.js";
 import { ServerClock, keepAsking, steadyNow } from "./clock.js";
 import { Machine } from "./machine.js";
@@ -8,6 +9,7 @@ import { followScheme } from "./palette.js";
 import { paintRegularly } from "./painter.js";
 import { Pane } from "./pane.js";
 import { PaneView } from "./paneview.js";
+import { SignIn } from "./signin.js";
 import { Storm } from "./storm.js";
 import { Summary } from "./summary.js";
 import { tokenProvider } from "./token.js";
@@ -29,23 +31,32 @@ const PAST = { "demo:cpu": 300, "demo:memory": 300, "demo:network": 120, [CHAT]:
 /** A pane that is told its transport must not learn another from what worked elsewhere on this page. */
 const FORGETFUL = { getItem: () => null, setItem() {} };
 
-function makePane(id, title, transports, clock) {
-  const client = new Client({
-    url: "/v1",
-    getToken: tokenProvider("/dev-issuer/token", "demo", SCOPE),
-    transports,
-    storage: FORGETFUL,
-  });
-  const networkReturned = () => window.dispatchEvent(new Event("online"));
+function networkReturned() {
+  window.dispatchEvent(new Event("online"));
+}
+
+function makePane(id, title, transports, clock, signIn) {
+  const getToken = tokenProvider(signIn);
+  const client = new Client({ url: "/v1", getToken, transports, storage: FORGETFUL });
   return new Pane({ id, title, client, clock, now: steadyNow, networkReturned });
 }
 
-function start() {
+async function arrive() {
+  if (wasHandedBack()) return;
+  const element = (id) => document.getElementById(id);
+  const returnsTo = `${location.origin}/`;
+  const signIn = new SignIn({ path: "/dev-issuer", clientId: "demo", scope: SCOPE, returnsTo });
+  const parts = { gate: element("gate"), ended: element("ended"), bar: element("account") };
+  const account = new Account({ signIn, ...parts, networkReturned });
+  if (await account.arrive()) start(signIn);
+}
+
+function start(signIn) {
   followScheme();
   const clock = new ServerClock();
   keepAsking(clock, "/demo/clock");
-  const fixed = TRANSPORTS.map((transport) => makePane(transport, transportName(transport), [transport], clock));
-  const automatic = makePane("automatic", "Automatic", [...TRANSPORTS], clock);
+  const fixed = TRANSPORTS.map((transport) => makePane(transport, transportName(transport), [transport], clock, signIn));
+  const automatic = makePane("automatic", "Automatic", [...TRANSPORTS], clock, signIn);
   const panes = [...fixed, automatic];
 
   const template = document.getElementById("pane");
@@ -61,6 +72,7 @@ function start() {
     channel: CHAT,
     publish: (data) => automatic.publish(CHAT, data),
     panes,
+    name: signIn.subject ?? "Somebody",
   });
   const summary = new Summary({
     root: document.getElementById("summary"),
@@ -106,4 +118,4 @@ function start() {
   document.documentElement.dataset.ready = "true";
 }
 
-start();
+arrive();

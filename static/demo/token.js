@@ -1,17 +1,14 @@
-/** Asks the development issuer for an access token (RFC 6749, section 4.4). The token is given on and kept nowhere. */
+/** The tokens of one session, out of the sign-in that all of the page's sessions share. */
 
 /**
- * `scope`: no more than the page needs (RFC 9700, section 2.3), whatever the client could have.
- * @returns {() => Promise<string>} rejects when the issuer refuses or cannot be reached
+ * A session asks only when the token it was given is of no use any more, so it is never given the same one twice.
+ * @param {import("./signin.js").SignIn} signIn
+ * @returns {() => Promise<string>} rejects when nobody is signed in, or the issuer cannot be reached
  */
-export function tokenProvider(url, clientId, scope) {
+export function tokenProvider(signIn) {
+  let last = null;
   return async () => {
-    const response = await fetch(url, {
-      method: "POST",
-      body: new URLSearchParams({ grant_type: "client_credentials", client_id: clientId, scope }),
-      cache: "no-store",
-    });
-    if (!response.ok) throw new Error(`The issuer answered ${response.status}.`);
-    return (await response.json()).access_token;
+    last = await signIn.tokenAfter(last);
+    return last;
   };
 }

@@ -12,11 +12,13 @@ import pytest
 import pytest_asyncio
 
 from hybrid.engine.engine import Engine
+from hybrid.limits import Limits
 from hybrid.settings import Settings
 from hybrid.web import launcher
 from hybrid.web.app import EXTENSION
 from hybrid.web.demo import create_demo_app
 from tests.support.chromium import Page, find_chromium, open_browser
+from tests.support.processes import free_port
 
 PANES = ("websocket", "sse", "longpoll", "automatic")
 FAULTS = ("lost", "repeated", "reordered")
@@ -31,11 +33,16 @@ class Demo:
     page: Page
 
     async def open(self, width: int = 1440, height: int = 900, scheme: str = "light", density: float = 1.0) -> None:
-        """Load the page and wait until all of its sessions are connected and have heard the feed."""
+        """Load the page, sign in, and wait until all of its sessions are connected and have heard the feed."""
         await self.page.open(self.url, width=width, height=height, scheme=scheme, density=density)
+        await self.sign_in()
         await self.until_connected()
         for pane in PANES:
             await self.page.until(f"Number({part(pane, 'received')}.dataset.exact) > 0")
+
+    async def sign_in(self, name: str = "") -> None:
+        """Consent on the issuer's page, to which the demo leads by itself, under the name suggested there or this."""
+        await sign_in(self.page, name)
 
     async def until_connected(self) -> None:
         """Wait until every pane says that it is live."""
@@ -60,6 +67,15 @@ class Demo:
         return {pane: int(await self.page.evaluate(f"{part(pane, 'trail')}.dataset.{name}")) for pane in PANES}
 
 
+async def sign_in(page: Page, name: str = "") -> None:
+    """Consent on the issuer's page that is shown, or will be."""
+    await page.until("location.pathname === '/dev-issuer/authorize' && document.querySelector('[value=allow]')")
+    if name:
+        await page.evaluate("document.querySelector('#name').value = ''")
+        await page.type("#name", name)
+    await page.click("[value=allow]")
+
+
 def part(pane: str, name: str) -> str:
     """The expression for one part of one pane."""
     return f"document.querySelector('[data-pane={pane}] [data-part={name}]')"
@@ -75,14 +91,16 @@ def chromium() -> str:
 
 
 @asynccontextmanager
-async def serve_demo(static_dir: Path | None = None, port: int = 0) -> AsyncIterator[tuple[str, Engine]]:
+async def serve_demo(
+    static_dir: Path | None = None, port: int = 0, limits: Limits | None = None, has_issuer: bool = True
+) -> AsyncIterator[tuple[str, Engine]]:
     """The demo on a free port, or on that one again: its URL and its engine."""
+    port = port or free_port()  # known in advance: the issuer compares addresses to the letter
     settings = Settings(
-        port=0,
-        public_url="http://127.0.0.1",  # the tokens' audience; only the port is not known yet
-        allowed_hosts=("127.0.0.1:*",),
-        development_issuer=True,
+        port=port,
+        development_issuer=has_issuer,
         static_dir=str(static_dir) if static_dir else None,
+        limits=limits or Limits(),
     )
     app = create_demo_app(settings)
     engine: Engine = app.extensions[EXTENSION]

@@ -14,7 +14,7 @@ from hybrid.engine.fanout import FanOut
 from hybrid.engine.link import Link, Segment
 from hybrid.engine.live import Group
 from hybrid.web.static import find_static_root
-from tests.browser.conftest import FAULTS, PANES, Demo, open_demo, part, serve_demo
+from tests.browser.conftest import FAULTS, PANES, Demo, open_demo, part, serve_demo, sign_in
 from tests.support.chromium import open_browser
 
 CHAT = "demo:chat"
@@ -192,7 +192,10 @@ async def test_the_switches_of_a_pane_do_what_they_say(demo: Demo) -> None:
 
 
 async def test_a_server_that_starts_again_is_found_again_and_the_resets_are_told(chromium: str, tmp_path: Path) -> None:
-    """Its logs and its issuer's keys are gone: every token of before is refused for good, every position unknown."""
+    """Its logs and its issuer's keys are gone: every token of before is refused for good, every position unknown.
+
+    The person signs in again, in a window beside the page, which goes on with its sessions and all that they counted.
+    """
     async with open_browser(chromium, tmp_path / "profile") as page:
         async with serve_demo() as (url, engine):
             demo = Demo(url, engine, page)
@@ -200,7 +203,12 @@ async def test_a_server_that_starts_again_is_found_again_and_the_resets_are_told
         await page.until("document.querySelectorAll('.pane:not([data-state=connected])').length === 4")
         async with serve_demo(port=int(url.rstrip("/").rpartition(":")[2])) as (_, engine):
             demo.engine = engine
+            await page.until("!document.getElementById('ended').hidden")
+            await page.click("#ended button", by_hand=True)
+            async with page.window() as beside:
+                await sign_in(beside)
             await demo.until_connected()
+            assert await page.evaluate("document.getElementById('ended').hidden")
             trails = "[...document.querySelectorAll('[data-part=trail]')]"
             await page.until(f"{trails}.every((trail) => /resets? told/.test(trail.textContent))")
             offset = await publish_at_mixed_rates(demo, CHAT, 20)

@@ -53,17 +53,19 @@ def find_chromium() -> str | None:
 class Page:
     """One page of its own browser."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, browser_url: str) -> None:
         self.errors: list[str] = []  # uncaught exceptions, failed loads, violations of the security policy
         self.requested: list[str] = []  # URLs
         self._connection = connection
+        self._browser_url = browser_url
         self._session: str | None = None
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
 
-    async def evaluate(self, expression: str) -> Any:
+    async def evaluate(self, expression: str, *, by_hand: bool = False) -> Any:
         """The JSON-able value of an expression, awaited if it is a promise. Raises AssertionError if it throws."""
-        answer = await self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        options = {"awaitPromise": True, "returnByValue": True, "userGesture": by_hand}
+        answer = await self.send("Runtime.evaluate", expression=expression, **options)
         thrown = answer.get("exceptionDetails")
         assert thrown is None, thrown.get("exception", {}).get("description", thrown)
         return answer["result"].get("value")
@@ -83,9 +85,9 @@ class Page:
             text = await self.evaluate("document.body.innerText")
             raise AssertionError(f"never came true: {condition}\nerrors: {self.errors}\n{text}") from None
 
-    async def click(self, selector: str) -> None:
-        """Click an element as a script does."""
-        await self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+    async def click(self, selector: str, *, by_hand: bool = False) -> None:
+        """Click an element as a script does, or, where only a person may do something, as a person does."""
+        await self.evaluate(f"document.querySelector({json.dumps(selector)}).click()", by_hand=by_hand)
 
     async def type(self, selector: str, text: str) -> None:
         """Put the focus on a field and type into it as a keyboard does."""
@@ -125,9 +127,19 @@ class Page:
         finally:
             self._answers.pop(number, None)
 
-    async def _start(self) -> None:
-        targets = (await self.send("Target.getTargets"))["targetInfos"]
-        target = next(target["targetId"] for target in targets if target["type"] == "page")
+    @asynccontextmanager
+    async def window(self) -> AsyncIterator[Page]:
+        """The window that this page has opened, or opens soon."""
+        async with _attached(self._browser_url, is_opened=True) as page:
+            yield page
+
+    async def _start(self, is_opened: bool) -> None:
+        target = None
+        async with asyncio.timeout(PATIENCE_S):
+            while target is None:
+                targets = (await self.send("Target.getTargets"))["targetInfos"]
+                pages = [target for target in targets if target["type"] == "page"]
+                target = next((page["targetId"] for page in pages if ("openerId" in page) == is_opened), None)
         attached = await self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -178,17 +190,12 @@ async def open_browser(executable: str, profile: Path) -> AsyncIterator[Page]:
         async with asyncio.timeout(PATIENCE_S):
             url = await _read_address(process.stderr)
         drained = asyncio.create_task(_drain(process.stderr))
-        async with connect(url, max_size=None, proxy=None, ping_interval=None) as connection:
-            page = Page(connection)
-            listening = asyncio.create_task(page._listen())
+        async with _attached(url, is_opened=False) as page:
             try:
-                await page._start()
                 yield page
             finally:
                 with suppress(Exception):
-                    await connection.send('{"id": 0, "method": "Browser.close"}')
-                listening.cancel()
-                await asyncio.wait([listening])
+                    await page._connection.send('{"id": 0, "method": "Browser.close"}')
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
                 await process.wait()
@@ -198,6 +205,20 @@ async def open_browser(executable: str, profile: Path) -> AsyncIterator[Page]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def _attached(url: str, *, is_opened: bool) -> AsyncIterator[Page]:
+    """The first page of the browser at `url`, or one that was opened by a page, over a connection of its own."""
+    async with connect(url, max_size=None, proxy=None, ping_interval=None) as connection:
+        page = Page(connection, url)
+        listening = asyncio.create_task(page._listen())
+        try:
+            await page._start(is_opened)
+            yield page
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
 
 
 async def _read_address(stream: asyncio.StreamReader) -> str:
