@@ -91,6 +91,22 @@ def test_a_token_is_printed_alone_and_is_good(commands: Commands) -> None:
         assert json.load(answer)["publications"] == []
 
 
+def test_interrupting_the_device_flow_is_130_and_leaves_nothing_on_stdout(commands: Commands) -> None:
+    with commands.start("token", "--device") as device:
+        try:
+            assert device.stderr is not None
+            said = ""
+            while "waiting" not in said:
+                said += device.stderr.readline()
+            device.send_signal(signal.SIGINT)
+            out, err = device.communicate(timeout=PATIENCE_S)
+        finally:
+            device.kill()
+    assert (device.returncode, out, err) == (130, "", "")
+    assert f"{commands.url}/dev-issuer/device" in said
+    assert re.search(r"\n  [B-Z]{4}-[B-Z]{4}\n", said)
+
+
 @pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])
 def test_what_is_published_is_tailed(commands: Commands, transport: str) -> None:
     channel = f"chat:{transport}"
