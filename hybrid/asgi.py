@@ -6,11 +6,19 @@ Clients are not told to come back elsewhere when Hypercorn stops: that drain is 
 
 from __future__ import annotations
 
+import logging
+
 from hybrid.errors import SettingsError
 from hybrid.settings import load
 from hybrid.web.app import create_app
 
 try:
-    app = create_app(load())
+    settings = load()
+    app = create_app(settings)
 except SettingsError as error:
     raise SystemExit(f"hybrid: {error}") from None
+if settings.development_issuer:
+    # `hybrid serve` says so itself.
+    logging.getLogger("hybrid").warning(
+        "the development issuer is on: whoever can reach %s gets a token under any name", settings.public_url
+    )

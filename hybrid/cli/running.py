@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hybrid.settings import Settings
 
 _BANNER = """\
-hybrid: the development issuer is on: whoever can reach {url} gets a token for every channel.
+hybrid: the development issuer is on: whoever can reach {url} gets a token under any name, without a password.
 hybrid: that is for trying things out; for real use name an authorization server, see docs/settings.md.
 """
 

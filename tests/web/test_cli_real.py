@@ -259,6 +259,7 @@ def test_the_plain_hypercorn_command_serves_it_too(tmp_path: Path) -> None:
 
     served = run()
     assert (served.returncode, served.stdout) == (0, "200\n"), served.stderr
+    assert "the development issuer is on" in served.stderr
     refused = run(HYBRID_DEVELOPMENT_ISSUER="false")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "No issuer is configured" in refused.stderr

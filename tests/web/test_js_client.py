@@ -24,8 +24,8 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[int]:
-    """A server on a free port."""
+async def serving(settings: Settings, port: int = 0) -> AsyncIterator[int]:
+    """A server on a free port, or on that one."""
     app = create_app(settings)
     stop = asyncio.Event()
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -33,7 +33,7 @@ async def serving(settings: Settings) -> AsyncIterator[int]:
         launcher.serve(
             app,
             host="127.0.0.1",
-            port=0,
+            port=port,
             limits=settings.limits,
             shutdown_event=stop,
             on_started=bound.set_result,
