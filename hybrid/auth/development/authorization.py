@@ -131,7 +131,6 @@ class AuthorizationCodes(AuthorizationCodeGrant):  # type: ignore[misc]
     def delete_authorization_code(self, authorization_code: AuthorizationCode) -> None:
         """It went when it was looked up, before anything could go wrong."""
 
-    def authenticate_user(self, authorization_code: AuthorizationCode) -> SignIn | None:
-        """Who signed in; None when the sign-in was ended meanwhile."""
-        sign_in = authorization_code.sign_in
-        return None if sign_in.is_over else sign_in
+    def authenticate_user(self, authorization_code: AuthorizationCode) -> SignIn:
+        """Who signed in."""
+        return authorization_code.sign_in

@@ -105,10 +105,9 @@ class Devices:
             return None
         return request
 
-    def poll(self, device_code: str, client_id: str | None) -> DeviceRequest | None:
-        """The device that polls with its own code; None for a code that is not this client's or was used up."""
-        request = self._by_device_code.get(device_code)
-        return request if request is not None and request.client_id == client_id else None
+    def poll(self, device_code: str) -> DeviceRequest | None:
+        """The device that polls with its own code; None for a code that is not known or was used up."""
+        return self._by_device_code.get(device_code)
 
     def use_up(self, device_code: str) -> None:
         """Its outcome was told; it is told once."""
@@ -136,7 +135,7 @@ class DeviceCodes(DeviceCodeGrant):  # type: ignore[misc]
 
     def query_device_credential(self, device_code: str) -> DeviceRequest:
         """The device that polls. Raises InvalidGrantError, which clients know, where Authlib has invalid_request."""
-        request = self.devices.poll(device_code, self.request.payload.client_id)
+        request = self.devices.poll(device_code)
         if request is None:
             raise InvalidGrantError("The device code is not known, or was used.")
         return request

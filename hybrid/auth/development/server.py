@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from authlib.oauth2 import AuthorizationServer, OAuth2Request  # type: ignore[import-untyped]
-from authlib.oauth2.rfc6749 import (  # type: ignore[import-untyped]
-    OAuth2Error,
-    OAuth2Payload,
-    UnsupportedGrantTypeError,
-)
+from authlib.oauth2.rfc6749 import OAuth2Payload  # type: ignore[import-untyped]
 
 from hybrid.auth.development.clients import Client
 
@@ -110,12 +106,3 @@ class Server(AuthorizationServer):  # type: ignore[misc]
     def handle_response(self, status: int, body: Any, headers: Iterable[tuple[str, str]]) -> TokenAnswer:
         """Authlib's three values as one."""
         return TokenAnswer(status, dict(body), tuple(headers))
-
-    def handle_error_response(self, request: Any, error: OAuth2Error) -> TokenAnswer:
-        """As `handle_response`, for an error."""
-        if isinstance(error, UnsupportedGrantTypeError):
-            # Authlib's words would repeat what was sent, which can be a token that stands in the wrong field.
-            return refusal("unsupported_grant_type", "The grant type is not supported here.")
-        answer = super().handle_error_response(request, error)
-        assert isinstance(answer, TokenAnswer)
-        return answer

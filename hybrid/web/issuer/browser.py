@@ -39,9 +39,10 @@ class Browser:
 
     def is_sealed(self, subject: str, seal: str) -> bool:
         """Whether this very browser was shown the form about `subject`, and sends it from our own page."""
-        if not self._is_known or not self._is_same_origin:
-            return False
-        return hmac.compare_digest(self.seal(subject).encode(), seal.encode("utf-8", "surrogatepass"))
+        # One without a cookie has just been given a new id, and so never has a seal that fits.
+        return self._is_same_origin and hmac.compare_digest(
+            self.seal(subject).encode(), seal.encode("utf-8", "surrogatepass")
+        )
 
     def remember(self, response: Response) -> None:
         """Give the browser its cookie, if it has none."""

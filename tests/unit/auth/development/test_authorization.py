@@ -5,6 +5,10 @@ import logging
 import pytest
 
 from hybrid.auth.development import AuthorizationRefused, Bounds, ConsentRequest, Revocation, TokenAnswer
+from hybrid.auth.development.authorization import AuthorizationCode, Codes
+from hybrid.auth.development.clients import Client
+from hybrid.auth.development.signin import SignIn
+from hybrid.auth.development.tokens import TokenRecords
 from tests.unit.auth.development.asking import CHALLENGE, PAGE, SCOPE, URL, VERIFIER, Asking, claims, returned
 
 
@@ -140,6 +144,18 @@ def test_a_code_is_for_one_client_and_one_return_address(changes: dict[str, str]
     answer = asking.redeem(**fields)
     assert answer.status == 400
     assert answer.body["error"] in ("invalid_grant", "unauthorized_client")
+
+
+def test_a_code_is_not_for_another_client_that_may_have_codes_too() -> None:
+    asking = Asking()
+    records = TokenRecords(asking.clock, Bounds())
+    codes = Codes(asking.clock, Bounds(), records)
+    sign_in = SignIn("ada", "one", SCOPE, 900)
+    codes.put("c", AuthorizationCode("one", PAGE, sign_in, CHALLENGE))
+    one, other = (Client(name, "", SCOPE, ("authorization_code",)) for name in ("one", "other"))
+    assert codes.use("c", other) is None
+    assert codes.use("c", one) is None, "who has it has stolen it"
+    assert sign_in.is_over
 
 
 def test_a_code_lives_a_minute() -> None:

@@ -63,6 +63,15 @@ def test_an_expired_token_is_inactive_from_that_second_on() -> None:
     assert asking.introspect(token) == {"active": False}
 
 
+def test_the_end_is_that_of_the_token_not_of_its_record() -> None:
+    """Claims are whole seconds: a token made late in one is over a little earlier than its lifetime says."""
+    asking = Asking(lifetime_s=60)
+    asking.clock.move(0.9)
+    token = asking.sign_in().body["access_token"]
+    asking.clock.move(59.5)
+    assert asking.introspect(token) == {"active": False}
+
+
 @pytest.mark.parametrize(
     "headers",
     [
