@@ -269,7 +269,8 @@ async def test_it_fits_every_screen(demo: Demo, width: int, height: int) -> None
     assert clipped == []
     if width < 600:
         small = await page.evaluate(
-            "[...document.querySelectorAll('button')].filter((each) => each.getBoundingClientRect().height < 40)"
+            "[...document.querySelectorAll('button')].filter((each) => each.checkVisibility())"
+            ".filter((each) => each.getBoundingClientRect().height < 40)"
             ".map((each) => each.textContent)"
         )
         assert small == [], "too small for a thumb"
