@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,61 +17,8 @@ from hybrid.auth.fetch import FetchError, JsonFetcher
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.errors import AuthError
 from hybrid.limits import Limits
+from tests.support.answering import Answer, fixed, serving
 from tests.support.tokens import AUDIENCE, EC_KEY, HandClock, claims, public, sign
-
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
-
-
-class Server:
-    """Answers every request on a loopback port with `answer`, then closes."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.requests: list[bytes] = []
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/keys"
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-            await self.answer(writer)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[Server]:
-    server = Server(answer)
-    running: set[asyncio.Task[None]] = set()
-
-    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(server.handle(reader, writer))
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-    listening = await asyncio.start_server(accepted, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listening.close()
-        for task in list(running):
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-def fixed(body: bytes, *headers: str, status: str = "200 OK") -> Answer:
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers]
-        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-
-    return answer
 
 
 @asynccontextmanager
