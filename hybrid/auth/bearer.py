@@ -40,6 +40,9 @@ class Credential(NamedTuple):
     token: str
     proof: str | None = None
 
+    def __repr__(self) -> str:
+        return "Credential(...)"  # what is printed for a log or a debugger must not hold a credential
+
 
 def find_credential(headers: Iterable[tuple[bytes, bytes]]) -> Credential | None:
     """The token of the `Authorization` header; None where there is no such header.

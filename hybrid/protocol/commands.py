@@ -55,6 +55,9 @@ class Auth(Command, frozen=True, tag="auth"):
 
     token: Annotated[str, Meta(min_length=1)]
 
+    def __repr__(self) -> str:
+        return "Auth(token=...)"  # what is printed for a log or a debugger must not hold a credential
+
 
 class Attach(Command, frozen=True, tag="attach"):
     """Opens a candidate leg, or with `confirm` the current one, naming every channel and its position."""
@@ -131,6 +134,9 @@ class Refresh(Command, frozen=True, tag="refresh"):
 
     token: str = ""
     n: Number = 0
+
+    def __repr__(self) -> str:
+        return f"Refresh(token=..., n={self.n}, id={self.id})"  # as Auth's
 
 
 class Heartbeat(Command, frozen=True, tag="heartbeat"):

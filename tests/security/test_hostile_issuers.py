@@ -18,9 +18,9 @@ import pytest
 from hybrid.auth.fetch import DOCUMENT_MAX_BYTES, JsonFetcher
 from hybrid.auth.keys import COOL_DOWN_S, RETRY_S, import_jwks
 from hybrid.settings import IssuerSettings
+from tests.support.acting_issuer import METADATA, Issuer, issuing
 from tests.support.answering import (
     Answer,
-    Server,
     bomb,
     cut_short,
     document,
@@ -35,55 +35,10 @@ from tests.support.bytewise import Answer as HttpAnswer
 from tests.support.bytewise import bystander, call
 from tests.support.configured import configured_server, settings_of
 from tests.support.server import AUDIENCE, RunningServer
-from tests.support.tokens import EC_KEY, OKP_KEY, OTHER_EC_KEY, RSA_KEY, claims, public, sign
+from tests.support.tokens import EC_KEY, OKP_KEY, OTHER_EC_KEY, RSA_KEY, public
 from tests.support.world import Clock
 
 KEYS = public(EC_KEY)
-METADATA = "/.well-known/oauth-authorization-server"
-
-
-class Issuer:
-    """Answers by path; what has no answer is 404. `asked` holds the paths, in order."""
-
-    def __init__(self, server: Server, key: Any) -> None:
-        self._server = server
-        self.url = f"http://127.0.0.1:{server.port}"
-        self.key = key
-        self.answers: dict[str, Answer] = {
-            METADATA: document(self.metadata()),
-            "/keys": document(public(key)),
-            "/ask": document({"active": True, "aud": AUDIENCE, "sub": "alice", "scope": "hybrid:subscribe:*"}),
-        }
-
-    def metadata(self, **changes: Any) -> dict[str, Any]:
-        return {
-            "issuer": self.url,
-            "jwks_uri": f"{self.url}/keys",
-            "introspection_endpoint": f"{self.url}/ask",
-            **changes,
-        }
-
-    @property
-    def asked(self) -> list[str]:
-        return [request.split(b" ")[1].decode() for request in self._server.requests]
-
-    async def answer(self, writer: asyncio.StreamWriter) -> None:
-        await self.answers.get(self.asked[-1], fixed(b"", status="404 Not Found"))(writer)
-
-    def token(self, **header: Any) -> str:
-        now_s = int(time.time())
-        payload = claims(iss=self.url, iat=now_s, exp=now_s + 600, scope="hybrid:subscribe:*")
-        return sign(payload, key=self.key, **header)
-
-
-@asynccontextmanager
-async def issuing(key: Any = EC_KEY) -> AsyncIterator[Issuer]:
-    async def later(writer: asyncio.StreamWriter) -> None:
-        await made.answer(writer)
-
-    async with serving(later) as server:
-        made = Issuer(server, key)
-        yield made
 
 
 @asynccontextmanager
