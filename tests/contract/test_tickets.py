@@ -72,3 +72,22 @@ async def test_taken_ticket_does_not_end_its_successor(tickets: TicketStore, clo
     await tickets.put(HASH, CHANNELS, 60.0)
     clock.advance(31)
     assert await tickets.take(HASH) == CHANNELS
+
+
+async def test_of_twenty_parallel_takers_of_each_of_fifty_tickets_exactly_one_wins(tickets: TicketStore) -> None:
+    hashes = [bytes((number,)) * 32 for number in range(50)]
+    for number, key in enumerate(hashes):
+        await tickets.put(key, Ticket(principal=ALICE, purpose="session", origin=None, attach=b"%d" % number), 30.0)
+    takers = [key for _ in range(20) for key in hashes]
+    taken = await asyncio.gather(*map(tickets.take, takers))
+    won = sorted(int(ticket.attach) for ticket in taken if ticket is not None)
+    assert won == list(range(50))
+    assert len(taken) == 1_000
+
+
+async def test_a_look_and_a_take_at_the_same_moment_leave_nothing_behind(tickets: TicketStore) -> None:
+    """A look prolongs: it must not bring back what somebody took meanwhile."""
+    for _ in range(20):
+        await tickets.put(HASH, CHANNELS, 30.0)
+        await asyncio.gather(tickets.look(HASH, 60.0), tickets.take(HASH), tickets.look(HASH, 60.0))
+        assert await tickets.look(HASH, 1.0) is None
