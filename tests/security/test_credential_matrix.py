@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -57,7 +58,8 @@ async def test_cell(
     server, way, case = servers[link], WAYS[name], CASES[title]
     caplog.set_level(logging.DEBUG)
     credential = case.make()
-    seen = await way.show(server, credential)
+    async with asyncio.timeout(30):
+        seen = await way.show(server, credential)
     assert seen == expected(case, way)
     shown = [value.rpartition(" ")[2] for _, value in credential.headers]
     shown += [credential.token or "", credential.query.partition("=")[2]]
