@@ -50,7 +50,7 @@ serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 test: $(VENV)/.tested issuer style types js ## Install what the tests need and run them all but the slow ones
 	$(PYTEST) -m "not slow and not faults" $(TESTS)
 
-test-pythons: ## The Python tests on the oldest and the newest Python found here, each in its own environment
+test-pythons: issuer ## The Python tests on the oldest and the newest Python found here, each in its own environment
 	@tests/pythons.sh
 
 style: $(VENV)/.tested ## Lint and formatting
