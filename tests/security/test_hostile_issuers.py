@@ -32,7 +32,7 @@ from tests.support.answering import (
     silent,
 )
 from tests.support.bytewise import Answer as HttpAnswer
-from tests.support.bytewise import bystander, call
+from tests.support.bytewise import bystander, call, text, websocket
 from tests.support.configured import configured_server, settings_of
 from tests.support.server import AUDIENCE, RunningServer
 from tests.support.tokens import EC_KEY, OKP_KEY, OTHER_EC_KEY, RSA_KEY, public
@@ -286,3 +286,15 @@ async def test_a_stream_goes_on_while_its_neighbours_issuer_attacks() -> None:
             hostile.answers |= {"/ask": endless}
             await asyncio.gather(*(history(server, f"opaque-{n}") for n in range(5)))
             await other.still_hears()
+
+
+async def test_who_cannot_be_checked_now_is_told_when_to_come_back_in_a_frame_too() -> None:
+    """The answer of HTTP had its Retry-After; the socket's last push said to come back at once, everybody together."""
+    async with issuing() as hostile, issuing(OTHER_EC_KEY) as good:
+        hostile.answers.clear()
+        async with served(hostile, good) as server, websocket(server, "/v1/stream") as socket:
+            socket.send(text({"method": "auth", "token": hostile.token()}))
+            told = (await socket.push())["disconnect"]
+            assert (told["code"], told["delay_ms"]) == (3504, RETRY_S * 1000)
+            assert "reconnect" not in told, "left out where it is true"
+            assert (await socket.close_code())[0] == 3504
