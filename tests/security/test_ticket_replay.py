@@ -9,6 +9,7 @@ from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.errors import AuthError
 from hybrid.limits import Limits
 from hybrid.model import Principal
+from tests.support.revocations import nothing_revoked
 from tests.support.tokens import NOW_S, HandClock
 
 TICKETS = 50
@@ -18,7 +19,7 @@ TAKERS = 20
 async def test_of_twenty_parallel_takers_of_each_of_fifty_tickets_exactly_one_wins() -> None:
     clock = HandClock()
     store = MemoryTicketStore(clock, Limits())
-    offices = [TicketOffice(store, clock) for _ in range(TAKERS)]  # as of twenty nodes on one store
+    offices = [TicketOffice(store, clock, nothing_revoked(clock)) for _ in range(TAKERS)]  # as of twenty nodes on one store
     alice = Principal(issuer="i", subject="alice", expires_at_s=NOW_S + 600)
     texts = [
         (await offices[0].issue(Ticket(principal=alice, purpose="session", origin=None, attach=str(n).encode())))[0]
