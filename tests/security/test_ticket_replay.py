@@ -19,7 +19,8 @@ TAKERS = 20
 async def test_of_twenty_parallel_takers_of_each_of_fifty_tickets_exactly_one_wins() -> None:
     clock = HandClock()
     store = MemoryTicketStore(clock, Limits())
-    offices = [TicketOffice(store, clock, nothing_revoked(clock)) for _ in range(TAKERS)]  # as of twenty nodes on one store
+    # As of twenty nodes on one store.
+    offices = [TicketOffice(store, clock, nothing_revoked(clock)) for _ in range(TAKERS)]
     alice = Principal(issuer="i", subject="alice", expires_at_s=NOW_S + 600)
     texts = [
         (await offices[0].issue(Ticket(principal=alice, purpose="session", origin=None, attach=str(n).encode())))[0]
