@@ -171,6 +171,12 @@ class Revocations:
         if self.is_revoked(principal):
             raise AuthError("forbidden_or_revoked")
 
+    def check_shown(self, principal: Principal) -> None:
+        """Raises AuthError `token_refused` (401) for one whose credential is shown now; and as `check_known`."""
+        self.check_known()
+        if self.is_revoked(principal):
+            raise AuthError("token_refused")
+
     def check_known(self) -> None:
         """Raises AuthError `keys_unavailable` (503) while nobody can say whether a token was revoked."""
         if not self.is_known:
@@ -197,8 +203,7 @@ class RevocationVerifier:
         """See `TokenVerifier.verify`. Nothing is awaited between the last look and the return."""
         self._revocations.check_known()
         principal = await self._inner.verify(token, proven_key)
-        if self._revocations.is_revoked(principal):
-            raise AuthError("token_refused")
+        self._revocations.check_shown(principal)
         return principal
 
     async def close(self) -> None:

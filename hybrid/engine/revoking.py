@@ -75,7 +75,7 @@ class Revoking:
         self._is_wanted = False
         self._is_looking = False
         self._has_failed = False
-        self._is_passing = False
+        self._passing: asyncio.Task[None] | None = None
         self._next_pass: asyncio.Future[Ended] | None = None
 
     async def start(self) -> None:
@@ -159,6 +159,7 @@ class Revoking:
             self._cursor, has_more = page.cursor, page.has_more
         self._revocations.is_known = True
         seen, self._seen = self._seen, None
+        self._revocations.expire()
         if seen is not None:
             await self._restore([known for known in self._revocations.all() if known.key not in seen])
         return has_news
@@ -178,24 +179,36 @@ class Revoking:
     def _pass_soon(self) -> asyncio.Future[Ended]:
         """The next pass, which knows all that is known now."""
         if self._next_pass is None:
-            self._next_pass = asyncio.get_running_loop().create_future()
-            if not self._is_passing:
-                self._is_passing = self._tasks.spawn(self._passes()) is not None
+            wanted = self._next_pass = asyncio.get_running_loop().create_future()
+            if self._passing is None:
+                self._passing = self._tasks.spawn(self._passes())
+                if self._passing is None:
+                    self._give_up()
+                else:
+                    self._passing.add_done_callback(self._passed)
+            return wanted
         return self._next_pass
 
     async def _passes(self) -> None:
-        try:
-            while self._next_pass is not None:
-                done, self._next_pass = self._next_pass, None
-                try:
-                    done.set_result(await self._pass())
-                finally:
-                    done.cancel()
-                await asyncio.sleep(_REST_S)
-        finally:
-            self._is_passing = False
-            if self._next_pass is not None:
-                self._next_pass.cancel()
+        while self._next_pass is not None:
+            done, self._next_pass = self._next_pass, None
+            try:
+                done.set_result(await self._pass())
+            finally:
+                done.cancel()
+            await asyncio.sleep(_REST_S)
+        self._passing = None  # not in `_passed`: that is called a moment later, when another one may have begun
+
+    def _passed(self, task: asyncio.Task[None]) -> None:
+        if task is self._passing:  # it was cancelled, perhaps before it began
+            self._passing = None
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The engine is closed: no pass will follow."""
+        if self._next_pass is not None:
+            self._next_pass.cancel()
+            self._next_pass = None
 
     async def _pass(self) -> Ended:
         ended: Ended = Counter()
