@@ -37,7 +37,7 @@ def opaque(subject: str, *, is_introspected: bool = True) -> Principal:
 
 
 class Issuer:
-    """A `Rechecker` whose answers are set by a test: a principal, None, or an error; what was given before otherwise."""
+    """A `Rechecker` whose answers are set by a test: a principal, None or an error; without one nothing changes."""
 
     def __init__(self) -> None:
         self.answers: dict[bytes, Principal | HybridError | None] = {}

@@ -87,9 +87,7 @@ class Node:
         self.wheel, self.tasks = Wheel(clock()), Tasks()
         self.revocations = Revocations(limits, clock())
         self.open = [Open(subject) for subject in subjects]
-        self.revoking = Revoking(
-            store, self.revocations, limits, clock(), self.wheel, self.tasks, holders=self.holders
-        )
+        self.revoking = Revoking(store, self.revocations, limits, clock(), self.wheel, self.tasks, holders=self.holders)
 
     def holders(self) -> Iterable[Holder]:
         return list(self.open)
