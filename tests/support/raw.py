@@ -286,7 +286,8 @@ class RawPolls(_Posting):
         self.last_seq = push.get("seq", self.last_seq)
         if "subscribed" in push:
             self.sealed = push["subscribed"]["sealed"]
-            self.positions = {item["channel"]: item["position"] for item in push["subscribed"]["channels"]}
+            channels = push["subscribed"]["channels"]
+            self.positions = {item["channel"]: item["position"] for item in channels if "error" not in item}
         elif "publication" in push:
             publication = push["publication"]
             self.positions[publication["channel"]] = {key: publication[key] for key in ("offset", "epoch", "tag")}
