@@ -43,7 +43,7 @@ def token(server: RunningServer, who: str = "alice", *, scope: str = FULL_SCOPE,
         **{"iat": int(time()) - 20, "exp": int(time()) + 600, "scope": scope},
         **changes,
     }
-    [key] = server.issuer.signing_keys.keys
+    [key] = server.issuer._signing.active.keys
     return sign(claims, key)
 
 
