@@ -71,6 +71,11 @@ class RevocationStore(Protocol):
     came, and nothing else ends it.
     """
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether others may have written to it before: then it has to be read before anybody is let in."""
+        ...
+
     async def append(self, kind: Kind, issuer: str, value: str) -> Revocation:
         """Revoke, by the store's clock, and let all who listen know. Again: the later time holds.
 

@@ -16,6 +16,8 @@ _log = logging.getLogger(__name__)
 class MemoryRevocationStore:
     """Implements `RevocationStore`. Nothing is awaited inside, so all of it is atomic."""
 
+    is_shared = False
+
     def __init__(self, clock: Clock, limits: Limits) -> None:
         self._clock = clock
         self._limits = limits

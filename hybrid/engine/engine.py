@@ -101,6 +101,7 @@ class Engine:
         self.clock = clock
         self.broker = broker
         self.revocations = Revocations(limits, clock)
+        self.revocations.is_known = not revocation_store.is_shared
         self.verifier = RevocationVerifier(verifier, self.revocations)
         self.allows_anonymous = allows_anonymous
         self.tasks = Tasks()

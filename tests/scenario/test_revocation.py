@@ -449,6 +449,7 @@ async def test_until_it_is_known_what_was_revoked_no_token_is_accepted(
     async def away(*_: Any) -> Any:
         raise BrokerError
 
+    monkeypatch.setattr(MemoryRevocationStore, "is_shared", True)
     monkeypatch.setattr(MemoryRevocationStore, "read", away)
     async with world(handoff) as here:
         answer = await call(here.server, "GET", "/v1/channels/chat:lobby", bearer(token(here.server)))

@@ -30,6 +30,8 @@ _decode: Final = msgspec.msgpack.Decoder(tuple[Kind, str, str]).decode
 class RedisRevocationStore:
     """See the module's text. `key` seals; all nodes have the same. It shares the broker's servers and topics."""
 
+    is_shared = True
+
     def __init__(self, broker: RedisBroker, key: bytes, limits: Limits, skew_ms: Callable[[], int] = lambda: 0) -> None:
         self._broker = broker
         self._servers = broker.servers
