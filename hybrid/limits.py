@@ -79,6 +79,12 @@ class Limits:
     recovery_page_max_bytes: int = 262_144  # one read of the broker's history
     recoveries_max: int = 64  # such reads in flight in the process
 
+    # -- revocation
+    revocations_max: int = 100_000  # kept at once; more: limit_exceeded, and none is given up. 25 MB of each node
+    revocation_kept_s: float = 2_592_000.0  # 30 days: a revoked token that lives longer would be accepted again
+    revocation_look_s: float = 3.0  # between two looks at the store, should its signal not have come
+    recheck_interval_s: float = 60.0  # a live token that its issuer was asked about is asked about again this often
+
     # -- workers
     worker_start_s: float = 30.0  # from its start until a worker accepts, on a busy machine; then killed, tried again
     worker_silence_s: float = 10.0  # a worker whose event loop shows no turn is killed: half a heartbeat_interval_s

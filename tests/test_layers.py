@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings_page": {"settings"},
     "protocol": {"protocol"},
     "auth": {"auth"},
-    "broker": {"broker", "protocol", "auth.tickets"},
+    "broker": {"broker", "protocol", "auth.tickets", "auth.revocation"},
     "engine": {"engine", "protocol", "broker.base", "auth"},
     "links": {"links", "engine.link"},
     "transports": {"transports", "links", "engine", "protocol", "auth", "broker.base"},

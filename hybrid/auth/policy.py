@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from hybrid.auth.grants import Action, is_granted
 from hybrid.auth.hooks import AuthoriseHook
+from hybrid.auth.revocation import Revocations
 from hybrid.errors import AuthError, ChannelError
 from hybrid.model import Principal
 
@@ -38,20 +39,30 @@ class NamespaceRules(Protocol):
 class Policy:
     """Decides with the rights of now; nothing is remembered between two questions."""
 
-    def __init__(self, namespace_of: Callable[[str], NamespaceRules | None], hook: AuthoriseHook | None = None) -> None:
+    def __init__(
+        self,
+        namespace_of: Callable[[str], NamespaceRules | None],
+        hook: AuthoriseHook | None = None,
+        revocations: Revocations | None = None,
+    ) -> None:
         """`namespace_of` gives the rules that hold for a channel's name, None where no namespace is configured.
 
-        `hook` is asked first; what it says counts, in a configured namespace.
+        `hook` is asked first; what it says counts, in a configured namespace. Who stands in `revocations` may do
+        nothing, whatever came in before the revocation did.
         """
         self._namespace_of = namespace_of
         self._hook = hook
+        self._revocations = revocations
 
     def authorise(self, principal: Principal, action: Action, channel: str) -> None:
         """Return if the principal may do this. `channel` is a checked name.
 
-        Raises AuthError `unauthorized` (3401) for somebody anonymous, who may come back with a token, and
-        ChannelError `forbidden` (3403) for everybody else.
+        Raises AuthError `unauthorized` (3401) for somebody anonymous, who may come back with a token;
+        `forbidden_or_revoked` (4503) for somebody whose token was revoked since it came in; and ChannelError
+        `forbidden` (3403) for everybody else.
         """
+        if self._revocations is not None:
+            self._revocations.check(principal)
         rules = self._namespace_of(channel)
         rule = getattr(rules, action) if rules is not None else ""
         if self._hook is not None and rules is not None:

@@ -4,6 +4,8 @@ A ticket is 256 random bits; only its SHA-256 is stored. It is bound to a princi
 another purpose or from another Origin it is burned, for then it has leaked. All refusals are alike, and no ticket
 appears in an error, a log or a `repr`.
 
+A ticket whose principal was revoked meanwhile is refused like any other that is not accepted.
+
 - A *session* ticket is single use and lives 30 s; its attach travels with it.
 - A *channels* ticket names exactly its channels, can be opened again with `Last-Event-ID` while its stream is open
   (the newer stream ends the older) and for 60 s after its end, until the token's `exp`.
@@ -20,6 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from hybrid.auth.introspection import TICKET_MAX_S
+from hybrid.auth.revocation import Revocations
 from hybrid.clock import Clock
 from hybrid.errors import AuthError
 from hybrid.model import Principal
@@ -73,9 +76,10 @@ def ticket_hash(text: str) -> bytes:
 class TicketOffice:
     """Issues tickets and takes them back. All state is in the store, so any node redeems what another issued."""
 
-    def __init__(self, store: TicketStore, clock: Clock) -> None:
+    def __init__(self, store: TicketStore, clock: Clock, revocations: Revocations) -> None:
         self._store = store
         self._clock = clock
+        self._revocations = revocations
 
     async def issue(self, ticket: Ticket) -> tuple[str, float]:
         """Keep a ticket; return its text, which is nowhere else, and for how many seconds it can be used first.
@@ -98,9 +102,10 @@ class TicketOffice:
     async def redeem_session(self, text: str, origin: str | None) -> Ticket:
         """Use up a session ticket. `origin` is the request's Origin header, None without one.
 
-        Raises AuthError `token_refused`, always in the same words; BrokerError from the store. If it is cancelled the
-        ticket may be used up.
+        Raises AuthError `token_refused`, always in the same words; `keys_unavailable` while it is not known what was
+        revoked; BrokerError from the store. If it is cancelled the ticket may be used up.
         """
+        self._revocations.check_known()
         ticket = await self._store.take(_checked_hash(text))
         if ticket is None or not self._is_good(ticket, SESSION_PURPOSE, origin):
             raise _refused()
@@ -111,6 +116,7 @@ class TicketOffice:
 
         While the stream lives, `keep` has to be called every `KEEP_EVERY_S` seconds.
         """
+        self._revocations.check_known()
         key = _checked_hash(text)
         ticket = await self._store.look(key, REOPEN_WITHIN_S + KEEP_EVERY_S)
         if ticket is None:
@@ -132,6 +138,7 @@ class TicketOffice:
             ticket.purpose == purpose
             and ticket.origin == origin
             and ticket.principal.expires_at_s > self._clock.wall_s()
+            and not self._revocations.is_revoked(ticket.principal)
         )
 
 

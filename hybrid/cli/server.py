@@ -53,10 +53,12 @@ def make_endpoint(options: argparse.Namespace) -> Endpoint:
 class TokenSource:
     """Where the token of a client command comes from; what it gives can be asked for again when it has expired."""
 
-    def __init__(self, options: argparse.Namespace, endpoint: Endpoint) -> None:
+    def __init__(self, options: argparse.Namespace, endpoint: Endpoint, *, scope: str = "") -> None:
+        """`scope` is what a development issuer is asked for; empty: everything."""
         from hybrid.settings import client_environment
 
         self._endpoint = endpoint
+        self._scope = scope
         self._file: str | None = options.token_file
         self._given = _read_token(self._file) if self._file else client_environment().token
         # The same subject for the whole life of the command: a refreshed token must speak for the same party.
@@ -72,7 +74,7 @@ class TokenSource:
             return self._given
         if not is_loopback(self._endpoint.host):
             return None
-        answer = await request_token(self._endpoint, subject=self._subject)
+        answer = await request_token(self._endpoint, subject=self._subject, scope=self._scope)
         return answer["access_token"] if answer is not None else None
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from hybrid.auth.revocation import Key
+from hybrid.engine.holders import Match
 from hybrid.engine.link import Link
+from hybrid.model import Principal
 
 
 class Stream(Protocol):
@@ -20,20 +23,57 @@ class Stream(Protocol):
     def end(self, error: str, *, delay_ms: int = 0) -> None:
         """Say goodbye and close."""
 
+    def principals(self) -> Iterable[Principal]:
+        """See `Holder.principals`."""
+
+    def end_if(self, match: Match) -> Key | None:
+        """See `Holder.end_if`."""
+
+    def receive_again(self, principal: Principal) -> None:
+        """See `Holder.receive_again`."""
+
+
+class WaitingPoll:
+    """A request that waits. Of its principal, where it has one of its own: a session's polls are the session's."""
+
+    __slots__ = ("_principal", "ended")
+
+    def __init__(self, principal: Principal | None) -> None:
+        self._principal = principal
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        """Let it answer now."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def principals(self) -> Iterable[Principal]:
+        """See `Holder.principals`."""
+        return () if self._principal is None else (self._principal,)
+
+    def end_if(self, match: Match) -> Key | None:
+        """See `Holder.end_if`. Who waits has to look whether this was why."""
+        reason = None if self._principal is None else match(self._principal)
+        if reason is not None:
+            self.wake()
+        return reason
+
+    def receive_again(self, principal: Principal) -> None:
+        """See `Holder.receive_again`: its answer comes soon, and the next request is checked anew."""
+
 
 class Census:
     """The open streams of a process, and how many polls wait."""
 
-    __slots__ = ("_emptied", "_polls", "_streams", "_waiting")
+    __slots__ = ("_emptied", "_streams", "_waiting")
 
     def __init__(self) -> None:
         self._streams: set[Stream] = set()
-        self._polls = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[WaitingPoll] = set()
         self._emptied: asyncio.Event | None = None
 
     def __len__(self) -> int:
-        return len(self._streams) + self._polls
+        return len(self._streams) + len(self._waiting)
 
     def streams(self) -> list[Stream]:
         """The open streams."""
@@ -48,25 +88,29 @@ class Census:
         self._streams.discard(stream)
         self._tell()
 
+    def waiting(self) -> list[WaitingPoll]:
+        """The requests that wait."""
+        return list(self._waiting)
+
     @contextmanager
-    def poll(self) -> Iterator[asyncio.Future[None]]:
-        """Count a request that waits; the future inside is resolved when it should answer at once."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(ended)
-        self._polls += 1
+    def poll(self, principal: Principal | None = None) -> Iterator[asyncio.Future[None]]:
+        """Count a request that waits; the future inside is resolved when it should answer at once.
+
+        `principal` is whose it is, where no session is.
+        """
+        poll = WaitingPoll(principal)
+        self._waiting.add(poll)
         try:
-            yield ended
+            yield poll.ended
         finally:
-            self._waiting.discard(ended)
-            ended.cancel()
-            self._polls -= 1
+            self._waiting.discard(poll)
+            poll.ended.cancel()
             self._tell()
 
     def wake_polls(self) -> None:
         """Let every waiting poll answer now."""
-        for ended in self._waiting:
-            if not ended.done():
-                ended.set_result(None)
+        for poll in self._waiting:
+            poll.wake()
 
     async def emptied(self) -> None:
         """Return when nothing is open. Cancel-safe."""

@@ -20,6 +20,7 @@ from hybrid.auth.door import Door
 from hybrid.auth.dpop import ProofDesk, ProofStore
 from hybrid.auth.hooks import AuthoriseHook
 from hybrid.auth.policy import Policy
+from hybrid.auth.revocation import Revocations, RevocationStore, RevocationVerifier
 from hybrid.auth.tickets import TicketOffice, TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import Appended, Broker, CallStore, NodeStore, PresenceStore
@@ -29,6 +30,7 @@ from hybrid.engine.census import Census
 from hybrid.engine.departure import Departure, plan_departure
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.heartbeat import Heartbeats
+from hybrid.engine.holders import Holder
 from hybrid.engine.hub import Hub
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.locate import Located
@@ -39,7 +41,9 @@ from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
 from hybrid.engine.presence import PresenceKeeper
+from hybrid.engine.recheck import Recheck, Rechecker
 from hybrid.engine.registry import Registry
+from hybrid.engine.revoking import Revoked, Revoking, one_of
 from hybrid.engine.router import NODE_ID_BYTES, Router
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.tasks import Tasks
@@ -76,6 +80,7 @@ class Engine:
         node_store: NodeStore,
         call_store: CallStore,
         proof_store: ProofStore,
+        revocation_store: RevocationStore,
         verifier: TokenVerifier,
         namespace_for: Callable[[str], NamespaceOptions | None],
         allows_anonymous: bool,
@@ -84,29 +89,31 @@ class Engine:
         authorise: AuthoriseHook | None = None,
         seal_key: bytes | None = None,
         control_key: bytes | None = None,
+        rechecker: Rechecker | None = None,
         version: str = "",
         address: str = "",
     ) -> None:
-        """`authorise` is asked at every gate. The keys are those that all nodes share; None draws some, for a process
+        """`authorise` is asked at every gate, `rechecker` now and then about the tokens of introspected principals.
 
-        that is alone.
+        The keys are those that all nodes share; None draws some, for a process that is alone.
         """
         self.limits = limits
         self.clock = clock
         self.broker = broker
-        self.verifier = verifier
+        self.revocations = Revocations(limits, clock)
+        self.revocations.is_known = not revocation_store.is_shared
+        self.verifier = RevocationVerifier(verifier, self.revocations)
         self.allows_anonymous = allows_anonymous
         self.tasks = Tasks()
         self.wheel = Wheel(clock)
         self.hub = Hub(broker, limits, clock, self.wheel, tells_presence=self._tells_presence)
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
-        self.operations = Operations(
-            broker, presence_store, Policy(namespace_for, authorise), namespace_for, limits, clock
-        )
+        policy = Policy(namespace_for, authorise, self.revocations)
+        self.operations = Operations(broker, presence_store, policy, namespace_for, limits, clock)
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max)
-        self.tickets = TicketOffice(ticket_store, clock)
+        self.tickets = TicketOffice(ticket_store, clock, self.revocations)
         self.door = Door(limits)
         self.proofs = ProofDesk(proof_store, clock)
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
@@ -122,7 +129,18 @@ class Engine:
             limits,
             clock,
             self.tasks,
+            self.revocations,
         )
+        self.revoking = Revoking(
+            revocation_store,
+            self.revocations,
+            limits,
+            clock,
+            self.wheel,
+            self.tasks,
+            holders=self._holders,
+        )
+        self.recheck = Recheck(rechecker, limits, clock, self.wheel, self.tasks, holders=self._holders)
         self.nodes = Nodes(
             self.router.node,
             node_store,
@@ -140,7 +158,9 @@ class Engine:
     # -- life
 
     async def start(self) -> None:
-        """Connect to the broker and join the nodes; a broker that is away is awaited. Once only: again it does nothing.
+        """Connect to the broker, join the nodes and learn what was revoked; a broker that is away is awaited.
+
+        No token is accepted before that is known. Once only: again it does nothing.
 
         Raises SettingsError where what the broker keeps can never be used; it is to be closed then.
         """
@@ -148,7 +168,8 @@ class Engine:
             return
         self._has_started = True
         await self.hub.open()
-        await self.nodes.start()
+        await asyncio.gather(self.nodes.start(), self.revoking.start())
+        self.recheck.start()
         self.presence.start()
 
     async def close(self) -> None:
@@ -284,6 +305,7 @@ class Engine:
         Raises HybridError.
         """
         self.check_room()
+        self.revocations.check(principal)
         runner = SessionRunner(self, Session(poll.session, principal, self.limits))
         self.registry.add(runner)
         runner.attach(leg, principal, Attach(attempt=poll.attempt, confirm=True), is_resumed=False)
@@ -311,6 +333,7 @@ class Engine:
         if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
             # The check of tokens allows for clocks that differ, by more than the grace: this session would end at once.
             raise AuthError("token_expired")
+        self.revocations.check(principal)  # between the door and here it may have waited, and nobody could end it
         runner = None
         if attach.session and self.router.is_ours(attach.session):  # elsewhere, commands would not find its stream
             runner = self.registry.find(attach.session, principal)
@@ -334,6 +357,24 @@ class Engine:
             SERVER, PublishRequest(channel=channel, data=raw, form=form, type=type, key=key)
         )
 
+    async def revoke(
+        self,
+        *,
+        issuer: str,
+        jti: str | None = None,
+        sid: str | None = None,
+        subject: str | None = None,
+        client: str | None = None,
+    ) -> Revoked:
+        """Refuse tokens of an issuer from now on, on all nodes, and end what they hold open: see `auth.revocation`.
+
+        Exactly one of the four is given. It returns when it is done at this node; the others follow within moments.
+        Raises ProtocolError bad_request; LimitError `revocations_max`; BrokerError, and then it may have taken effect:
+        again does no harm. Cancelling it leaves the outcome unknown.
+        """
+        kind, value = one_of({"jti": jti, "sid": sid, "subject": subject, "client": client})
+        return await self.revoking.revoke(kind, issuer, value)
+
     def call_soon(self, callback: Callable[[*_Arguments], object], *arguments: *_Arguments) -> None:
         """Call after what is running now."""
         asyncio.get_running_loop().call_soon(callback, *arguments)
@@ -341,6 +382,12 @@ class Engine:
     def _tells_presence(self, channel: str) -> bool:
         namespace = self._namespace_for(channel)
         return namespace is not None and namespace.join_leave
+
+    def _holders(self) -> Iterator[Holder]:
+        """All that is open here, and what is kept for who comes back."""
+        yield from self.registry.runners()
+        yield from self.open.streams()
+        yield from self.open.waiting()
 
     def _abort_all(self) -> None:
         for stream in self.open.streams():

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from hybrid.auth.door import Admission
+from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
 from hybrid.engine.feed import Feed
+from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, MessageLink
 from hybrid.engine.operations import PublishRequest
 from hybrid.engine.reply import ReplyTo
@@ -98,6 +100,7 @@ class StreamLeg(SessionLeg):
         self.opened_s = self._engine.clock.monotonic_s()
         self._engine.open.add(self)
         self._engine.wheel.schedule(self, self._engine.limits.auth_timeout_s)
+        self.end_if(self._engine.revocations.match)  # while the link was opened nobody could end it
 
     # -- writing
 
@@ -135,6 +138,26 @@ class StreamLeg(SessionLeg):
         self.uncork()
         self.push(Push(disconnect=Disconnect(row.number, detail or row.name, row.comes_back, delay_ms)))
         self.link.close(row.number, row.name)
+
+    # -- its token
+
+    def principals(self) -> Iterable[Principal]:
+        """See `Holder.principals`."""
+        return () if self.principal is None else (self.principal,)
+
+    def end_if(self, match: Match) -> Key | None:
+        """See `Holder.end_if`: while it is not attached. Then its session sees to it."""
+        if self.runner is not None or self.principal is None:
+            return None
+        reason = match(self.principal)
+        if reason is not None:
+            self.end("forbidden_or_revoked")
+        return reason
+
+    def receive_again(self, principal: Principal) -> None:
+        """See `Holder.receive_again`."""
+        if self.runner is None and self.principal is not None and self.principal.token_hash == principal.token_hash:
+            self.principal = principal
 
     # -- the link's callbacks
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from hybrid.auth.door import Admission
+from hybrid.auth.revocation import Key
 from hybrid.auth.tickets import KEEP_EVERY_S
 from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
+from hybrid.engine.holders import Match
 from hybrid.engine.link import Link
 from hybrid.errors import TABLE, HybridError, ProtocolError
 from hybrid.model import Position, Principal
@@ -87,7 +89,7 @@ class PlainStream:
             self._write(eventstream.PADDING + eventstream.block(retry_ms=RETRY_MS))
         if self._principal is None:
             self._engine.wheel.schedule(self, self._engine.limits.auth_timeout_s)
-        else:
+        elif self.end_if(self._engine.revocations.match) is None:  # while the link was opened nobody could end it
             self._begin()
 
     def end(self, error: str, *, detail: str = "", delay_ms: int = 0) -> None:
@@ -102,6 +104,32 @@ class PlainStream:
             retry = eventstream.block(retry_ms=RETRY_MS + delay_ms) if row.comes_back else b""
             self._write(eventstream.comment(f"{row.number} {row.name}: {detail or row.meaning}") + retry)
         self.link.close(row.number, detail or row.name)
+
+    # -- its token
+
+    def principals(self) -> Iterable[Principal]:
+        """See `Holder.principals`."""
+        return () if self._principal is None else (self._principal,)
+
+    def end_if(self, match: Match) -> Key | None:
+        """See `Holder.end_if`."""
+        reason = None if self._principal is None or self._is_ended else match(self._principal)
+        if reason is not None:
+            self.end("forbidden_or_revoked")
+        return reason
+
+    def receive_again(self, principal: Principal) -> None:
+        """See `Holder.receive_again`. The stream is of all its channels or none."""
+        if self._principal is None or self._is_ended or self._principal.token_hash != principal.token_hash:
+            return
+        self._principal = principal
+        try:
+            for channel in self._channels:
+                self._engine.operations.check_subscribe(principal, channel)
+        except HybridError as error:
+            self.end(error.row.name)
+            return
+        self._schedule()
 
     # -- the link's callbacks
 

@@ -41,6 +41,7 @@ class Polling:
 
     async def poll(self, principal: Principal, poll: Poll) -> list[bytes]:
         """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it."""
+        self._engine.revocations.check(principal)  # its body may have come long after its token was checked
         runner = self._engine.registry.find(poll.session, principal) or self._adopted(principal, poll)
         if runner is None:
             return await self._begin_again(principal, poll)
@@ -60,7 +61,7 @@ class Polling:
         runner.receive_principal(principal)
         channels = self._engine.sealer.open(poll.sealed, principal, runner.session.id)
         positions = {item.channel: from_wire(item.position) for item in poll.positions}
-        if channels is None or not positions.keys() >= set(channels):
+        if channels is None or not positions.keys() >= set(channels) or not self._may_read_on(principal, channels):
             known = leg.wanted if channels is None else [AttachSubscription(channel) for channel in channels]
             wanted = _overlaid(known, poll)
             self._engine.check_subscriptions(wanted)
@@ -91,6 +92,12 @@ class Polling:
         return Reply(id=command.id, sealed=self._engine.sealer.seal(principal, session, left))
 
     # -- inside
+
+    def _may_read_on(self, principal: Principal, channels: list[str]) -> bool:
+        """The seal vouches for the rights that the token had; what an introspected one may do can change."""
+        if not principal.is_introspected:
+            return True
+        return all(self._engine.operations.may_subscribe(principal, channel) for channel in channels)
 
     def _opened(self, principal: Principal, session: str, sealed: str) -> list[str]:
         channels = self._engine.sealer.open(sealed, principal, session)

@@ -47,7 +47,8 @@ class PresenceKeeper:
         self._is_scheduled = False
         self._is_renewing = False
         self._rounds = 0
-        self._polled: dict[tuple[str, str], float] = {}  # when polls last renewed a lease here; those of a round ago go
+        # session -> channel -> when polls last renewed its lease here; those of a round ago go
+        self._polled: dict[str, dict[str, float]] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
     def join(self, principal: Principal, session: str, channel: str) -> None:
@@ -79,10 +80,15 @@ class PresenceKeeper:
     def polled(self, principal: Principal, session: str, channel: str) -> None:
         """A poll renews presence for one lease; it ends by timeout only, since any node may answer the next poll."""
         now_s = asyncio.get_running_loop().time()
-        if principal.is_anonymous or self._polled.get((session, channel), 0.0) > now_s - _RENEW_S:
+        if principal.is_anonymous or self._polled.get(session, {}).get(channel, 0.0) > now_s - _RENEW_S:
             return  # a busy channel is polled many times a second
-        self._polled[session, channel] = now_s
+        self._polled.setdefault(session, {})[channel] = now_s
         self._write(self._joined(channel, session, PresenceEntry(principal.subject, principal.client)))
+
+    def end_polled(self, session: str, principal: Principal) -> None:
+        """No poll of the session will renew its leases any more: it leaves now, as far as they were renewed here."""
+        for channel in self._polled.pop(session, ()):
+            self._write(self._left(channel, session, PresenceEntry(principal.subject, principal.client)))
 
     def start(self) -> None:
         """Begin to look for leases that ran out, also where nobody is present: those of a node that died."""
@@ -108,7 +114,11 @@ class PresenceKeeper:
         if self._rounds * _EXPIRE_S >= _RENEW_S:
             self._rounds = 0
             old_s = asyncio.get_running_loop().time() - _RENEW_S
-            self._polled = {key: renewed_s for key, renewed_s in self._polled.items() if renewed_s > old_s}
+            renewed = (
+                (session, {channel: at_s for channel, at_s in channels.items() if at_s > old_s})
+                for session, channels in self._polled.items()
+            )
+            self._polled = {session: channels for session, channels in renewed if channels}
             self._tasks.spawn(self._renew())
         else:
             self._tasks.spawn(self._expire())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hybrid.auth.revocation import Revocations
 from hybrid.broker.base import NodeStore
 from hybrid.engine import reply as replies
 from hybrid.engine.session_commands import carry_out
@@ -53,6 +54,7 @@ class Router:
         limits: Limits,
         clock: Clock,
         tasks: Tasks,
+        revocations: Revocations,
     ) -> None:
         self.node = node
         self._store = store
@@ -61,6 +63,7 @@ class Router:
         self._limits = limits
         self._clock = clock
         self._tasks = tasks
+        self._revocations = revocations
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._asked = 0
         self._carrying = 0
@@ -125,11 +128,13 @@ class Router:
                 waiting = self._waiting.get(message.id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message.reply)
-            case Moved():
+            case Moved() if not self._revocations.is_revoked(message.principal):
                 runner = self._registry.find(message.session, message.principal)
                 current = runner.session.current if runner is not None else None
                 if runner is not None and (current is None or current.attempt < message.attempt):
                     runner.end("replaced")
+            case _:
+                pass  # its session is ended for another reason
 
     def is_ours(self, session: str) -> bool:
         """Whether an id is of this node, so that a stream may go on in its session here."""
@@ -161,6 +166,7 @@ class Router:
         try:
             if message.principal.expires_at_s + self._limits.expiry_grace_s <= self._clock.wall_s():
                 raise AuthError("token_expired")
+            self._revocations.check(message.principal)  # the sender may not have heard of it yet
             runner = self._registry.find(message.session, message.principal)
             if runner is None:
                 raise ProtocolError("session_unknown")

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
+from hybrid.engine.holders import Match
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.reply import ReplyTo
@@ -136,6 +139,47 @@ class SessionRunner:
         """End the session and all its legs."""
         self.session.end(error)
         self.carry_out()
+
+    def principals(self) -> Iterable[Principal]:
+        """See `Holder.principals`."""
+        yield self.session.principal
+        for leg in self._legs():
+            if leg.principal is not None:
+                yield leg.principal
+
+    def end_if(self, match: Match) -> Key | None:
+        """See `Holder.end_if`. A candidate that was opened with another token than the session's ends alone."""
+        session = self.session
+        reason = match(session.principal)
+        for leg in self._legs():
+            if reason is not None:
+                break
+            found = None if leg.principal is None else match(leg.principal)
+            if found is not None and leg is session.current:
+                reason = found
+            elif found is not None:
+                session.end_candidate(leg, "forbidden_or_revoked")
+        if reason is not None:
+            self._engine.presence.end_polled(session.id, session.principal)
+            session.end("forbidden_or_revoked")
+        self.carry_out()
+        return reason
+
+    def receive_again(self, principal: Principal) -> None:
+        """See `Holder.receive_again`."""
+        for leg in self._legs():
+            if leg.principal is not None and leg.principal.token_hash == principal.token_hash:
+                leg.principal = principal
+                if isinstance(leg, PolledLeg):
+                    leg.wake()  # it reads on with the rights that the next poll brings
+        if self.session.principal.token_hash == principal.token_hash:
+            self._receive_rights(principal)
+            self.carry_out()
+
+    def _legs(self) -> Iterable[StreamLeg | PolledLeg]:
+        for leg in (self.session.current, *self.session.candidates):
+            if isinstance(leg, StreamLeg | PolledLeg):
+                yield leg
 
     def wheel_fired(self) -> None:
         """Time has passed: the session's deadlines, and the heartbeats of its legs."""
@@ -351,6 +395,12 @@ class SessionRunner:
         if not principal.is_same_party(self.session.principal):
             self.end("principal_changed")
             return Reply(id=command.id, n=n, error=replies.refused(AuthError("principal_changed")).error)
+        self._receive_rights(principal)
+        expires_in_s = self.session.expires_in_s(self._engine.clock.monotonic_s())
+        return Reply(id=command.id, n=n, token_expires_in_s=expires_in_s)
+
+    def _receive_rights(self, principal: Principal) -> None:
+        """The session has these rights and this life from now on: what they do not cover ends."""
         self.receive_principal(principal)
         leg = self.session.current
         if isinstance(leg, StreamLeg) and leg.feed is not None:
@@ -362,11 +412,11 @@ class SessionRunner:
                     leg.feed.remove(channel)
                     self._engine.presence.leave(self.session.id, channel)
                     self.session.push_unsubscribed(channel, error.row.number)
-        expires_in_s = self.session.expires_in_s(self._engine.clock.monotonic_s())
-        return Reply(id=command.id, n=n, token_expires_in_s=expires_in_s)
 
     async def _shown(self, command: Refresh) -> Principal:
         if isinstance(command, Shown):
+            if self._engine.revocations.is_revoked(command.principal):  # while the command waited for its turn
+                raise AuthError("token_refused")
             return command.principal
         return self._engine.verifier.cached(command.token) or await self._engine.verifier.verify(command.token)
 

@@ -192,10 +192,14 @@ class Session:
 
         `margin_s` is how long before the end to warn: the runner jitters it, since tokens expire together.
         """
-        if self._expires_s < float("inf") and principal.token_hash == self.principal.token_hash:
+        former, self.principal = self.principal, principal
+        if (
+            self._expires_s < float("inf")
+            and principal.token_hash == former.token_hash
+            and principal.expires_at_s == former.expires_at_s
+        ):
             return  # every poll shows the token again: one warning is enough, and none may be put off by it
         expires_s = now_s + expires_in_s
-        self.principal = principal
         self._expires_s = expires_s
         self._warn_s = max(now_s, expires_s - min(margin_s, expires_in_s / 2))
         self._is_warned = False
@@ -228,6 +232,12 @@ class Session:
         if self.current is not None:
             self._end(self.current, error)
         self._close()
+
+    def end_candidate(self, leg: SessionLeg, error: str) -> None:
+        """End one candidate: whoever opened it has no business here; the session goes on if it has another leg."""
+        self._end(leg, error)
+        if self.state is SessionState.NEW and not self._candidates:
+            self._close()
 
     def tick(self, now_s: float) -> None:
         """Time has passed: candidates, numbered commands, tokens and detached sessions run out."""

@@ -60,6 +60,7 @@ class Transports:
             b"/v1/command": self._uplink.command,
             b"/v1/publish": self._requests.publish_many,
             b"/v1/ticket": self._requests.ticket,
+            b"/v1/revoke": self._requests.revoke,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,5 +159,5 @@ def _not_found(methods: str = "") -> ProtocolError:
     return ProtocolError(
         "not_found",
         "There is nothing here. The paths are /v1/channels/NAME, /v1/publish, /v1/history/NAME, /v1/presence/NAME, "
-        "/v1/ticket, /v1/stream and /v1/command.",
+        "/v1/ticket, /v1/revoke, /v1/stream and /v1/command.",
     )

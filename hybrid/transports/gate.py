@@ -141,6 +141,7 @@ class Gate:
         principal = await reader.principal(value)
         if principal is not None:
             check_asker(exchange.headers)  # not for who is not signed in: without rights there is nothing to borrow
+            self._engine.revocations.check_shown(principal)
         return principal
 
     def _urls(self, exchange: Exchange) -> tuple[str, str]:

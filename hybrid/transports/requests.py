@@ -1,11 +1,12 @@
-"""Plain requests with one answer: publish, history, presence, tickets."""
+"""Plain requests with one answer: publish, history, presence, tickets, revocations."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from hybrid.auth.grants import REVOKE_SCOPE, is_granted
 from hybrid.auth.tickets import CHANNELS_PURPOSE, SESSION_PURPOSE, Ticket
 from hybrid.broker.base import Appended
 from hybrid.engine.engine import Engine
@@ -21,6 +22,8 @@ from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 
 _Body = TypeVar("_Body")
+_REVOKE_MAX_BYTES: Final = 4_096
+"""One name of at most 255 bytes, an issuer, and escapes."""
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -45,6 +48,16 @@ class _TicketRequest(msgspec.Struct, frozen=True):
     purpose: str
     channels: Annotated[list[ChannelText], msgspec.Meta(max_length=16)] = []
     attach: msgspec.Raw = msgspec.Raw(b"")  # not `| None`: a union with Raw takes nothing but null
+
+
+class _RevokeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`issuer` may be left out; another one than the token's own is refused."""
+
+    jti: str | None = None
+    sid: str | None = None
+    subject: str | None = None
+    client: str | None = None
+    issuer: str | None = None
 
 
 class Requests:
@@ -161,6 +174,33 @@ class Requests:
             )
         )
         await exchange.respond(201, msgspec.json.encode({"ticket": text, "expires_in_s": round(expires_in_s, 3)}))
+
+    async def revoke(self, exchange: Exchange) -> None:
+        """`POST /v1/revoke`: refuse tokens of the caller's own issuer, and end what they hold open."""
+        principal = await self._gate.principal(exchange)
+        if principal.is_anonymous:
+            raise AuthError("unauthorized", "Send the token in the Authorization header.")
+        if not is_granted(principal, "revoke", "*"):  # before the body: strangers get no memory
+            raise AuthError("forbidden", f"To revoke, a token needs the scope {REVOKE_SCOPE}.", scope=REVOKE_SCOPE)
+        wanted = _decoded(await exchange.body(_REVOKE_MAX_BYTES), _RevokeRequest)
+        if wanted.issuer not in (None, principal.issuer):
+            raise AuthError("forbidden", "A token revokes those of its own issuer only.")
+        self._engine.revocations.check(principal)
+        done = await self._engine.revoke(
+            issuer=principal.issuer,
+            jti=wanted.jti,
+            sid=wanted.sid,
+            subject=wanted.subject,
+            client=wanted.client,
+        )
+        revocation = done.revocation
+        answer = {
+            revocation.kind: revocation.value,
+            "issuer": revocation.issuer,
+            "at_s": revocation.at_s,
+            "ended_here": done.ended_here,
+        }
+        await exchange.respond(200, msgspec.json.encode(answer))
 
 
 def _form(content_type: str | None) -> str:

@@ -58,6 +58,7 @@ class Uplink:
     async def _answer(self, raw: bytes, post: CommandPost, principal: Principal) -> Reply | None:
         command_id = 0
         try:
+            self._engine.revocations.check(principal)  # each may have waited for the ones before it
             command = JSON.decode_command(raw, self._engine.limits.command_max_bytes)
             command_id = command.id
             return await self._carry_out(command, raw, post, principal)

@@ -11,8 +11,10 @@ from hybrid import __version__
 from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, check_loopback
 from hybrid.auth.dpop import ProofStore
+from hybrid.auth.grants import REVOKE_SCOPE
 from hybrid.auth.hooks import AuthoriseHook, GrantsHook, as_it_is, finish_with
 from hybrid.auth.origin import DoorPolicy
+from hybrid.auth.revocation import RevocationStore
 from hybrid.auth.tickets import TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.auth.verifiers import AnyTokenVerifier
@@ -20,11 +22,13 @@ from hybrid.broker.base import Broker, CallStore, NodeStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.broker.memory_proofs import MemoryProofStore
+from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.nodes import RedisNodes
 from hybrid.broker.redis.proofs import RedisProofStore
+from hybrid.broker.redis.revocations import RedisRevocationStore
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
@@ -49,7 +53,7 @@ def create_app(
     *,
     verifier: TokenVerifier | None = None,
     clock: Clock | None = None,
-    issuer_scope: str = FULL_SCOPE,
+    issuer_scope: str = f"{FULL_SCOPE} {REVOKE_SCOPE}",
     grants: GrantsHook | None = None,
     authorise: AuthoriseHook | None = None,
     signed_in: SessionHook | None = None,
@@ -77,6 +81,7 @@ def create_app(
         node_store=stores.nodes,
         call_store=stores.calls,
         proof_store=stores.proofs,
+        revocation_store=stores.revocations,
         verifier=verifier,
         namespace_for=settings.namespace_for,
         allows_anonymous=any("anyone" in (rules.subscribe, rules.publish) for rules in settings.namespaces.values()),
@@ -85,6 +90,7 @@ def create_app(
         authorise=authorise,
         seal_key=derive_key(settings.secret, "seals"),
         control_key=derive_key(settings.secret, "control"),
+        rechecker=verifier.introspector if isinstance(verifier, AnyTokenVerifier) else None,
         version=__version__,
         address=f"{host_in_url(settings.host)}:{settings.port}",
     )
@@ -161,6 +167,7 @@ class _Stores(NamedTuple):
     nodes: NodeStore
     calls: CallStore
     proofs: ProofStore
+    revocations: RevocationStore
 
 
 def _stores(settings: Settings, clock: Clock) -> _Stores:
@@ -174,8 +181,11 @@ def _stores(settings: Settings, clock: Clock) -> _Stores:
             alone,
             alone,
             MemoryProofStore(clock, settings.limits),
+            MemoryRevocationStore(clock, settings.limits),
         )
     redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
     tickets = RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
     nodes = RedisNodes(redis)
-    return _Stores(redis, redis, tickets, nodes, nodes, RedisProofStore(redis.servers, redis.keys))
+    proofs = RedisProofStore(redis.servers, redis.keys)
+    revoked = RedisRevocationStore(redis, derive_key(settings.secret, "revocations"), settings.limits)
+    return _Stores(redis, redis, tickets, nodes, nodes, proofs, revoked)

@@ -9,6 +9,7 @@ from quart import Blueprint, Response, jsonify
 from hybrid.auth.details import TYPE as DETAILS_TYPE
 from hybrid.auth.dpop import ALGORITHMS as PROOF_ALGORITHMS
 from hybrid.auth.grants import REVOKE_SCOPE
+from hybrid.broker.base import BrokerHealth
 from hybrid.engine.engine import Engine
 from hybrid.settings import Settings
 from hybrid.web.shared import Shared
@@ -32,6 +33,8 @@ def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str
     @blueprint.get("/readyz")
     async def readiness() -> Response:
         health = await checkup()
+        if health.is_good and not engine.revocations.is_known:
+            health = BrokerHealth(False, "What was revoked is not known yet, so no token is accepted.")
         status = "draining" if engine.is_draining else "ready" if health.is_good else "waiting for the broker"
         response = jsonify({"status": status, **({"detail": health.detail} if health.detail else {})})
         if status != "ready":

@@ -18,7 +18,11 @@ from hybrid.model import Principal
 _log = logging.getLogger(__name__)
 
 SessionHook: TypeAlias = Callable[[Mapping[str, Any]], Principal | None]
-"""Called with the application's session; returns whom it speaks for, None when nobody is signed in."""
+"""Called with the application's session; returns whom it speaks for, None when nobody is signed in.
+
+Set `issued_at_s` to the time of the sign-in: without it, who was revoked is refused after signing in again, too. Set
+`sign_in` to an id of that sign-in, and it can be revoked alone.
+"""
 
 
 class SessionCookie:

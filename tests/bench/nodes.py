@@ -13,12 +13,13 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
@@ -40,10 +41,13 @@ class Plan:
     deliveries: int
     commands: int
     seconds: float
+    revoked: int
 
 
-FULL = Plan(deliveries=3_000, commands=1_000, seconds=4.0)
-QUICK = Plan(deliveries=500, commands=200, seconds=1.0)
+FULL = Plan(deliveries=3_000, commands=1_000, seconds=4.0, revoked=1_000)
+QUICK = Plan(deliveries=500, commands=200, seconds=1.0, revoked=200)
+_OPENED_AT_ONCE: Final = 50
+_REVOKED: Final = 4503
 
 
 def cpu_s(pid: int) -> float:
@@ -141,6 +145,40 @@ async def carried(group: Nodes, issuer: DevelopmentIssuer, plan: Plan) -> dict[s
     return found
 
 
+async def revoked(group: Nodes, issuer: DevelopmentIssuer, plan: Plan) -> tuple[float, list[float]]:
+    """A subject's sessions are at one node, and it is revoked at the other one: when that had answered, and when each
+
+    session had seen its end; in seconds since just before it was asked.
+    """
+    token = issuer.mint("mallory", FULL_SCOPE)
+    async with AsyncExitStack() as stack:
+        sockets: list[ClientConnection] = []
+        while len(sockets) < plan.revoked:
+            count = min(_OPENED_AT_ONCE, plan.revoked - len(sockets))
+            opening = (stack.enter_async_context(session(group[1], token, CHANNEL)) for _ in range(count))
+            sockets += await asyncio.gather(*opening)
+        ends = [asyncio.create_task(_ended(socket)) for socket in sockets]
+        headers = {"Authorization": f"Bearer {issuer.mint('admin', 'hybrid:revoke')}"}
+        async with httpx2.AsyncClient(trust_env=False, timeout=20.0, headers=headers) as http:
+            await http.post(f"http://127.0.0.1:{group[0].port}/v1/revoke", json={"jti": "to connect, and to warm up"})
+            asked_s = time.perf_counter()
+            answer = await http.post(f"http://127.0.0.1:{group[0].port}/v1/revoke", json={"subject": "mallory"})
+            answered_s = time.perf_counter()
+            answer.raise_for_status()
+        async with asyncio.timeout(30):
+            return answered_s - asked_s, [at_s - asked_s for at_s in await asyncio.gather(*ends)]
+
+
+async def _ended(socket: ClientConnection) -> float:
+    try:
+        while True:
+            await socket.recv(decode=False)
+    except ConnectionClosed as closed:
+        if closed.rcvd is None or closed.rcvd.code != _REVOKED:
+            raise RuntimeError(f"a session ended otherwise: {closed}") from None
+        return time.perf_counter()
+
+
 async def rate(
     node: Node, redis: RedisServer | None, issuer: DevelopmentIssuer, channel: str, plan: Plan, *, has_keys: bool
 ) -> str:
@@ -193,6 +231,12 @@ async def measure(plan: Plan, say: Callable[[str], None]) -> None:
                     say(f"a command of an event stream, posted {kind}: {quantiles(values)} ({len(values)})")
                 own, other = (p50_ms(values) for values in found.values())
                 say(f"what carrying adds, p50: {other - own:.2f} ms")
+                answered_s, ended_s = await revoked(group, issuer, plan)
+                say(
+                    f"revoked at one node, {plan.revoked:,} sessions ended at the other: the first after "
+                    f"{min(ended_s) * 1000:.0f} ms, the last after {max(ended_s) * 1000:.0f} ms; "
+                    f"answered after {answered_s * 1000:.0f} ms"
+                )
                 for channel, has_keys in (("unkept:r", False), ("kept:r", False), ("kept:r", True)):
                     told = await rate(group[0], redis, issuer, channel, plan, has_keys=has_keys)
                     say(f"publishing into Redis, {_kind(channel, has_keys)}: {told}")

@@ -9,16 +9,19 @@ import pytest
 import pytest_asyncio
 
 from hybrid.auth.dpop import ProofStore
+from hybrid.auth.revocation import RevocationStore
 from hybrid.auth.tickets import TicketStore
 from hybrid.broker.base import CallStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.broker.memory_proofs import MemoryProofStore
+from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.nodes import RedisNodes
 from hybrid.broker.redis.proofs import RedisProofStore
+from hybrid.broker.redis.revocations import RedisRevocationStore
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.limits import Limits
 from tests.support.clock import FakeClock
@@ -149,3 +152,17 @@ def nodes(made_on_redis: RedisBroker | None, clock: FakeClock, skew_ms: Callable
 @pytest.fixture
 def calls(nodes: MemoryNodes | RedisNodes) -> CallStore:
     return nodes
+
+
+@pytest.fixture
+def revoked(
+    made_on_redis: RedisBroker | None, clock: FakeClock, skew_ms: Callable[[], int]
+) -> Callable[[Limits], RevocationStore]:
+    """Makes stores with limits of their own; those on Redis are all of one."""
+
+    def make(limits: Limits) -> RevocationStore:
+        if made_on_redis is None:
+            return MemoryRevocationStore(clock, limits)
+        return RedisRevocationStore(made_on_redis, b"k" * 32, limits, skew_ms)
+
+    return make

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.auth.revocation import Revocation
 from hybrid.auth.tickets import Ticket
 from hybrid.broker.base import Append, Appended
 from hybrid.broker.redis import line, topics
@@ -18,6 +19,7 @@ from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.line import Unreachable
 from hybrid.broker.redis.nodes import RedisNodes
+from hybrid.broker.redis.revocations import RedisRevocationStore
 from hybrid.broker.redis.servers import check_version
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.errors import BrokerError, SettingsError
@@ -100,6 +102,13 @@ async def test_the_documented_access_list_permits_all_that_is_done_and_no_more(l
                 b"h" * 32, Ticket(principal=Principal(issuer="i", subject="s"), purpose="x", origin=None), 9
             )
             assert await tickets.take(b"h" * 32)
+            revoked, looks = RedisRevocationStore(broker, b"k" * 32, Limits()), list[bool]()
+            await revoked.listen(lambda: looks.append(True))
+            made = await revoked.append("jti", "i", "t")
+            lost = Revocation("sid", "i", "s", made.at_s - 9)
+            await revoked.restore([lost])
+            assert (await revoked.read(b"", 9)).revocations == [made, lost]
+            await listener.until(lambda: len(looks) == 2)
             health = await broker.health()
             assert health.is_good, health
             await broker.unsubscribe("a")
@@ -355,6 +364,27 @@ async def _publish(broker: RedisBroker, channel: str, count: int) -> list[int]:
         (await appended(broker, one(channel, b"%d" % number, history_size=1_000, key=f"k{number}"))).position.offset
         for number in range(count)
     ]
+
+
+async def test_revocations_that_somebody_else_wrote_are_ignored(one_redis: RedisServer) -> None:
+    """Whoever can write to Redis, but does not know the secret, cannot end anybody's sessions."""
+    async with opened(one_redis.url) as broker:
+        ours = RedisRevocationStore(broker, b"k" * 32, Limits())
+        forged = RedisRevocationStore(broker, b"x" * 32, Limits())
+        await forged.append("subject", "i", "alice")
+        made = await ours.append("subject", "i", "bob")
+        await forged.append("subject", "i", "carol")
+        page = await ours.read(b"", 9)
+        assert page.revocations == [made]
+        assert (await ours.read(page.cursor, 9)).is_continued, "what is ignored is read past all the same"
+
+
+async def test_a_break_of_what_is_heard_is_told_to_who_listens_for_revocations(one_redis: RedisServer) -> None:
+    async with opened(one_redis.url) as broker:
+        store, looks = RedisRevocationStore(broker, b"k" * 32, Limits()), list[bool]()
+        await store.listen(lambda: looks.append(True))
+        await one_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: bool(looks))
 
 
 async def test_tickets_that_somebody_else_wrote_are_not_accepted(one_redis: RedisServer) -> None:

@@ -16,6 +16,7 @@ from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.errors import HybridError
 from hybrid.limits import Limits
 from hybrid.model import Principal
+from tests.support.revocations import nothing_revoked
 from tests.support.tokens import AUDIENCE, EC_KEY, ISSUER, OTHER_EC_KEY, HandClock, claims, segment, sign
 
 MARKER = "MarkerThatMustNotBeSeen"
@@ -124,7 +125,7 @@ async def test_the_development_issuer_does_not_log_what_it_issues(caplog: pytest
 async def test_a_ticket_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
     clock = HandClock()
     store = MemoryTicketStore(clock, Limits())
-    office = TicketOffice(store, clock)
+    office = TicketOffice(store, clock, nothing_revoked(clock))
     ticket = Ticket(principal=Principal(issuer="i", subject="s"), purpose="session", origin=None)
     text, _ = await office.issue(ticket)
     shown = f"{office!r} {store!r} {vars(store)!r} {ticket!r}"

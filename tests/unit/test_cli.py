@@ -23,7 +23,7 @@ from hybrid.errors import SettingsError
 from hybrid.settings import Settings
 
 ROOT = Path(cli.__file__).parents[2]
-COMMANDS = ("serve", "demo", "publish", "tail", "token")
+COMMANDS = ("serve", "demo", "publish", "tail", "token", "revoke")
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +171,9 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["tail", "chat", "--history", "1001"],
         ["tail", "chat", "--history", "1", "--after", "0"],
         ["tail", "chat", "--token", "secret"],
+        ["revoke"],
+        ["revoke", "alice"],
+        ["revoke", "--jti", "a", "--sid", "b"],
     ],
 )
 def test_a_bad_option_is_one_line_and_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,7 +238,11 @@ def test_options_win_over_the_file_and_port_0_becomes_a_real_port(tmp_path: Path
 
 @pytest.mark.parametrize(
     "arguments",
-    [["token"], ["publish", "chat", "1"], *(["tail", "chat", "--transport", t] for t in ("websocket", "sse"))],
+    [
+        ["token"],
+        ["publish", "chat", "1"],
+        *(["tail", "chat", "--transport", t] for t in ("websocket", "sse")),
+    ],
 )
 def test_a_refused_connection_is_one_line_and_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     url = refused_url()
@@ -302,6 +309,37 @@ def test_publish_fetches_a_token_and_prints_the_cursor(server: Server, capsys: p
     assert headers["authorization"] == "Bearer a.b.c"
     assert (headers["hybrid-type"], headers["idempotency-key"]) == ("t", "k")
     assert (headers["content-type"], body) == ("application/json", b'{"a": 1}')
+
+
+@pytest.mark.parametrize("kind", ["jti", "sid", "subject", "client"])
+def test_revoke_fetches_a_token_that_may_and_says_what_was_done(
+    kind: str, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answer("/dev-issuer/token", 200, {"access_token": "a.b.c"})
+    done = {kind: "alice", "issuer": "https://id.example", "at_s": 1_800_000_000.5, "ended_here": 3}
+    server.answer("/v1/revoke", 200, done)
+    assert cli.main(["revoke", f"--{kind}", "alice", "--url", server.url]) == 0
+    assert capsys.readouterr().out == (
+        f"revoked: {kind} alice of https://id.example; ended at the node that answered: 3\n"
+    )
+    (_, _, asked), (_, headers, body) = server.seen
+    assert b"scope=hybrid%3Arevoke" in asked
+    assert headers["authorization"] == "Bearer a.b.c"
+    assert json.loads(body) == {kind: "alice"}
+
+
+def test_a_refused_revocation_is_one_line_and_1(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYBRID_TOKEN", "t")
+    problem = {"status": 403, "number": 3403, "name": "forbidden", "detail": "It needs the scope hybrid:revoke."}
+    server.answer("/v1/revoke", 403, problem)
+    assert cli.main(["revoke", "--subject", "alice", "--url", server.url]) == 1
+    assert "It needs the scope hybrid:revoke. (3403 forbidden)" in one_line(capsys)
+    for answer in (b"<html>", b"{}", b'{"issuer": "i", "ended_here": "many"}'):
+        server.answer("/v1/revoke", 200, answer)
+        assert cli.main(["revoke", "--subject", "alice", "--url", server.url]) == 2
+        assert "not that of a hybrid server" in one_line(capsys)
 
 
 def test_a_token_at_hand_is_used_and_none_is_asked_for(

@@ -138,6 +138,28 @@ def test_a_refused_publish_is_one_line_and_1(commands: Commands, tmp_path: Path)
     assert token.strip() not in err
 
 
+def test_what_is_revoked_stops_to_tail(commands: Commands, tmp_path: Path) -> None:
+    """As in README.md: the subject of a token that was made for the purpose."""
+    [token] = commands.run("token", "--subject", "mallory")[1].splitlines()[-1:]
+    (tmp_path / "token").write_text(token)
+    with commands.start("tail", "chat:revoked", "--history", "1", "--token-file", str(tmp_path / "token")) as tail:
+        try:
+            commands.run("publish", "chat:revoked", "1")
+            assert tail.stdout is not None
+            assert json.loads(tail.stdout.readline())["data"] == 1
+            code, out, err = commands.run("revoke", "--subject", "mallory")
+            assert (code, err) == (0, "")
+            assert re.fullmatch(r"revoked: subject mallory of \S+; ended at the node that answered: 1\n", out)
+            assert tail.wait(PATIENCE_S) == 1
+        finally:
+            tail.kill()
+        assert tail.stderr is not None
+        assert "450" in tail.stderr.read()
+    code, _, err = commands.run("publish", "chat:revoked", "2", "--token-file", str(tmp_path / "token"))
+    assert code == 1
+    assert "4501 token_refused" in err
+
+
 def test_a_key_makes_a_repeat_safe_and_another_body_a_conflict(commands: Commands, tmp_path: Path) -> None:
     _, token, _ = commands.run("token", "--subject", "ada")
     file = tmp_path / "token"

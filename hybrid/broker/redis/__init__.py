@@ -6,5 +6,6 @@ scripts/    one Lua file for each atomic step
 line        one connection that many callers share
 servers     which server has a key, and how to reach it
 topics      what is listened to, kept so over reconnects
-broker, presence, tickets, nodes    what `broker/base.py` and `auth/tickets.py` promise
+broker, presence, nodes    what `broker/base.py` promises
+tickets, proofs, revocations    what `auth/tickets.py`, `auth/dpop.py` and `auth/revocation.py` promise
 """

@@ -52,6 +52,7 @@ class RedisBroker:
         self._listener: BrokerListener | None = None
         self._channel_of: dict[bytes, str] = {}
         self._heard_by: dict[bytes, Callable[[bytes], None]] = {}
+        self._missed_by: dict[bytes, Callable[[], None]] = {}
         self._refusal: SettingsError | None = None
         self._is_closed = False
         self._checking: asyncio.Task[None] | None = None
@@ -209,9 +210,13 @@ class RedisBroker:
         self._channel_of.pop(topic, None)
         self.topics.unsubscribe(topic)
 
-    async def listen(self, topic: bytes, heard: Callable[[bytes], None]) -> None:
-        """Hear what is announced on a topic that is no channel's. Raises BrokerError."""
+    async def listen(
+        self, topic: bytes, heard: Callable[[bytes], None], missed: Callable[[], None] | None = None
+    ) -> None:
+        """Hear what is announced on a topic that is no channel's, and that some was missed. Raises BrokerError."""
         self._heard_by[topic] = heard
+        if missed is not None:
+            self._missed_by[topic] = missed
         await self.topics.subscribe(topic)
 
     def _heard(self, topic: bytes, message: bytes) -> None:
@@ -236,6 +241,8 @@ class RedisBroker:
         listener.published(Publication(channel, int(offset), epoch, tag, data, type_ or None, kind == _BINARY))
 
     def _missed(self, topics: list[bytes]) -> None:
+        for topic in self._missed_by.keys() & topics:
+            self._missed_by[topic]()
         channels = [self._channel_of[topic] for topic in topics if topic in self._channel_of]
         if channels and self._listener is not None:
             self._listener.gap(channels)

@@ -5,7 +5,7 @@ percent-encoded inside the braces of a hash tag: all that belongs to one channel
 name that a client thinks of can choose a slot or read like a pattern.
 
     hybrid:d:{chat%3Alobby}        what is announced there      hybrid:d:{chat%3Alobby}:h  :l  :k:...  :p...
-    hybrid:c:...                   nodes, tickets, work lists
+    hybrid:c:...                   nodes, tickets, work lists, what was revoked
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Keys:
         self.generation = self._control + b"{nodes}:g"
         self.due = self._control + b"{presence}:due"
         self.claimed = self._control + b"{presence}:claimed"
+        self.revoked = self._control + b"{revoked}"
+        self.revoked_times = self._control + b"{revoked}:t"
 
     def ticket(self, ticket_hash: bytes) -> bytes:
         """Where a ticket is kept."""

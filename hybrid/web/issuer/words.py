@@ -23,6 +23,9 @@ def permissions(scope: str) -> list[Permission]:
     """What a scope permits, line by line, in its order. Raises ScopeError, which a checked scope does not."""
     lines = []
     for grant in scopes_to_grants(scope):
+        if grant.action == "revoke":
+            lines.append(Permission("Revoke tokens and end the sessions of others", ""))
+            continue
         verb, pattern = _ACTIONS[grant.action], grant.pattern
         if pattern == "*":
             lines.append(Permission(f"{verb} every channel", ""))

@@ -15,6 +15,7 @@ from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.errors import AuthError
 from hybrid.limits import Limits
 from hybrid.model import Principal
+from tests.support.revocations import nothing_revoked
 from tests.support.tokens import NOW_S, HandClock
 
 ORIGIN = "https://app.example"
@@ -22,7 +23,7 @@ ORIGIN = "https://app.example"
 
 def office() -> tuple[TicketOffice, HandClock]:
     clock = HandClock()
-    return TicketOffice(MemoryTicketStore(clock, Limits()), clock), clock
+    return TicketOffice(MemoryTicketStore(clock, Limits()), clock, nothing_revoked(clock)), clock
 
 
 def ticket(purpose: str = "session", origin: str | None = ORIGIN, life_s: float = 600) -> Ticket:
@@ -139,7 +140,7 @@ async def test_what_cannot_be_a_ticket_is_refused_without_asking_the_store(text:
             raise AssertionError
 
     clock = HandClock()
-    desk = TicketOffice(Unasked(clock, Limits()), clock)
+    desk = TicketOffice(Unasked(clock, Limits()), clock, nothing_revoked(clock))
     for use in (desk.redeem_session, desk.open_channels):
         with pytest.raises(AuthError) as caught:
             await use(text, None)

@@ -12,6 +12,7 @@ from hybrid.broker.base import PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.broker.memory_proofs import MemoryProofStore
+from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.engine.engine import Engine
 from hybrid.engine.leg import StreamLeg
@@ -43,6 +44,7 @@ async def opened(broker: Any, clock: FakeClock) -> tuple[Engine, StreamLeg, Fake
         broker=broker,
         presence_store=cast(PresenceStore, broker),
         ticket_store=MemoryTicketStore(clock, Limits()),
+        revocation_store=MemoryRevocationStore(clock, Limits()),
         proof_store=MemoryProofStore(clock, Limits()),
         verifier=cast(TokenVerifier, _NoTokens()),
         namespace_for=lambda channel: Namespace("default", subscribe="token"),
