@@ -154,7 +154,7 @@ async def test_the_issuers_pages_fit_every_screen(demo: Demo, width: int, height
         assert await page.evaluate("document.documentElement.scrollWidth === document.documentElement.clientWidth")
         small = "[...document.querySelectorAll('button, input:not([type=hidden])')].filter((e) => e.offsetHeight < 44)"
         assert await page.evaluate(f"{small}.length") == 0, "too small for a thumb"
-        assert await page.evaluate("document.fonts.ready.then(() => document.fonts.check('15px Inter'))")
+        assert await page.evaluate("document.fonts.load('15px Inter').then((faces) => faces.length > 0)")
 
 
 async def enter_code(page: Page, url: str, code: str) -> None:

@@ -15,7 +15,7 @@ from quart.typing import TestClientProtocol as Client
 
 from hybrid.auth.development import RESOURCE_CLIENT, RESOURCE_SECRET
 from hybrid.settings import Settings
-from hybrid.web.app import create_app
+from hybrid.web.app import EXTENSION, create_app
 from hybrid.web.issuer import page_addresses
 from hybrid.web.static import find_static_root
 from tests.unit.auth.development.asking import CHALLENGE, DEVICE, VERIFIER, claims
@@ -82,7 +82,7 @@ def returned(response: Any) -> dict[str, str]:
 # -- consent
 
 
-async def test_signing_in_through_the_page_gives_a_token_that_the_server_takes(client: Client) -> None:
+async def test_signing_in_through_the_page_gives_a_token_that_the_server_takes(app: Quart, client: Client) -> None:
     back = returned(await consented(client))
     assert (back["state"], back["iss"]) == ("s1", f"http://{HOST}/dev-issuer")
     form = {
@@ -97,8 +97,8 @@ async def test_signing_in_through_the_page_gives_a_token_that_the_server_takes(c
     assert response.headers["Cache-Control"] == "no-store"
     body = await response.get_json()
     assert claims(body["access_token"])["sub"] == "ada"
-    read, _ = await get(client, "/v1/history/chat:lobby", Authorization=f"Bearer {body['access_token']}")
-    assert read.status_code == 200
+    principal = await app.extensions[EXTENSION].verifier.verify(body["access_token"])
+    assert (principal.subject, principal.client) == ("ada", "demo")
     again, _ = await post(client, "/dev-issuer/token", form)
     assert (await again.get_json())["error"] == "invalid_grant"
 
