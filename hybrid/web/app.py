@@ -9,7 +9,7 @@ from quart import Quart
 
 from hybrid import __version__
 from hybrid.auth.derive import derive_key
-from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, check_loopback
+from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, Revocation, check_loopback
 from hybrid.auth.dpop import ProofStore
 from hybrid.auth.grants import REVOKE_SCOPE
 from hybrid.auth.hooks import AuthoriseHook, GrantsHook, as_it_is, finish_with
@@ -32,7 +32,7 @@ from hybrid.broker.redis.revocations import RedisRevocationStore
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
-from hybrid.errors import SettingsError
+from hybrid.errors import HybridError, SettingsError
 from hybrid.settings import Settings, host_in_url
 from hybrid.transports.app import Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
@@ -97,6 +97,7 @@ def create_app(
     app.extensions[EXTENSION] = engine
     if issuer is not None:
         app.register_blueprint(issuer_blueprint(issuer))
+        _follow_revocations(issuer, engine)
     issuer_urls = [config.url for config in settings.issuers] + ([issuer.issuer] if issuer else [])
     app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls))
     app.register_blueprint(static_blueprint(find_static_root(settings.static_dir)))
@@ -131,6 +132,24 @@ def create_app(
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
     return app
+
+
+def _follow_revocations(issuer: DevelopmentIssuer, engine: Engine) -> None:
+    """What the development issuer ends before its time, ends here as well."""
+
+    async def revoke(ended: Revocation) -> None:
+        try:
+            if ended.session_id:
+                await engine.revoke(issuer=issuer.issuer, sid=ended.session_id)
+            else:
+                await engine.revoke(issuer=issuer.issuer, jti=ended.token_id)
+        except HybridError as error:
+            _log.warning("what the development issuer has revoked is still good here: %s", error)
+
+    def told(ended: Revocation) -> None:
+        engine.tasks.spawn(revoke(ended))
+
+    issuer.on_revocation(told)
 
 
 def _cookie(app: Quart, settings: Settings, signed_in: SessionHook | None, clock: Clock) -> SessionCookie | None:

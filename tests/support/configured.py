@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,11 +9,9 @@ from typing import Any
 
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.clock import Clock, SystemClock
-from hybrid.engine.engine import Engine
 from hybrid.settings import IssuerSettings, Settings
-from hybrid.web import launcher
-from hybrid.web.app import EXTENSION, create_app
-from tests.support.server import RunningServer, new_issuer, settings_for
+from hybrid.web.app import create_app
+from tests.support.server import RunningServer, new_issuer, serving, settings_for
 
 
 def settings_of(*issuers: IssuerSettings, **options: Any) -> Settings:
@@ -28,26 +25,5 @@ async def configured_server(
 ) -> AsyncIterator[RunningServer]:
     """Start it, and end it as SIGTERM would. Its `issuer` is one that it knows nothing of."""
     app = create_app(settings, clock=clock or SystemClock(), verifier=verifier)
-    engine: Engine = app.extensions[EXTENSION]
-    stop = asyncio.Event()
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.get_running_loop().create_task(
-        launcher.serve(
-            app,
-            host="127.0.0.1",
-            port=0,
-            limits=settings.limits,
-            shutdown_event=stop,
-            on_started=bound.set_result,
-            drain=engine.drain,
-        )
-    )
-    await asyncio.wait((serving, bound), return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        serving.result()
-    server = RunningServer(bound.result(), engine, new_issuer(), stop, serving)
-    try:
+    async with serving(app, settings, new_issuer()) as server:
         yield server
-    finally:
-        if not serving.done():
-            await server.shut_down()

@@ -114,26 +114,33 @@ async def running_server(
     app = create_app(settings, verifier=verifier, clock=clock, **options)
     if prepare is not None:
         prepare(app)
+    async with serving(app, settings, issuer) as server:
+        yield server
+
+
+@asynccontextmanager
+async def serving(app: Quart, settings: Settings, issuer: DevelopmentIssuer) -> AsyncIterator[RunningServer]:
+    """Serve an app at the port of its settings, and end it as SIGTERM would if the test has not done so."""
     engine: Engine = app.extensions[EXTENSION]
     stop = asyncio.Event()
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.get_running_loop().create_task(
+    served = asyncio.get_running_loop().create_task(
         launcher.serve(
             app,
             host="127.0.0.1",
-            port=port,
+            port=settings.port,
             limits=settings.limits,
             shutdown_event=stop,
             on_started=bound.set_result,
             drain=engine.drain,
         )
     )
-    await asyncio.wait((serving, bound), return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        serving.result()
-    server = RunningServer(bound.result(), engine, issuer, stop, serving)
+    await asyncio.wait((served, bound), return_when=asyncio.FIRST_COMPLETED)
+    if served.done():
+        served.result()
+    server = RunningServer(bound.result(), engine, issuer, stop, served)
     try:
         yield server
     finally:
-        if not serving.done():
+        if not served.done():
             await server.shut_down()
