@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from tests.support.answering import (
     silent,
 )
 from tests.support.bytewise import Answer as HttpAnswer
-from tests.support.bytewise import bystander, call, text, websocket
+from tests.support.bytewise import bystander, call, text, until, websocket
 from tests.support.configured import configured_server, settings_of
 from tests.support.server import AUDIENCE, RunningServer
 from tests.support.tokens import EC_KEY, OKP_KEY, OTHER_EC_KEY, RSA_KEY, public
@@ -298,3 +299,37 @@ async def test_who_cannot_be_checked_now_is_told_when_to_come_back_in_a_frame_to
             assert (told["code"], told["delay_ms"]) == (3504, RETRY_S * 1000)
             assert "reconnect" not in told, "left out where it is true"
             assert (await socket.close_code())[0] == 3504
+
+
+@pytest.mark.xfail(reason="ASKED_MAX questions in all, and one address may have as many requests in the doorway")
+async def test_one_address_with_made_up_opaque_tokens_does_not_take_all_questions() -> None:
+    """The issuer is slow, and somebody asks about as many tokens as one address may show at once: others come in."""
+    async with issuing() as slow, issuing(OTHER_EC_KEY) as good:
+        released = asyncio.Event()
+        yes = document({"active": True, "aud": AUDIENCE, "sub": "alice", "scope": "hybrid:subscribe:*"})
+
+        async def answer(writer: asyncio.StreamWriter) -> None:
+            if b"made-up" in slow.requests[-1]:
+                await released.wait()
+            await yes(writer)
+
+        slow.answers["/ask"] = answer
+        settings = settings_of(
+            IssuerSettings(url=slow.url, client_id="hybrid", client_secret="s3cret-of-ours"),
+            IssuerSettings(url=good.url),
+        )
+        settings = replace(settings, trusted_proxies=("127.0.0.1",))
+        async with asyncio.timeout(30), configured_server(settings) as server:
+
+            async def ask(token: str, address: str) -> int:
+                headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": address}
+                return (await call(server, "GET", "/v1/history/a", headers)).status
+
+            count = settings.limits.unauthenticated_per_address_max
+            flood = [asyncio.create_task(ask(f"made-up-{n}", "203.0.113.1")) for n in range(count)]
+            try:
+                await until(lambda: slow.asked.count("/ask") == count)
+                assert await ask("honest", "203.0.113.2") == 200
+            finally:
+                released.set()
+                await asyncio.gather(*flood)

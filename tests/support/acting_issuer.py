@@ -37,8 +37,13 @@ class Issuer:
         }
 
     @property
+    def requests(self) -> list[bytes]:
+        """All that it was asked, whole."""
+        return self._server.requests
+
+    @property
     def asked(self) -> list[str]:
-        return [request.split(b" ")[1].decode() for request in self._server.requests]
+        return [request.split(b" ")[1].decode() for request in self.requests]
 
     async def answer(self, writer: asyncio.StreamWriter) -> None:
         await self.answers.get(self.asked[-1], fixed(b"", status="404 Not Found"))(writer)
