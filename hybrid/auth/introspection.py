@@ -36,8 +36,11 @@ NEGATIVE_S: Final = 5.0
 """How long a no counts: a token that is active only in a moment is rare, somebody who tries again is not."""
 REMEMBERED_MAX: Final = 20_000
 """Answers of each kind that are remembered."""
-ASKED_MAX: Final = 64
-"""Questions that are open at once; whoever comes then is told to come again."""
+ASKED_MAX: Final = 256
+"""Questions that are open at once; whoever comes then is told to come again. More than one address may have in the
+
+doorway (`limits.unauthenticated_per_address_max`), or one alone could keep all others out while the issuer is slow.
+"""
 RETRY_S: Final = 2.0
 TICKET_MAX_S: Final = 600.0
 """How long a session may live that began with a ticket for an introspected token: nobody can ask about it again."""

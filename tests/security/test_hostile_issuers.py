@@ -301,7 +301,6 @@ async def test_who_cannot_be_checked_now_is_told_when_to_come_back_in_a_frame_to
             assert (await socket.close_code())[0] == 3504
 
 
-@pytest.mark.xfail(reason="ASKED_MAX questions in all, and one address may have as many requests in the doorway")
 async def test_one_address_with_made_up_opaque_tokens_does_not_take_all_questions() -> None:
     """The issuer is slow, and somebody asks about as many tokens as one address may show at once: others come in."""
     async with issuing() as slow, issuing(OTHER_EC_KEY) as good:
