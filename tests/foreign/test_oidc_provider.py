@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -30,6 +31,7 @@ from tests.support.bytewise import (
     event_stream,
     request,
     text,
+    until,
     websocket,
 )
 from tests.support.configured import configured_server, settings_of
@@ -370,10 +372,12 @@ async def test_opaque_tokens_are_refused_where_nobody_is_to_be_asked(issuer: For
 
 
 @asynccontextmanager
-async def asking(issuer: ForeignIssuer, clock: Clock | None = None, **options: str) -> AsyncIterator[RunningServer]:
+async def asking(
+    issuer: ForeignIssuer, clock: Clock | None = None, *, limits: Limits = LIMITS, **options: str
+) -> AsyncIterator[RunningServer]:
     """Our server, which asks this issuer about tokens that are no JWTs."""
     ours = {"client_id": RESOURCE_SERVER, "client_secret": SECRET, **options}
-    settings = settings_of(issuer.settings(algorithms=ALGORITHMS, **ours), namespaces=NAMESPACES, limits=LIMITS)
+    settings = settings_of(issuer.settings(algorithms=ALGORITHMS, **ours), namespaces=NAMESPACES, limits=limits)
     async with asyncio.timeout(40), configured_server(settings, clock=clock or SystemClock()) as server:
         yield server
 
@@ -460,6 +464,64 @@ async def test_a_revoked_opaque_token_is_refused_when_its_yes_is_over(issuer: Fo
         answer = await history(server, token)
         assert (answer.status, answer.name) == (401, "token_refused")
         assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+@asynccontextmanager
+async def all_end(server: RunningServer, token: str, code: int) -> AsyncIterator[None]:
+    """Open a session on each transport and a plain channel on both kinds of streams, all with one token, a poll
+    waiting; what happens in the block has to end all of them with this code."""
+    target = "/v1/channels/room%3A1"
+    async with AsyncExitStack() as stack:
+        legs = [await stack.enter_async_context(attached(server, name, token)) for name in TRANSPORTS]
+        events = await stack.enter_async_context(event_stream(server, target, bearer(token)))
+        socket = await stack.enter_async_context(websocket(server, target, bearer(token)))
+        ends = [asyncio.create_task(leg.next("disconnect")) for leg in legs]
+        await until(lambda: server.engine.hub.stats().polls_waiting == 1)
+        yield
+        for end in ends:
+            assert (await end)["disconnect"]["code"] == code
+        assert (await events.rest())[-1][0].startswith(f": {code} ")
+        assert (await socket.close_code())[0] == code
+
+
+async def test_what_is_revoked_at_the_issuer_ends_in_mid_session(issuer: ForeignIssuer) -> None:
+    """Live opaque tokens are asked about again: those of the revoked sign-in end, those of another one go on."""
+    limits = replace(LIMITS, recheck_interval_s=0.5)
+    async with asking(issuer, limits=limits) as server:
+        mine, other = [await issuer.sign_in(name, resource=OPAQUE) for name in ("alice", "bob")]
+        async with attached(server, "websocket", other["access_token"]) as leg:
+            async with all_end(server, mine["access_token"], 4503):
+                await issuer.revoke(mine["access_token"])
+            await hears(server, leg)
+        answer = await history(server, mine["access_token"])
+        assert (answer.status, answer.name) == (401, "token_refused"), "though a yes was remembered"
+        assert (await history(server, other["access_token"])).status == 200
+
+
+@pytest.mark.parametrize("resource", [AUDIENCE, OPAQUE], ids=["jwt", "opaque"])
+async def test_what_is_revoked_here_ends_at_once_whatever_the_issuer_says(issuer: ForeignIssuer, resource: str) -> None:
+    """A JWT cannot be called back by its issuer; `POST /v1/revoke` with a token of the same issuer can."""
+    async with asking(issuer) as server:
+        tokens = await issuer.sign_in("alice", resource=resource)
+        token = tokens["access_token"]
+        ticket_body = json.dumps({"purpose": "channels", "channels": [CHANNEL]}).encode()
+        answer = await call(server, "POST", "/v1/ticket", {**bearer(token), **JSON}, ticket_body)
+        ticket = answer.json()["ticket"]
+        body = json.dumps({"subject": "alice"}).encode()
+        may_not = await call(server, "POST", "/v1/revoke", {**bearer(token), **JSON}, body)
+        assert (may_not.status, may_not.name) == (403, "forbidden")
+        async with all_end(server, token, 4503):
+            admin = {**bearer(await issuer.machine_token(scope="hybrid:revoke")), **JSON}
+            done = await call(server, "POST", "/v1/revoke", admin, body)
+            assert done.status == 200, done
+            assert done.json()["ended_here"] >= len(TRANSPORTS)
+        for refused_again in (
+            await history(server, token),
+            await call(server, "GET", f"/v1/channels/room%3A1?ticket={ticket}", EVENTS),
+        ):
+            assert (refused_again.status, refused_again.name) == (401, "token_refused")
+        if resource == OPAQUE:
+            assert (await issuer.introspected(token))["active"] is True, "the issuer knows nothing of it"
 
 
 async def test_opaque_tokens_for_others_are_refused(issuer: ForeignIssuer) -> None:

@@ -31,7 +31,7 @@ from tests.support.tokens import EC_KEY, OTHER_EC_KEY, RSA_KEY, claims, dpop_pro
 
 OTHER_ISSUER: Final = "https://other.example"
 CHANNEL: Final = "room:1"
-SCOPE: Final = "hybrid:subscribe:room:* hybrid:publish:room:*"
+SCOPE: Final = "hybrid:subscribe:room:* hybrid:publish:room:* hybrid:revoke"
 METADATA: Final = f"{AUDIENCE}/.well-known/oauth-protected-resource"
 NO_TOKEN: Final = ("unauthorized", "A credential is needed here and none was sent.")
 
@@ -197,8 +197,8 @@ def http(answer: Answer) -> Seen:
     return "http", answer.status, answer.headers.get("www-authenticate"), answer.json()
 
 
-def refusal(name: str, words: str) -> Seen:
-    """What `http` has to see for an error."""
+def refusal(name: str, words: str, scope: str = "") -> Seen:
+    """What `http` has to see for an error; `scope` is what would be enough."""
     row = TABLE[name]
     phrases = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden"}
     problem = {
@@ -212,6 +212,7 @@ def refusal(name: str, words: str) -> Seen:
     }  # fmt: skip
     code = codes.get(name, "invalid_token")
     told = f'error="{code}", error_description="{words}", ' if code else ""
+    told += f'scope="{scope}", ' if scope else ""
     if name == "proof_refused":  # RFC 9449, section 7.1
         algorithms = 'algs="ES256 ES384 PS256 RS256 Ed25519 EdDSA"'
         return "http", 401, f'DPoP {told}{algorithms}, resource_metadata="{METADATA}"', problem
@@ -489,6 +490,7 @@ def replied(name: str, words: str) -> Seen:
 
 _CHANNEL: Final = "/v1/channels/room%3A1"
 _SMALL: Final = refusal(*FORBIDDEN)
+_NO_REVOKING: Final = refusal("forbidden", "To revoke, a token needs the scope hybrid:revoke.", "hybrid:revoke")
 _COMMANDS: Final = {
     name: dumped({"commands": [{"method": name, "id": 1, "channel": CHANNEL, **fields}]})
     for name, fields in (("publish", {"data": 1}), ("history", {}), ("presence", {}))
@@ -527,6 +529,7 @@ WAYS: Final[dict[str, Way]] = {
     "publish many": Way(asked("POST", "/v1/publish", _BATCH), "head", _ITEM, told=known),
     "history": Way(asked("GET", "/v1/history/room%3A1"), "head", _SMALL),
     "presence": Way(asked("GET", "/v1/presence/room%3A1"), "head", _SMALL),
+    "revoke": Way(asked("POST", "/v1/revoke", b'{"jti": "nobody has it"}'), "head", _NO_REVOKING, told=for_ticket),
     "posted publish": Way(asked("POST", "/v1/command", _COMMANDS["publish"]), "head", _ITEM, told=known),
     "posted history": Way(asked("POST", "/v1/command", _COMMANDS["history"]), "head", _ITEM, told=known),
     "posted presence": Way(asked("POST", "/v1/command", _COMMANDS["presence"]), "head", _ITEM, told=known),

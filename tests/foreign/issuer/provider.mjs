@@ -14,7 +14,13 @@ import { createMemoryAdapter } from 'oidc-provider/lib/adapters/memory_adapter.j
 
 const [port, audience] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
-const scopes = ['hybrid:subscribe:*', 'hybrid:publish:*', 'hybrid:subscribe:room:*', 'hybrid:publish:room:*'];
+const scopes = [
+  'hybrid:subscribe:*',
+  'hybrid:publish:*',
+  'hybrid:subscribe:room:*',
+  'hybrid:publish:room:*',
+  'hybrid:revoke',
+];
 const algorithms = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA'];
 const secret = 'a secret of a client that exists for tests only';
 const asked = {};
