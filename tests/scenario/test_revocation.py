@@ -215,17 +215,17 @@ async def test_tickets_are_refused(handoff: bool) -> None:
 
 @asynccontextmanager
 async def waiting_for_its_body(
-    server: RunningServer, target: str, body: bytes, **headers: str
+    server: RunningServer, target: str, body: bytes, shown: str = "", **headers: str
 ) -> AsyncIterator[Connection]:
     """A POST whose token was checked and whose body follows when the token has been revoked, which ends the block."""
     async with connected(server) as connection:
-        sent = {**bearer(token(server)), **JSON, **headers, "Content-Length": str(len(body))}
+        sent = {**bearer(shown or token(server)), **JSON, **headers, "Content-Length": str(len(body))}
         is_in = asyncio.Event()
-        shown = server.engine.verifier.verify
+        verify = server.engine.verifier.verify
 
         async def noting(*asked: Any) -> Any:
             try:
-                return await shown(*asked)
+                return await verify(*asked)
             finally:
                 is_in.set()
 
@@ -278,7 +278,7 @@ async def test_a_poll_that_its_node_has_not_seen(two: World) -> None:
     await leg.next("subscribed")
     assert isinstance(leg, RawPolls)
     body = json.dumps(leg.poll()).encode()
-    async with waiting_for_its_body(other, "/v1/stream", body, Accept="application/json") as connection:
+    async with waiting_for_its_body(other, "/v1/stream", body, leg.door.token, Accept="application/json") as connection:
         answer = await connection.answer()
         assert (answer.status, answer.json()["number"]) == (403, REVOKED)
     assert len(other.engine.registry) == 0
