@@ -41,7 +41,6 @@ class Polling:
 
     async def poll(self, principal: Principal, poll: Poll) -> list[bytes]:
         """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it."""
-        self._engine.revocations.check(principal)  # its body may have come long after its token was checked
         runner = self._engine.registry.find(poll.session, principal) or self._adopted(principal, poll)
         if runner is None:
             return await self._begin_again(principal, poll)

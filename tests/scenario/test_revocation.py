@@ -20,7 +20,7 @@ from hybrid.auth.development import FULL_SCOPE
 from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.errors import BrokerError
 from hybrid.limits import Limits
-from tests.support.bytewise import JSON, Answer, call, event_stream, text, websocket
+from tests.support.bytewise import JSON, Answer, Connection, call, connected, event_stream, request, text, websocket
 from tests.support.nodes import ask
 from tests.support.raw import RAW_LEGS, Door, Ended, RawLeg, RawPolls, attach_of, post
 from tests.support.redis_servers import RedisServer
@@ -208,6 +208,80 @@ async def test_tickets_are_refused(handoff: bool) -> None:
         for target in (f"/v1/channels/chat:lobby?ticket={texts[0]}", f"/v1/stream?ticket={texts[1]}"):
             answer = await call(last, "GET", target, {"Accept": "text/event-stream"})
             assert (answer.status, answer.json()["number"]) == (401, REFUSED)
+
+
+# -- between the door and the room: what was let in before, and waits for its body meanwhile
+
+
+@asynccontextmanager
+async def waiting_for_its_body(
+    server: RunningServer, target: str, body: bytes, shown: str = "", **headers: str
+) -> AsyncIterator[Connection]:
+    """A POST whose token was checked and whose body follows when the token has been revoked, which ends the block."""
+    async with connected(server) as connection:
+        sent = {**bearer(shown or token(server)), **JSON, **headers, "Content-Length": str(len(body))}
+        is_in = asyncio.Event()
+        verify = server.engine.verifier.verify
+
+        async def noting(*asked: Any) -> Any:
+            try:
+                return await verify(*asked)
+            finally:
+                is_in.set()
+
+        server.engine.verifier.verify = noting  # type: ignore[method-assign]
+        connection.send(request("POST", target, sent))
+        async with asyncio.timeout(10):
+            await is_in.wait()
+        await asyncio.sleep(0)
+        await server.engine.revoke(issuer=ISSUER, sid="s-alice")
+        connection.send(body)
+        yield connection
+
+
+@pytest.mark.one_node("it looks into the node")
+async def test_an_attach_whose_body_came_late(handoff: bool) -> None:
+    """The pass that ends sessions has gone by, and this one did not exist yet."""
+    body = json.dumps({"method": "attach", **attach_of(1, CHANNEL)}).encode()
+    async with world(handoff) as here:
+        async with waiting_for_its_body(here.server, "/v1/stream", body, Accept="text/event-stream") as connection:
+            assert (await connection.head()).status == 200
+            assert b'"code":4503' in await connection.ended()
+        assert len(here.server.engine.registry) == 0
+    async with world(handoff) as here:
+        async with waiting_for_its_body(here.server, "/v1/stream", body, Accept="application/json") as connection:
+            answer = await connection.answer()
+            assert (answer.status, answer.json()["number"]) == (403, REVOKED)
+        assert len(here.server.engine.registry) == 0
+
+
+@pytest.mark.one_node("it looks into the node")
+async def test_commands_whose_body_came_late(handoff: bool) -> None:
+    async with world(handoff) as here:
+        called = []
+        here.server.engine.calls.register("f", lambda call: called.append(call))  # type: ignore[arg-type,func-returns-value]
+        commands = [
+            {"id": 1, "method": "call", "name": "f"},
+            {"id": 2, "method": "publish", "channel": CHANNEL, "data": 1},
+        ]
+        body = json.dumps({"session": "", "commands": commands}).encode()
+        async with waiting_for_its_body(here.server, "/v1/command", body) as connection:
+            answer = await connection.answer()
+            assert [reply["error"]["number"] for reply in answer.json()["replies"]] == [REVOKED, REVOKED]
+        assert called == []
+
+
+async def test_a_poll_that_its_node_has_not_seen(two: World) -> None:
+    """Its seal is good, so the node would go on with the session; here the verifier's word is that of a moment ago."""
+    [other] = two.others
+    leg = await two.raw("longpoll", attach_of(1, CHANNEL), door(two.server))
+    await leg.next("subscribed")
+    assert isinstance(leg, RawPolls)
+    body = json.dumps(leg.poll()).encode()
+    async with waiting_for_its_body(other, "/v1/stream", body, leg.door.token, Accept="application/json") as connection:
+        answer = await connection.answer()
+        assert (answer.status, answer.json()["number"]) == (403, REVOKED)
+    assert len(other.engine.registry) == 0
 
 
 # -- who may revoke

@@ -147,3 +147,13 @@ async def test_without_a_key_for_sessions_it_does_not_start() -> None:
     with pytest.raises(SettingsError, match="secret_key"):
         await app.startup()
     await app.shutdown()
+
+
+@pytest.mark.parametrize("way", [name for name in WAYS if "socket" not in name])
+async def test_a_subject_that_was_revoked_is_refused_with_its_cookie(server: RunningServer, way: str) -> None:
+    """Until it signs in again, which the hook of this app does not tell: see `SessionHook`."""
+    method, target, headers, body = WAYS[way]
+    shown = {**headers, **await cookie(server), **PAGE}
+    await server.engine.revoke(issuer="app", subject="user")
+    answer = await call(server, method, target, shown, body)
+    assert (answer.status, answer.name) == (401, "token_refused")

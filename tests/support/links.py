@@ -30,6 +30,7 @@ class FakeLink:
         self.last_received_s = 0.0
         self.segments: list[Segment] = []
         self.is_closed = False
+        self.code = 0
         self.is_aborted = False
         self.error: Exception | None = None  # raised by every write, against the rules
         self.on_write: Callable[[], None] | None = None
@@ -88,6 +89,7 @@ class FakeLink:
         pass
 
     def close(self, code: int, reason: str = "") -> None:
+        self.code = self.code or code
         self._end()
 
     def abort(self) -> None:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
+
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import PresenceStore
 from hybrid.broker.memory import MemoryBroker
@@ -16,6 +18,9 @@ from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.engine.engine import Engine
 from hybrid.engine.leg import StreamLeg
+from hybrid.engine.plain import PlainStream
+from hybrid.engine.reply import ReplyTo
+from hybrid.engine.runner import Shown
 from hybrid.engine.wire import WEBSOCKET_JSON
 from hybrid.limits import Limits
 from hybrid.model import Principal
@@ -134,4 +139,36 @@ async def test_an_end_while_corked_says_everything_before_it() -> None:
     leg.end("draining")
     assert [name for write in writes(link) for name in write] == ["reply", "disconnect"]
     assert link.is_closed
+    await engine.close()
+
+
+async def test_who_was_revoked_while_its_link_was_opened_is_ended_then() -> None:
+    """The door let it in, and the pass went by before there was anything to end."""
+    clock = FakeClock()
+    engine, _, link = await opened(MemoryBroker(clock, Limits()), clock)
+    assert link.code == 0
+    await engine.revoke(issuer="i", subject="alice")
+    assert link.code == 4503
+    late, plain = FakeLink(items, is_fast=True), FakeLink(items, is_fast=True)
+    StreamLeg(engine, WEBSOCKET_JSON, ALICE, None).opened(cast(Any, late))
+    PlainStream(engine, ("news",), {}, 0, ALICE, None).opened(cast(Any, plain), answers_probes=False)
+    assert [one.code for one in (late, plain)] == [4503, 4503]
+    await engine.close()
+
+
+async def test_a_refresh_that_waited_while_its_token_was_revoked_is_refused() -> None:
+    """Its token was checked at the door, of another node perhaps, and it stood behind others since."""
+    clock = FakeClock()
+    engine, leg, _ = await opened(MemoryBroker(clock, Limits()), clock)
+    leg.link_received(attach(), True)
+    await turns(lambda: leg.runner is not None)
+    assert leg.runner is not None
+    shown = msgspec.structs.replace(ALICE, token_id="t2", token_hash=b"2")
+    replies: list[Reply] = []
+    leg.runner.command(Shown(id=7, n=1, principal=shown), ReplyTo(replies.append, 7))
+    await engine.revoke(issuer="i", jti="t2")
+    await turns(lambda: bool(replies))
+    assert replies[0].error is not None
+    assert replies[0].error.number == 4501
+    assert leg.runner.session.principal == ALICE
     await engine.close()

@@ -237,6 +237,17 @@ async def test_passes_rest_in_between() -> None:
 
 
 @in_virtual_time
+async def test_those_who_revoke_one_after_the_other_share_passes() -> None:
+    async with node(Store(clock(), LIMITS), "alice") as a:
+        asked = []
+        for number in range(100):
+            asked.append(asyncio.ensure_future(a.revoking.revoke("jti", ISSUER, f"t{number}")))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*asked)
+        assert 5 <= a.open[0].looks <= 1.0 / revoking_module._REST_S + 2
+
+
+@in_virtual_time
 async def test_again_is_not_written_again_and_still_ends_what_is_open() -> None:
     store = Store(clock(), LIMITS)
     async with node(store) as a:
