@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -50,6 +50,14 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     attach: bytes = b""
 
 
+class Claim(NamedTuple):
+    """That the stream of a channels ticket is open here: where it was before (empty: nowhere), and the how many-th."""
+
+    ticket_hash: bytes
+    former: str
+    number: int
+
+
 class TicketStore(Protocol):
     """Where tickets are kept, under their hash; implemented beside the broker so that all nodes share it."""
 
@@ -61,6 +69,9 @@ class TicketStore(Protocol):
 
     async def look(self, ticket_hash: bytes, ttl_s: float) -> Ticket | None:
         """Return it without removing it and keep it for `ttl_s` more seconds (never less than it had)."""
+
+    async def claim(self, ticket_hash: bytes, node: str) -> Claim | None:
+        """Its stream is at this node from now on; atomic. None when it is gone."""
 
 
 def mint() -> str:
@@ -125,6 +136,16 @@ class TicketOffice:
             await self._store.take(key)
             raise _refused()
         return ticket
+
+    async def claim(self, key: bytes, node: str) -> Claim:
+        """Say that the stream of a channels ticket (its `ticket_hash`) is opened at this node.
+
+        Raises AuthError `token_refused` when the ticket has ended meanwhile; BrokerError.
+        """
+        claim = await self._store.claim(key, node)
+        if claim is None:
+            raise _refused()
+        return claim
 
     async def keep(self, key: bytes) -> None:
         """Let a channels ticket (its `ticket_hash`), whose stream is open, be opened again for a while longer.

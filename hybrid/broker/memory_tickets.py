@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid.auth.tickets import Ticket
+from hybrid.auth.tickets import Claim, Ticket
 from hybrid.broker.deadlines import Deadlines
 from hybrid.clock import Clock
 from hybrid.errors import LimitError
@@ -16,6 +16,7 @@ class MemoryTicketStore:
         self._clock = clock
         self._limits = limits
         self._tickets: dict[bytes, tuple[Ticket, float]] = {}
+        self._claims: dict[bytes, tuple[str, int]] = {}
         self._ends: Deadlines[bytes] = Deadlines()
 
     async def put(self, ticket_hash: bytes, ticket: Ticket, ttl_s: float) -> None:
@@ -29,6 +30,7 @@ class MemoryTicketStore:
         """See `TicketStore.take`."""
         self._forget_ended()
         kept = self._tickets.pop(ticket_hash, None)
+        self._claims.pop(ticket_hash, None)
         self._ends.drop(ticket_hash)
         return kept[0] if kept is not None else None
 
@@ -42,6 +44,15 @@ class MemoryTicketStore:
         self._keep(ticket_hash, ticket, max(end_s, self._clock.monotonic_s() + ttl_s))
         return ticket
 
+    async def claim(self, ticket_hash: bytes, node: str) -> Claim | None:
+        """See `TicketStore.claim`."""
+        self._forget_ended()
+        if ticket_hash not in self._tickets:
+            return None
+        former, number = self._claims.get(ticket_hash, ("", 0))
+        self._claims[ticket_hash] = node, number + 1
+        return Claim(ticket_hash, former, number + 1)
+
     def _keep(self, ticket_hash: bytes, ticket: Ticket, end_s: float) -> None:
         self._tickets[ticket_hash] = (ticket, end_s)
         self._ends.set(ticket_hash, end_s)
@@ -50,3 +61,4 @@ class MemoryTicketStore:
         now_s = self._clock.monotonic_s()
         while (ticket_hash := self._ends.pop(now_s)) is not None:
             del self._tickets[ticket_hash]
+            self._claims.pop(ticket_hash, None)

@@ -36,7 +36,6 @@ from hybrid.engine.leg import StreamLeg
 from hybrid.engine.locate import Located
 from hybrid.engine.nodes import NodeInfo, Nodes
 from hybrid.engine.operations import SERVER, NamespaceOptions, Operations, PublishRequest, to_json
-from hybrid.engine.plain import PlainStream
 from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
@@ -151,7 +150,7 @@ class Engine:
             lost=self.presence.rejoin,
         )
         self.calls = Calls(limits, clock, self.tasks, call_store, self.nodes)
-        self.ticket_streams: dict[bytes, PlainStream] = {}
+        self.ticket_streams = self.router.ticket_streams
         self.is_draining = False
         self._has_started = False
 

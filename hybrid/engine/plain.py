@@ -10,7 +10,7 @@ import msgspec
 
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
-from hybrid.auth.tickets import KEEP_EVERY_S
+from hybrid.auth.tickets import KEEP_EVERY_S, Claim
 from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
@@ -45,7 +45,7 @@ class PlainStream:
         "_kept_s",
         "_positions",
         "_principal",
-        "_ticket_key",
+        "_ticket",
         "answers_probes",
         "link",
     )
@@ -60,7 +60,7 @@ class PlainStream:
         history: int,
         principal: Principal | None,
         admission: Admission | None,
-        ticket_key: bytes | None = None,
+        ticket: Claim | None = None,
     ) -> None:
         self._engine = engine
         self._channels = tuple(sorted(channels))
@@ -68,7 +68,7 @@ class PlainStream:
         self._history = history
         self._principal = principal
         self._admission = admission
-        self._ticket_key = ticket_key
+        self._ticket = ticket
         self._kept_s = engine.clock.monotonic_s()
         self._feed: Feed | None = None
         self._is_ended = False
@@ -80,11 +80,8 @@ class PlainStream:
         self.link = link
         self.answers_probes = answers_probes
         self._engine.open.add(self)
-        if self._ticket_key is not None:
-            former = self._engine.ticket_streams.get(self._ticket_key)
-            self._engine.ticket_streams[self._ticket_key] = self
-            if former is not None:
-                former.end("replaced")
+        if self._ticket is not None:
+            self._engine.ticket_streams.opened(self._ticket, self)
         if not link.is_bidirectional:
             self._write(eventstream.PADDING + eventstream.block(retry_ms=RETRY_MS))
         if self._principal is None:
@@ -168,8 +165,8 @@ class PlainStream:
         _access.info("%s %s channels=%d code=%d", self.link.peer, kind, len(self._channels), code)
         self._engine.wheel.cancel(self)
         self._admitted()
-        if self._ticket_key is not None and self._engine.ticket_streams.get(self._ticket_key) is self:
-            del self._engine.ticket_streams[self._ticket_key]
+        if self._ticket is not None:
+            self._engine.ticket_streams.closed(self._ticket, self)
         if self._feed is not None:
             self._feed.close()
 
@@ -211,9 +208,9 @@ class PlainStream:
             self.end("heartbeat_timeout")
             return
         self.link.probe()
-        if self._ticket_key is not None and now_s - self._kept_s >= KEEP_EVERY_S:
+        if self._ticket is not None and now_s - self._kept_s >= KEEP_EVERY_S:
             self._kept_s = now_s
-            engine.tasks.spawn(self._keep_ticket(self._ticket_key))
+            engine.tasks.spawn(self._keep_ticket(self._ticket.ticket_hash))
         self._schedule()
 
     # -- inside

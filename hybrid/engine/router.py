@@ -21,12 +21,13 @@ from hybrid.broker.base import NodeStore
 from hybrid.engine import reply as replies
 from hybrid.engine.session_commands import carry_out
 from hybrid.engine.tasks import Tasks
+from hybrid.engine.ticketed import TicketStreams
 from hybrid.errors import AuthError, BrokerError, HybridError, LimitError, ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.commands import AnyCommand, Refresh
-from hybrid.protocol.control import Answer, Ask, ControlCodec, ControlMessage, Moved
+from hybrid.protocol.control import Answer, Ask, ControlCodec, ControlMessage, Moved, Opened
 from hybrid.protocol.pushes import Reply
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Router:
         self._clock = clock
         self._tasks = tasks
         self._revocations = revocations
+        self.ticket_streams = TicketStreams(node, tasks, self.opened)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._asked = 0
         self._carrying = 0
@@ -128,6 +130,8 @@ class Router:
                 waiting = self._waiting.get(message.id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message.reply)
+            case Opened(ticket, number):
+                self.ticket_streams.replaced(ticket, number)
             case Moved() if not self._revocations.is_revoked(message.principal):
                 runner = self._registry.find(message.session, message.principal)
                 current = runner.session.current if runner is not None else None
@@ -135,6 +139,11 @@ class Router:
                     runner.end("replaced")
             case _:
                 pass  # its session is ended for another reason
+
+    async def opened(self, node: str, ticket: bytes, number: int) -> None:
+        """Tell the node where the stream of a ticket was that it is open here now. At most once. Raises BrokerError."""
+        if _NODE_ID.match(node):
+            await self._tell(node, Opened(ticket, number))
 
     def is_ours(self, session: str) -> bool:
         """Whether an id is of this node, so that a stream may go on in its session here."""

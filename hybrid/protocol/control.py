@@ -50,7 +50,14 @@ class Moved(msgspec.Struct, frozen=True, tag="moved"):
     attempt: int
 
 
-ControlMessage: TypeAlias = Ask | Answer | Moved
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """The stream of a channels ticket was opened at the sender, for the `number`-th time: an older one can end."""
+
+    ticket: bytes
+    number: int
+
+
+ControlMessage: TypeAlias = Ask | Answer | Moved | Opened
 
 
 class _Envelope(msgspec.Struct, frozen=True, array_like=True):

@@ -74,7 +74,8 @@ class EventStreams:
         if exchange.method == "HEAD":  # asks what a GET would get, and must neither open nor replace a stream
             await exchange.respond_head([*_HEAD, *exchange.extra_headers])
             return
-        stream = PlainStream(self._engine, target.channels, target.positions, target.history, principal, None, key)
+        claim = None if key is None else await self._engine.tickets.claim(key, self._engine.router.node)
+        stream = PlainStream(self._engine, target.channels, target.positions, target.history, principal, None, claim)
         link = await self._open(exchange, stream)
         stream.opened(link, answers_probes=False)
         await link.served()

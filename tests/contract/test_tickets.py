@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hybrid.auth.tickets import Ticket, TicketStore
+from hybrid.auth.tickets import Claim, Ticket, TicketStore
 from hybrid.model import Grant, Principal
 from tests.support.clock import FakeClock
 
@@ -91,3 +91,31 @@ async def test_a_look_and_a_take_at_the_same_moment_leave_nothing_behind(tickets
         await tickets.put(HASH, CHANNELS, 30.0)
         await asyncio.gather(tickets.look(HASH, 60.0), tickets.take(HASH), tickets.look(HASH, 60.0))
         assert await tickets.look(HASH, 1.0) is None
+
+
+async def test_a_claim_tells_where_the_stream_was_and_how_often_it_was_opened(tickets: TicketStore) -> None:
+    assert await tickets.claim(HASH, "one") is None
+    await tickets.put(HASH, CHANNELS, 30.0)
+    assert await tickets.claim(HASH, "one") == Claim(HASH, "", 1)
+    assert await tickets.claim(HASH, "two") == Claim(HASH, "one", 2)
+    assert await tickets.claim(HASH, "two") == Claim(HASH, "two", 3)
+    assert await tickets.look(HASH, 30.0) == CHANNELS
+    await tickets.take(HASH)
+    assert await tickets.claim(HASH, "one") is None
+
+
+async def test_of_many_claims_at_once_each_knows_the_one_before_it(tickets: TicketStore) -> None:
+    await tickets.put(HASH, CHANNELS, 30.0)
+    claims = [claim for claim in await asyncio.gather(*[tickets.claim(HASH, f"n{n}") for n in range(20)]) if claim]
+    by_number = {claim.number: claim for claim in claims}
+    assert sorted(by_number) == list(range(1, 21))
+    assert len({claim.former for claim in claims}) == 20
+
+
+async def test_what_is_claimed_ends_all_the_same(tickets: TicketStore, clock: FakeClock) -> None:
+    await tickets.put(HASH, CHANNELS, 30.0)
+    await tickets.claim(HASH, "one")
+    clock.advance(31)
+    assert await tickets.look(HASH, 0.0) is None
+    await tickets.put(HASH, CHANNELS, 30.0)
+    assert await tickets.claim(HASH, "two") == Claim(HASH, "", 1)

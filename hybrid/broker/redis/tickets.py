@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from hybrid.auth.tickets import Ticket
+from hybrid.auth.tickets import Claim, Ticket
 from hybrid.broker.redis import scripts
 from hybrid.broker.redis.keys import Keys
 from hybrid.broker.redis.servers import Servers
@@ -46,6 +46,11 @@ class RedisTicketStore:
     async def look(self, ticket_hash: bytes, ttl_s: float) -> Ticket | None:
         """See `TicketStore.look`."""
         return await self._look(ticket_hash, ttl_s, is_taken=False)
+
+    async def claim(self, ticket_hash: bytes, node: str) -> Claim | None:
+        """See `TicketStore.claim`."""
+        found = await self._servers.run_script(scripts.CLAIM, (self._keys.ticket(ticket_hash),), node)
+        return None if found is None else Claim(ticket_hash, found[0].decode(), int(found[1]))
 
     async def _look(self, ticket_hash: bytes, ttl_s: float, *, is_taken: bool) -> Ticket | None:
         key = self._keys.ticket(ticket_hash)

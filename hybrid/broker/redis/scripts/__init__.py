@@ -28,10 +28,11 @@ LEAVE: Final = _script("leave")
 DUE: Final = _script("due")
 KEEP: Final = _script("keep")
 LOOK: Final = _script("look")
+CLAIM: Final = _script("claim")
 NODE: Final = _script("node")
 CALL: Final = _script("call")
 REVOKE: Final = _script("revoke")
 REVOKED: Final = _script("revoked")
 
-ALL: Final = (PUBLISH, READ, HISTORY, JOIN, LEAVE, DUE, KEEP, LOOK, NODE, CALL, REVOKE, REVOKED)
+ALL: Final = (PUBLISH, READ, HISTORY, JOIN, LEAVE, DUE, KEEP, LOOK, CLAIM, NODE, CALL, REVOKE, REVOKED)
 """Loaded on every new connection; a script that was flushed meanwhile is loaded again when it is missed."""
