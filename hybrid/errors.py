@@ -11,7 +11,8 @@
       SettingsError                 a setting cannot be read or makes no sense (never sent to a peer)
 
 Numbers are never re-used. Where an error ends a leg, its number is the WebSocket close code: 4000-4499 come back,
-4500-4999 stay away; 3000-3999 answer a command, and end only what has not begun; 1012 is the registered code for a restarting service.
+4500-4999 stay away; 3000-3999 answer a command, and end only what has not begun; 1012 is the registered code for a
+restarting service.
 The table is printed in `docs/protocol.md`; a test keeps both the same.
 """
 
