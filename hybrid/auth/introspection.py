@@ -42,6 +42,8 @@ ASKED_MAX: Final = 256
 doorway (`limits.unauthenticated_per_address_max`), or one alone could keep all others out while the issuer is slow.
 """
 RETRY_S: Final = 2.0
+ENTERING_S: Final = 30.0
+"""For so long after a token was shown it is kept though nothing holds it: what it opens may still be on its way in."""
 TICKET_MAX_S: Final = 600.0
 """How long a session may live that began with a ticket for an introspected token: nobody can ask about it again."""
 HASH_BYTES: Final = 16
@@ -107,7 +109,8 @@ class Introspector:
         self._reader = ClaimsReader(config.issuer, scope_claim=config.scope_claim, rules=config.rules)
         self._yes: OrderedDict[bytes, _Answer] = OrderedDict()
         self._no: OrderedDict[bytes, float] = OrderedDict()
-        self._live: dict[bytes, str] = {}  # of sessions here: the hash that a principal holds -> the token
+        # Of sessions here: the hash that a principal holds -> the token, and when it was shown last.
+        self._live: dict[bytes, tuple[str, float]] = {}
         self._asking: dict[bytes, asyncio.Task[_Answer | None]] = {}
 
     def cached(self, token: str, proven_key: str = "") -> Principal | None:
@@ -117,7 +120,7 @@ class Introspector:
         answer = self._yes.get(_digest(token))
         if answer is None or answer.until_s <= self._clock.wall_s() or answer.principal.proof_key != proven_key:
             return None
-        self._live[answer.principal.token_hash] = token
+        self._live[answer.principal.token_hash] = (token, self._clock.monotonic_s())
         return answer.principal
 
     async def verify(self, token: str, proven_key: str = "") -> Principal:
@@ -134,7 +137,7 @@ class Introspector:
             raise AuthError("token_refused")
         if answer.principal.expires_at_s <= self._clock.wall_s():
             raise AuthError("token_expired")
-        self._live[answer.principal.token_hash] = token
+        self._live[answer.principal.token_hash] = (token, self._clock.monotonic_s())
         return answer.principal
 
     async def recheck(self, token_hash: bytes) -> Principal | None:
@@ -143,15 +146,21 @@ class Introspector:
         Raises AuthError keys_unavailable, also for a token that was never shown here: its session came with a ticket,
         which does not live long (`TICKET_MAX_S`). Cancel-safe.
         """
-        token = self._live.get(token_hash)
-        if token is None:
+        live = self._live.get(token_hash)
+        if live is None:
             raise _unavailable()
+        token, _ = live
         answer = await self._answer(_digest(token), token)
         return None if answer is None else answer.principal
 
     def keep(self, token_hashes: set[bytes]) -> None:
-        """These tokens are live; forget all others."""
-        self._live = {key: token for key, token in self._live.items() if key in token_hashes}
+        """These tokens are live; forget all others, but for those that were shown just now (`ENTERING_S`)."""
+        old_s = self._clock.monotonic_s() - ENTERING_S
+        self._live = {
+            key: (token, shown_s)
+            for key, (token, shown_s) in self._live.items()
+            if key in token_hashes or shown_s > old_s
+        }
 
     def forget_all(self) -> None:
         """Forget what was answered: the next use of each token asks again."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -132,7 +132,11 @@ class Revocations:
 
     def all(self) -> list[Revocation]:
         """All that are known."""
-        return [Revocation(*key, at_s) for key, at_s in self._at_s.items()]
+        return self.beside(())
+
+    def beside(self, keys: Collection[Key]) -> list[Revocation]:
+        """All that are known but for those with these keys."""
+        return [Revocation(*key, at_s) for key, at_s in self._at_s.items() if key not in keys]
 
     def expire(self) -> None:
         """Forget those whose time is over: tokens that old are over themselves."""

@@ -49,11 +49,14 @@ class MemoryRevocationStore:
     async def read(self, cursor: bytes, limit: int) -> RevocationPage:
         """See `RevocationStore.read`."""
         self._forget_ended()
-        after = int(cursor or 0)
-        places = [place for place, _, _ in self._entries.values()]
-        is_continued = not after or after in places
-        first = places.index(after) + 1 if after and is_continued else 0
-        entries = list(self._entries.values())[first:]
+        after, reached = int(cursor or 0), 0
+        entries = []
+        for entry in reversed(self._entries.values()):  # from the end: there is mostly nothing new, of very many
+            if (reached := entry[0]) <= after:
+                break
+            entries.append(entry)
+        is_continued = not after or reached == after
+        entries = entries[::-1] if is_continued else list(self._entries.values())
         page = entries[:limit]
         last = page[-1][0] if page else after if is_continued else 0
         return RevocationPage(

@@ -161,7 +161,7 @@ class Revoking:
         seen, self._seen = self._seen, None
         self._revocations.expire()
         if seen is not None:
-            await self._restore([known for known in self._revocations.all() if known.key not in seen])
+            await self._restore(self._revocations.beside(seen))
         return has_news
 
     async def _restore(self, lost: list[Revocation]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hybrid.auth import introspection
 from hybrid.auth.fetch import FetchError
-from hybrid.auth.introspection import ASKED_MAX, NEGATIVE_S, POSITIVE_S, IntrospectionConfig, Introspector
+from hybrid.auth.introspection import ASKED_MAX, ENTERING_S, NEGATIVE_S, POSITIVE_S, IntrospectionConfig, Introspector
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.keys import StaticKeys
 from hybrid.auth.rules import GrantRule
@@ -262,10 +262,13 @@ async def test_a_live_token_is_asked_about_again_whatever_is_remembered() -> Non
 
 
 async def test_tokens_that_are_not_live_are_forgotten() -> None:
-    issuer = Issuer()
+    issuer, clock = Issuer(), HandClock()
     issuer.answers |= {"a": active(), "b": active()}
-    introspector = asking(issuer)
+    introspector = asking(issuer, clock)
     kept, gone = (await introspector.verify("a")).token_hash, (await introspector.verify("b")).token_hash
+    introspector.keep({kept})
+    assert (await introspector.recheck(gone)) is not None, "what it is to open may be on its way in"
+    clock.move(ENTERING_S + 1)
     introspector.keep({kept})
     assert (await introspector.recheck(kept)) is not None
     with pytest.raises(AuthError) as caught:
