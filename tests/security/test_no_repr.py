@@ -59,6 +59,9 @@ def ours() -> Iterator[object]:
 async def test_nothing_of_a_server_in_use_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
     """JWTs, opaque tokens, proofs, tickets and our own secret, on open streams of every kind; and all loggers say all
     they have to say, the libraries that ask the issuer included."""
+    gc.collect()
+    former = list(ours())  # what other tests have left in this process, and takes its time to print
+    known = {id(thing) for thing in former}
     caplog.set_level(logging.DEBUG)
     for name in list(logging.root.manager.loggerDict):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -118,10 +121,12 @@ async def test_nothing_of_a_server_in_use_shows_a_credential(caplog: pytest.LogC
             pieces.add(MARKER + "-opaque")
             count = 0
             for thing in ours():
+                if id(thing) in known:
+                    continue
                 count += 1
                 said = repr(thing)
                 assert not [piece for piece in pieces if piece in said], type(thing)
-            assert count > 200
+            assert count > 100
             for task in asyncio.all_tasks():
                 assert not [piece for piece in pieces if piece in repr(task)]
             printed.set()
