@@ -69,8 +69,9 @@ faults: $(VENV)/.tested ## Kill, stop, cut and restart nodes and Redis under 300
 slow: $(VENV)/.tested ## The tests that take minutes
 	$(PYTEST) -m slow
 
-js: ## The JavaScript client's tests (Node 20 or later)
-	@if command -v node >/dev/null 2>&1; then node --test --test-reporter=dot tests/js/*.test.js tests/js/demo/*.test.js; \
+js: ## The JavaScript client as one file, and its tests (Node 20 or later)
+	@if command -v node >/dev/null 2>&1; then \
+	if [ -z "$$TEST_REQUIRE" ]; then node tests/js/dist.mjs || [ $$? = 3 ]; fi && node --test --test-reporter=dot tests/js/*.test.js tests/js/demo/*.test.js; \
 	elif [ -n "$$TEST_REQUIRE" ]; then echo "node is required and missing" >&2; exit 1; \
 	else echo "SKIPPED: the JavaScript tests need Node 20 or later, and node was not found" >&2; fi
 
