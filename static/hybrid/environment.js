@@ -22,15 +22,17 @@ const storage = () => {
   }
 };
 
-/** Calls back when the network or the page's visibility returns; gives the function that stops it. */
+/**
+ * Calls back when the network, or the page, returns: shown again, out of the back/forward cache, thawed. Gives the
+ * function that stops it.
+ */
 const onWake = (callback) => {
-  const document = globalThis.document;
-  const onVisible = () => document.visibilityState === "visible" && callback();
-  globalThis.addEventListener?.("online", callback);
-  document?.addEventListener("visibilitychange", onVisible);
+  const { document } = globalThis;
+  const wakes = { online: globalThis, pageshow: globalThis, visibilitychange: document, resume: document };
+  const listener = ({ type }) => (type === "online" || document?.visibilityState !== "hidden") && callback();
+  for (const type in wakes) wakes[type]?.addEventListener?.(type, listener);
   return () => {
-    globalThis.removeEventListener?.("online", callback);
-    document?.removeEventListener("visibilitychange", onVisible);
+    for (const type in wakes) wakes[type]?.removeEventListener?.(type, listener);
   };
 };
 
