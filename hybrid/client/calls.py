@@ -1,8 +1,8 @@
 """Commands on their way: which wait for an answer, which are numbered, and what is sent again after a change of leg.
 
-One table per client. Publishes carry a key and reads change nothing, so both may be repeated on another leg; commands
-that change the session itself carry a number instead, one sequence per session. On a polled leg they carry the sealed
-list, of which each answer brings a new one, so there one is sent at a time.
+One table per client. Publishes and calls carry a key and reads change nothing, so all of them may be repeated on
+another leg; commands that change the session itself carry a number instead, one sequence per session. On a polled leg
+they carry the sealed list, of which each answer brings a new one, so there one is sent at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from hybrid.client.ending import error_of
 from hybrid.client.leg import Leg
 from hybrid.errors import HybridError
 from hybrid.protocol.commands import AnyCommand, Publish, Refresh, Subscribe, Unsubscribe
+from hybrid.protocol.commands import Call as CallCommand
 from hybrid.protocol.pushes import Reply
 
 Answer: TypeAlias = Reply | HybridError
 _KEY_MARGIN_S: Final = 5.0
-"""A publish is given up this long before the server forgets its key: the repeat must still be on time."""
+"""A keyed command is given up this long before the server forgets its key: the repeat must still be on time."""
 
 
 @dataclass(slots=True)
@@ -39,6 +40,11 @@ class Call:
     def is_membership(self) -> bool:
         """True for the commands that change the session: those are numbered, or sealed."""
         return isinstance(self.command, Subscribe | Unsubscribe | Refresh)
+
+    @property
+    def is_keyed(self) -> bool:
+        """True for what takes effect, and takes it once while the server knows its key."""
+        return isinstance(self.command, Publish | CallCommand)
 
 
 class Calls:
@@ -124,7 +130,7 @@ class Calls:
     def fail_all(self, error: HybridError) -> None:
         """Nothing will be answered any more."""
         for call in self._drain():
-            unknown = isinstance(call.command, Publish) and call.first_sent_s is not None
+            unknown = call.is_keyed and call.first_sent_s is not None
             call.answer(error_of(3414) if unknown else error)
 
     def _drain(self) -> Iterator[Call]:
@@ -133,7 +139,7 @@ class Calls:
 
     def _is_too_late(self, call: Call, now_s: float) -> bool:
         return (
-            isinstance(call.command, Publish)
+            call.is_keyed
             and call.first_sent_s is not None
             and now_s - call.first_sent_s > self.key_window_s - _KEY_MARGIN_S
         )

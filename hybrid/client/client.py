@@ -31,7 +31,7 @@ from hybrid.client.values import LegEvent, ReceivedPublication, Stats, received
 from hybrid.errors import ProtocolError
 from hybrid.model import Position, PresenceEntry
 from hybrid.protocol.channels import parse_channel, parse_type
-from hybrid.protocol.commands import History, Presence, Publish
+from hybrid.protocol.commands import Call, History, Presence, Publish
 from hybrid.protocol.cursor import from_wire, to_wire
 from hybrid.protocol.data import bytes_to_json, check_json
 
@@ -170,6 +170,22 @@ class Client:
         async with self._calls:
             reply = await self._session.call(Presence(channel=parse_channel(channel)))
         return [PresenceEntry(entry.subject, entry.client) for entry in reply.entries or ()]
+
+    async def call(self, name: str, data: Any = None, key: str | None = None) -> Any:
+        """What the server's handler `name` returns for a JSON value.
+
+        It is repeated on another leg until it is answered, and carried out at most once: `key` names it (one is made
+        where none is given). Raises HybridError: `not_found` for a handler that does not exist, whatever the handler
+        refuses with, `call_failed` when it fails, `outcome_unknown` when no answer came for as long as the server knows
+        the key. Cancelling it leaves the outcome unknown.
+        """
+        raw, is_binary = encode_data(data)
+        if is_binary:
+            raise ProtocolError("bad_request", "A call takes a JSON value, not bytes.")
+        command = Call(name=name, data=msgspec.Raw(raw), key=key if key is not None else secrets.token_hex(16))
+        async with self._calls:
+            reply = await self._session.call(command)
+        return None if reply.result is msgspec.UNSET else reply.result
 
     # -- the connection
 

@@ -16,7 +16,7 @@ import msgspec
 from hybrid.client.credentials import Credentials
 from hybrid.client.ending import Ending, of_number
 from hybrid.client.endpoint import Endpoint
-from hybrid.protocol.commands import AnyCommand, Attach, AttachSubscription, PolledPosition, Publish
+from hybrid.protocol.commands import AnyCommand, Attach, AttachSubscription, Call, PolledPosition, Publish
 from hybrid.protocol.data import to_msgpack
 from hybrid.protocol.pushes import Attached, Push
 
@@ -140,10 +140,12 @@ _encode_msgpack: Final = msgspec.msgpack.Encoder().encode
 
 
 def encode_command(command: AnyCommand, encoding: str) -> bytes:
-    """A command as one frame. The data of a publish is JSON and becomes MessagePack where the frame is."""
+    """A command as one frame. The data of a publish or a call is JSON and becomes MessagePack where the frame is."""
     if encoding == "json":
         return _encode_json(command)
     if isinstance(command, Publish):
         data = to_msgpack(bytes(command.data), command.binary)
         command = msgspec.structs.replace(command, data=msgspec.Raw(data))
+    elif isinstance(command, Call) and bytes(command.data):
+        command = msgspec.structs.replace(command, data=msgspec.Raw(to_msgpack(bytes(command.data), False)))
     return _encode_msgpack(command)

@@ -9,7 +9,7 @@ import pytest
 
 from hybrid.client.calls import Answer, Calls
 from hybrid.errors import HybridError
-from hybrid.protocol.commands import AnyCommand, Presence, Publish, Refresh, Subscribe, Unsubscribe
+from hybrid.protocol.commands import AnyCommand, Call, Presence, Publish, Refresh, Subscribe, Unsubscribe
 from hybrid.protocol.pushes import Reply
 
 
@@ -123,11 +123,12 @@ def test_nothing_that_changes_the_session_is_sent_while_it_moves() -> None:
     assert [type(command) for command in send(calls, leg)] == [Subscribe]
 
 
-def test_a_publish_is_repeated_with_its_key_until_the_window_ends(answers: list[Answer]) -> None:
+@pytest.mark.parametrize("command", [publish("mine"), Call(name="add", key="mine")], ids=["publish", "call"])
+def test_what_has_a_key_is_repeated_with_it_until_the_window_ends(command: AnyCommand, answers: list[Answer]) -> None:
     calls, leg = Calls(), FakeLeg()
     calls.key_window_s = 300.0
     calls.begin_session("s", has_said_all=True)
-    calls.add(publish("mine"), answers.append)
+    calls.add(command, answers.append)
     send(calls, leg, 1_000.0)
     calls.leg_lost()
     assert [command.key for command in send(calls, leg, 1_294.0)] == ["mine"]
