@@ -93,7 +93,7 @@ class Limits:
     channels_max: int = 100_000  # logs kept; more: the one longest unused without listeners is dropped
     idempotency_window_s: float = 300.0  # a key is remembered; told to clients
     idempotency_keys_max: int = 500_000  # remembered at once; more: a publish with a new key is refused, none forgotten
-    proofs_max: int = 100_000  # of possession, used within two minutes; more: refused, none forgotten before its time
+    proofs_max: int = 100_000  # of possession, used within two minutes; more: refused; a tenth for one key
     tickets_max: int = 100_000  # not yet used or still open; more: limit_exceeded
     meta_ttl_s: float = 2_592_000.0  # offset, epoch and head tag outlive the history by 30 days
 

@@ -21,7 +21,6 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from hybrid.auth.keys import RSA_BITS
 from hybrid.clock import Clock
 from hybrid.errors import AuthError
 
@@ -34,6 +33,8 @@ PROOF_MAX_BYTES: Final = 4_096
 AGE_MAX_S: Final = 60.0
 """How far a proof's time may lie from ours, in either direction: it is made for each request."""
 ID_MAX_CHARACTERS: Final = 256
+RSA_BITS: Final = range(2_048, 4_097)
+_EXPONENT: Final = 65_537
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -50,8 +51,11 @@ class Proof(NamedTuple):
 class ProofStore(Protocol):
     """Which proofs were used; implemented beside the broker, so that none is used twice at two nodes."""
 
-    async def first_use(self, proof_id: bytes, ttl_s: float) -> bool:
-        """Remember a proof for `ttl_s` seconds; False if it was remembered before. Atomic. Raises BrokerError."""
+    async def first_use(self, proof_id: bytes, key: str, ttl_s: float) -> bool:
+        """Remember a proof of a key for `ttl_s` seconds; False if it was remembered before. Atomic.
+
+        Raises BrokerError; LimitError where there is no room for more, or for more of this key.
+        """
 
 
 class ProofDesk:
@@ -75,7 +79,7 @@ class ProofDesk:
 
     async def use_up(self, proof: Proof) -> None:
         """Take the proof. Raises AuthError proof_refused when it was taken before; BrokerError."""
-        if not await self._store.first_use(proof.id, 2 * AGE_MAX_S):
+        if not await self._store.first_use(proof.id, proof.key, 2 * AGE_MAX_S):
             logger.debug("proof refused: used before")
             raise AuthError("proof_refused")
 
@@ -132,8 +136,11 @@ def _key(header: dict[str, Any]) -> RSAKey | ECKey | OKPKey:
         raise _Refusal("a key that is not a public one")
     names = {"EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "RSA": ("n", "e")}[member["kty"]]
     key = JWKRegistry.import_key({"kty": member["kty"], **{name: member[name] for name in names}})
-    if isinstance(key, RSAKey) and key.public_key.key_size in RSA_BITS:
-        return key
+    if isinstance(key, RSAKey):
+        # A stranger chooses it, and a long exponent makes one check cost what twenty do.
+        if key.public_key.key_size in RSA_BITS and key.public_key.public_numbers().e == _EXPONENT:
+            return key
+        raise _Refusal("an RSA key of a size or exponent that is not taken")
     if isinstance(key, ECKey) or (isinstance(key, OKPKey) and key.curve_name == "Ed25519"):
         return key
     raise _Refusal("a key that is not strong enough")

@@ -106,8 +106,12 @@ def encoded_name(value: str) -> str:
 def filled(pattern: str, names: Mapping[str, str], encode: Callable[[str], str] = encoded_name) -> str:
     """The pattern with every `{name}` that is in `names` replaced by its value, encoded.
 
-    An empty value is a fault: `user:{sub}` would become somebody else's, or everybody's. Raises ScopeError.
+    An empty value is a fault: `user:{sub}` would become somebody else's, or everybody's; so is a `*` right behind a
+    name, without a separator. Raises ScopeError.
     """
+
+    if pattern.endswith("}*") and _BRACES.search(pattern) and pattern[:-1].endswith(_filling(names)):
+        raise ScopeError("a wildcard right behind a name: kim would be given what is kimberly's")
 
     def fill(found: re.Match[str]) -> str:
         if found[1] not in names:
@@ -117,6 +121,10 @@ def filled(pattern: str, names: Mapping[str, str], encode: Callable[[str], str] 
         return encode(names[found[1]])
 
     return _BRACES.sub(fill, pattern) if "{" in pattern else pattern
+
+
+def _filling(names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{{{name}}}" for name in names)
 
 
 def parse_pattern(text: str) -> str:

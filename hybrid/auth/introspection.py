@@ -44,8 +44,11 @@ doorway (`limits.unauthenticated_per_address_max`), or one alone could keep all 
 RETRY_S: Final = 2.0
 ENTERING_S: Final = 30.0
 """For so long after a token was shown it is kept though nothing holds it: what it opens may still be on its way in."""
-TICKET_MAX_S: Final = 600.0
-"""How long a session may live that began with a ticket for an introspected token: nobody can ask about it again."""
+UNSEEN_MAX_S: Final = 600.0
+"""How long a session may live by an introspected token that was never shown at its node, which cannot ask about it
+
+again: it was opened with a ticket, or its refresh came in at another node. Then the token has to be shown once more.
+"""
 HASH_BYTES: Final = 16
 """Of a token's SHA-256, as principals hold it."""
 
@@ -103,7 +106,7 @@ class Introspector:
         self._token_max = limits.token_max_bytes
         self._leeway_s = leeway_s
         self._finish = finish
-        self._fetcher = JsonFetcher(http_hosts=config.http_hosts, connections_max=ASKED_MAX, kept_max=4)
+        self._fetcher = JsonFetcher(http_hosts=config.http_hosts, connections_max=ASKED_MAX + 16, kept_max=4)
         self._post = post or self._ask_issuer
         self._url = config.url
         self._reader = ClaimsReader(config.issuer, scope_claim=config.scope_claim, rules=config.rules)
@@ -144,13 +147,14 @@ class Introspector:
         """Ask again about a live token, by the hash that its principal holds; None when it is not active any more.
 
         Raises AuthError keys_unavailable, also for a token that was never shown here: its session came with a ticket,
-        which does not live long (`TICKET_MAX_S`). Cancel-safe.
+        which does not live long (`UNSEEN_MAX_S`). Cancel-safe.
         """
         live = self._live.get(token_hash)
         if live is None:
             raise _unavailable()
         token, _ = live
-        answer = await self._answer(_digest(token), token)
+        # Whoever calls has a bound of his own: strangers that ask about made-up tokens must not keep sessions alive.
+        answer = await self._answer(_digest(token), token, is_bounded=False)
         return None if answer is None else answer.principal
 
     def keep(self, token_hashes: set[bytes]) -> None:
@@ -178,10 +182,10 @@ class Introspector:
 
     # -- inside
 
-    async def _answer(self, digest: bytes, token: str) -> _Answer | None:
+    async def _answer(self, digest: bytes, token: str, *, is_bounded: bool = True) -> _Answer | None:
         task = self._asking.get(digest)
         if task is None:
-            if len(self._asking) >= ASKED_MAX:
+            if is_bounded and len(self._asking) >= ASKED_MAX:
                 raise _unavailable()
             task = self._asking[digest] = asyncio.get_running_loop().create_task(self._ask(digest, token))
             task.add_done_callback(lambda done: self._asked(digest, done))

@@ -138,6 +138,7 @@ class JwtVerifier:
         self._cache_max = cache_max
         self._finish = finish
         self._cache: dict[bytes, Principal] = {}
+        self._life = 0  # of the cache: how often it was emptied
 
     def cached(self, token: str, proven_key: str = "") -> Principal | None:
         """See `TokenVerifier.cached`."""
@@ -161,6 +162,7 @@ class JwtVerifier:
             if issuer is None:
                 raise Refusal("an issuer that is not configured")
             kid = _checked_header(header, issuer.config)
+            life = self._life
             keys = await issuer.keys.find(kid)
             claims = _verified_claims(token, keys, issuer.registry)
             is_expired = self._validate(claims, issuer.config)
@@ -179,12 +181,14 @@ class JwtVerifier:
         if is_expired:
             raise AuthError("token_expired")
         principal = await self._finish(principal, claims)
-        self._remember(token, principal)
+        if life == self._life:  # its key was not withdrawn while the hook was asked
+            self._remember(token, principal)
         return principal
 
     def forget_all(self) -> None:
         """Forget every success: the next use of each token checks it again."""
         self._cache.clear()
+        self._life += 1
 
     async def warm(self) -> bool:
         """Fetch the keys of every issuer before the first client comes; False if some could not be had. Cancel-safe."""

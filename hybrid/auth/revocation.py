@@ -91,8 +91,9 @@ class RevocationStore(Protocol):
         Cancel-safe: reads only. Raises BrokerError.
         """
 
-    async def listen(self, look: Callable[[], None]) -> None:
-        """Call `look`, on the loop's thread, whenever something was added or may have been missed. It must not raise.
+    async def listen(self, look: Callable[[], None], doubt: Callable[[], None]) -> None:
+        """Call `look`, on the loop's thread, whenever something was added; `doubt` when something may have been missed,
+        or lost, because the connection to the store broke. Neither may raise.
 
         Returns when nothing that is added from now on can be missed without it. Raises BrokerError.
         """
@@ -227,4 +228,4 @@ def holds_already(known: Revocation, now_s: float, kept_s: float) -> bool:
     """
     if known.kind in _FOR_GOOD:
         return now_s - known.at_s < kept_s / 2
-    return math.floor(known.at_s) >= math.floor(now_s)
+    return math.floor(known.at_s) == math.floor(now_s)

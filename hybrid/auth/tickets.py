@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from hybrid.auth.introspection import TICKET_MAX_S
+from hybrid.auth.introspection import UNSEEN_MAX_S
 from hybrid.auth.revocation import Revocations
 from hybrid.clock import Clock
 from hybrid.errors import AuthError
@@ -101,7 +101,7 @@ class TicketOffice:
         now_s = self._clock.wall_s()
         if ticket.principal.is_introspected:
             # Whoever redeems it may not know the token, and so cannot ask its issuer again.
-            end_s = min(ticket.principal.expires_at_s, now_s + TICKET_MAX_S)
+            end_s = min(ticket.principal.expires_at_s, now_s + UNSEEN_MAX_S)
             ticket = replace(ticket, principal=replace(ticket.principal, expires_at_s=end_s))
         life_s = min(life_s, ticket.principal.expires_at_s - now_s)
         if life_s <= 0:

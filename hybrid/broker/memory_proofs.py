@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hybrid.broker.deadlines import Deadlines
 from hybrid.clock import Clock
 from hybrid.errors import LimitError
@@ -15,17 +17,25 @@ class MemoryProofStore:
         self._clock = clock
         self._limits = limits
         self._ends: Deadlines[bytes] = Deadlines()
-        self._used: set[bytes] = set()
+        self._used: dict[bytes, str] = {}  # proof -> its key
+        self._per_key: Counter[str] = Counter()
 
-    async def first_use(self, proof_id: bytes, ttl_s: float) -> bool:
-        """See `ProofStore.first_use`. Raises LimitError when too many are remembered: none is forgotten before time."""
+    async def first_use(self, proof_id: bytes, key: str, ttl_s: float) -> bool:
+        """See `ProofStore.first_use`. None is forgotten before its time; one key has a tenth of the room at most."""
         now_s = self._clock.monotonic_s()
         while (ended := self._ends.pop(now_s)) is not None:
-            self._used.discard(ended)
+            self._forget(ended)
         if proof_id in self._used:
             return False
-        if len(self._used) >= self._limits.proofs_max:
+        if len(self._used) >= self._limits.proofs_max or self._per_key[key] >= max(1, self._limits.proofs_max // 10):
             raise LimitError("proofs_max", retry_after_s=1.0)
-        self._used.add(proof_id)
+        self._used[proof_id] = key
+        self._per_key[key] += 1
         self._ends.set(proof_id, now_s + ttl_s)
         return True
+
+    def _forget(self, proof_id: bytes) -> None:
+        key = self._used.pop(proof_id)
+        self._per_key[key] -= 1
+        if not self._per_key[key]:
+            del self._per_key[key]

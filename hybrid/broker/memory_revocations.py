@@ -66,8 +66,8 @@ class MemoryRevocationStore:
             len(entries) > limit,
         )
 
-    async def listen(self, look: Callable[[], None]) -> None:
-        """See `RevocationStore.listen`."""
+    async def listen(self, look: Callable[[], None], doubt: Callable[[], None]) -> None:
+        """See `RevocationStore.listen`; nothing is ever lost here."""
         self._looks.append(look)
 
     def _put(self, revocation: Revocation) -> None:

@@ -150,7 +150,7 @@ class _Doctor:
             # A handshake is taken, and asked for its token in a frame: this came in as a plain GET.
             return f"`Upgrade` is taken out on the way ({by})"
         if not ending.is_network:
-            return f"the server refuses: {ending.detail}"
+            return f"the server refuses: {_visible(ending.detail)}"
         return f"the handshake was answered with HTTP {status} instead of 101 ({by})"
 
     # -- Server-Sent Events
@@ -267,7 +267,7 @@ def _heard(name: str, ending: Ending) -> Finding:
     if ending.number == _UNAUTHORIZED:
         more = "" if name == "websocket" else "; whether what follows is held back is seen with one only"
         return _works(name, f"the server is heard, and wants a token{more}")
-    return _works(name, f"the server is heard, and refuses: {ending.detail}")
+    return _works(name, f"the server is heard, and refuses: {_visible(ending.detail)}")
 
 
 def _disconnected(pushes: list[Push]) -> Ending | None:

@@ -72,6 +72,7 @@ class Revoking:
         self._cursor = b""
         self._seen: set[Key] | None = set()  # of a reading from the first on, until it is done
         self._is_listening = False
+        self._is_doubted = False  # the store may have gone back in time: it is to be read from the first on
         self._is_wanted = False
         self._is_looking = False
         self._has_failed = False
@@ -108,6 +109,11 @@ class Revoking:
         self.look_soon()
         self._schedule()
 
+    def doubt(self) -> None:
+        """The connection to the store broke, and another server may stand there now, which lacks the last entries."""
+        self._is_doubted = True
+        self.look_soon()
+
     def look_soon(self) -> None:
         """There is, or may be, something to read."""
         self._is_wanted = True
@@ -132,7 +138,7 @@ class Revoking:
     async def _look(self) -> None:
         try:
             if not self._is_listening:
-                await self._store.listen(self.look_soon)
+                await self._store.listen(self.look_soon, self.doubt)
                 self._is_listening = True
             if await self._read():
                 self._pass_soon()
@@ -146,6 +152,9 @@ class Revoking:
     async def _read(self) -> bool:
         """Read what came since the last time; whether it was news. Raises BrokerError, and can go on from there."""
         has_news, has_more = False, True
+        if self._is_doubted:
+            # A cursor that can go on does not show that what came behind it is still there.
+            self._is_doubted, self._cursor = False, b""
         while has_more:
             if not self._cursor:
                 self._seen = set()
@@ -171,6 +180,9 @@ class Revoking:
         _log.warning("%d revocations are not in the broker any more and are brought back", len(lost))
         try:
             await self._store.restore(lost)
+        except BrokerError:
+            self._is_doubted = True  # the next look begins anew, and tries it again
+            raise
         except HybridError as error:
             _log.error("revocations could not be brought back; this node refuses them as long as it runs: %s", error)
 

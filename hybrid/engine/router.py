@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hybrid.auth.introspection import UNSEEN_MAX_S
 from hybrid.auth.revocation import Revocations
 from hybrid.broker.base import NodeStore
 from hybrid.engine import reply as replies
@@ -157,6 +158,13 @@ class Router:
         # A client may write anything here, and it becomes part of a name in the broker.
         return node if dot and node != self.node and _NODE_ID.match(node) else None
 
+    def _bounded(self, principal: Principal) -> Principal:
+        """Whoever was introspected elsewhere: the token was never shown here, so its issuer cannot be asked again."""
+        if not principal.is_introspected:
+            return principal
+        end_s = min(principal.expires_at_s, self._clock.wall_s() + UNSEEN_MAX_S)
+        return msgspec.structs.replace(principal, expires_at_s=end_s)
+
     async def _tell(self, node: str, message: ControlMessage) -> bool:
         return await self._store.tell(node, self._codec.seal(node, message))
 
@@ -179,10 +187,11 @@ class Router:
             runner = self._registry.find(message.session, message.principal)
             if runner is None:
                 raise ProtocolError("session_unknown")
+            principal = self._bounded(message.principal)
             command = JSON.decode_command(message.command, self._limits.command_max_bytes)
             if message.last_seq:
                 runner.heartbeat(message.last_seq)
-            return await carry_out(runner, command, message.principal)
+            return await carry_out(runner, command, principal)
         except HybridError as error:
             return replies.refused(error, command_id)
         except Exception:

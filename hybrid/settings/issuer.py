@@ -40,6 +40,11 @@ class GrantSettings:
         if not (self.subscribe or self.publish or self.revoke):
             raise refusal(f"{where}: a table grants something: give subscribe, publish or revoke.")
         for pattern in (*self.subscribe, *self.publish):
+            if pattern.endswith("}*"):
+                raise refusal(
+                    f"{where}: {pattern!r} would give one the channels of all whose names go on behind his; put a "
+                    "separator in between, such as {sub}:*."
+                )
             if not pattern or "*" in pattern[:-1] or _BRACES.sub("", pattern).count("{"):
                 raise refusal(
                     f"{where}: {pattern!r} is no pattern; accepted is a name, with {{claim}} for a claim's value and "

@@ -103,7 +103,7 @@ async def test_the_documented_access_list_permits_all_that_is_done_and_no_more(l
             )
             assert await tickets.take(b"h" * 32)
             revoked, looks = RedisRevocationStore(broker, b"k" * 32, Limits()), list[bool]()
-            await revoked.listen(lambda: looks.append(True))
+            await revoked.listen(lambda: looks.append(True), lambda: None)
             made = await revoked.append("jti", "i", "t")
             lost = Revocation("sid", "i", "s", made.at_s - 9)
             await revoked.restore([lost])
@@ -382,7 +382,7 @@ async def test_revocations_that_somebody_else_wrote_are_ignored(one_redis: Redis
 async def test_a_break_of_what_is_heard_is_told_to_who_listens_for_revocations(one_redis: RedisServer) -> None:
     async with opened(one_redis.url) as broker:
         store, looks = RedisRevocationStore(broker, b"k" * 32, Limits()), list[bool]()
-        await store.listen(lambda: looks.append(True))
+        await store.listen(lambda: None, lambda: looks.append(True))
         await one_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: bool(looks))
 

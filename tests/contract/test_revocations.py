@@ -126,7 +126,7 @@ async def test_bringing_back_is_bounded(store: RevocationStore) -> None:
 
 async def test_whoever_listens_is_told_and_then_finds_it(store: RevocationStore) -> None:
     told = asyncio.Event()
-    await store.listen(told.set)
+    await store.listen(told.set, lambda: None)
     for act in (
         store.append("jti", ISSUER, "t1"),
         store.restore([Revocation("jti", ISSUER, "t2", 1_800_000_000.0)]),

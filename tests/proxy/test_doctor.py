@@ -80,6 +80,17 @@ async def test_where_there_is_no_server_one_sentence_says_so() -> None:
     assert findings["server"].facts[0].startswith("cannot be reached: ")
 
 
+async def test_what_a_stranger_writes_does_not_reach_the_terminal_as_it_is(
+    server: RunningServer, proxy: Meddler
+) -> None:
+    body = b'{"number":3429,"detail":"\\u001b]0;owned\\u0007\\nx","status":429}'
+    answer = b"HTTP/1.1 429 Slow\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+    proxy.rule = lambda head: Meddling(answer=answer) if b"/v1/stream" in head else Meddling()
+    findings = await examined(proxy.port, None)
+    assert all(fact.isprintable() for finding in findings.values() for fact in finding.facts)
+    assert "?]0;owned??x" in findings["sse"].facts[0]
+
+
 # -- what proxies do
 
 

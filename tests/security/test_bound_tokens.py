@@ -147,7 +147,7 @@ async def test_the_url_may_be_the_one_that_was_asked(server: RunningServer) -> N
 
 
 async def test_where_what_was_used_cannot_be_remembered_nobody_is_let_in(server: RunningServer) -> None:
-    async def fails(proof_id: bytes, ttl_s: float) -> bool:
+    async def fails(proof_id: bytes, key: str, ttl_s: float) -> bool:
         raise BrokerError(retry_after_s=1.0)
 
     server.engine.proofs._store.first_use = fails  # type: ignore[method-assign]

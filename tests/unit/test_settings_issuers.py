@@ -69,6 +69,7 @@ def test_the_secret_may_come_from_the_environment(tmp_path: Path) -> None:
         ('grants = [{subscribe = ["a*b"]}]', "is no pattern"),
         ('grants = [{subscribe = ["a**"]}]', "is no pattern"),
         ('grants = [{subscribe = [""]}]', "is no pattern"),
+        ('grants = [{subscribe = ["user:{sub}*"]}]', "put a separator in between"),
         ('grants = [{publish = ["user:{sub"]}]', "is no pattern"),
         ('grants = [{publish = ["user:{}"]}]', "is no pattern"),
         ("grants = [{publish = [1]}]", "must be a list of texts"),

@@ -13,7 +13,10 @@ class RedisProofStore:
         self._servers = servers
         self._keys = keys
 
-    async def first_use(self, proof_id: bytes, ttl_s: float) -> bool:
-        """See `ProofStore.first_use`. An answer that was lost is a False at the repeat: a new proof is soon made."""
-        key = self._keys.proof(proof_id)
-        return await self._servers.run(key, "SET", key, b"", "NX", "PX", round(ttl_s * 1000)) is not None
+    async def first_use(self, proof_id: bytes, key: str, ttl_s: float) -> bool:
+        """See `ProofStore.first_use`. Their number is bounded by Redis' memory: they are small and end soon.
+
+        An answer that was lost is a False at the repeat: a new proof is soon made.
+        """
+        where = self._keys.proof(proof_id)
+        return await self._servers.run(where, "SET", where, b"", "NX", "PX", round(ttl_s * 1000)) is not None

@@ -71,10 +71,10 @@ class RedisRevocationStore:
         last = b"%b %b" % (found[-2], found[-3]) if found else cursor if is_continued else b""
         return RevocationPage(revocations, last, bool(is_continued), bool(has_more))
 
-    async def listen(self, look: Callable[[], None]) -> None:
+    async def listen(self, look: Callable[[], None], doubt: Callable[[], None]) -> None:
         """See `RevocationStore.listen`."""
         self._broker.check()
-        await self._broker.listen(self._keys[0], lambda message: look(), look)
+        await self._broker.listen(self._keys[0], lambda message: look(), doubt)
 
     async def _write(self, arguments: list[bytes]) -> list[bytes]:
         self._broker.check()

@@ -98,6 +98,20 @@ def test_no_subject_becomes_a_wildcard_or_another_s_prefix(subject: str, channel
     assert channel == f"user:{encoded_name(subject)}"
 
 
+def test_a_wildcard_right_behind_a_name_refuses_the_token() -> None:
+    """Kim would be given the channels of kimberly."""
+    details = [{"type": "hybrid_channels", "actions": [READ], "channels": ["user:{sub}*"]}]
+    for claims in (
+        {"scope": "hybrid:subscribe:user:{sub}*"},
+        {"scope": "hybrid:publish:{client_id}*", "client_id": "app"},
+        {"authorization_details": details},
+    ):
+        with pytest.raises(Refusal, match="kimberly"):
+            principal(**claims)
+    assert principal(GrantRule(subscribe=("user:{sub}*", "news"))).grants == (Grant(READ, "news"),)
+    assert principal(scope="hybrid:subscribe:user:{sub}:*").grants == (Grant(READ, "user:alice:*"),)
+
+
 def test_a_client_that_is_not_named_refuses_a_scope_that_names_it() -> None:
     with pytest.raises(Refusal, match="empty"):
         principal(scope="hybrid:publish:app:{client_id}")

@@ -6,6 +6,8 @@ import warnings
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -22,6 +24,12 @@ TOKEN = "a.b.c"
 
 with warnings.catch_warnings(action="ignore"):
     WEAK_KEY = RSAKey.generate_key(1_024)
+
+LONG_EXPONENT = RSAKey.import_key(
+    rsa.generate_private_key(public_exponent=3, key_size=2_048).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+)
 
 
 def desk(clock: HandClock | None = None, **limits: Any) -> ProofDesk:
@@ -104,6 +112,8 @@ def test_every_algorithm_that_is_told_is_taken(key: ECKey | RSAKey | OKPKey, alg
         {"header": {"b64": True}},
         {"key": WEAK_KEY, "alg": "RS256"},
         {"key": RSA_KEY, "alg": "RS512"},
+        {"key": LONG_EXPONENT, "alg": "RS256"},
+        {"key": RSAKey.generate_key(5_120), "alg": "RS256"},
         {"key": ECKey.generate_key("P-521"), "alg": "ES512"},
     ],
 )
@@ -182,13 +192,24 @@ async def test_a_proof_counts_once() -> None:
 
 async def test_used_proofs_are_bounded_and_none_is_forgotten_early() -> None:
     clock = HandClock()
-    here = desk(clock, proofs_max=3)
+    store = MemoryProofStore(clock, Limits(proofs_max=30))
+    uses = [(bytes([n]), f"key{n % 10}") for n in range(31)]
+    for proof_id, key in uses[:30]:
+        assert await store.first_use(proof_id, key, 120.0)
+    with pytest.raises(LimitError, match="proofs_max"):
+        await store.first_use(*uses[30], 120.0)
+    assert not await store.first_use(*uses[0], 120.0)
+    clock.move(120)
+    assert await store.first_use(*uses[30], 120.0)
+    assert len(store._used) == len(store._per_key) == 1
+
+
+async def test_one_key_cannot_take_all_the_room() -> None:
+    here = desk(proofs_max=30)
     proofs = [here.check(made(jti=str(n)), TOKEN, method="GET", urls=[URL]) for n in range(4)]
     for each in proofs[:3]:
         await here.use_up(each)
     with pytest.raises(LimitError, match="proofs_max"):
         await here.use_up(proofs[3])
-    with pytest.raises(AuthError):
-        await here.use_up(proofs[0])
-    clock.move(2 * AGE_MAX_S)
-    await here.use_up(proofs[3])
+    other = proof(TOKEN, URL, NOW_S, key=OTHER_CLIENT_KEY)
+    await here.use_up(here.check(other, TOKEN, method="GET", urls=[URL]))

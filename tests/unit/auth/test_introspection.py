@@ -207,6 +207,21 @@ async def test_open_questions_are_bounded() -> None:
     assert await name_of_refusal(introspector, "one more") == "token_refused"
 
 
+async def test_strangers_do_not_keep_sessions_from_being_looked_at_again() -> None:
+    issuer = Issuer()
+    issuer.answers["opaque"] = active()
+    introspector = asking(issuer)
+    live = (await introspector.verify("opaque")).token_hash
+    issuer.gate = asyncio.Event()
+    strangers = [asyncio.ensure_future(introspector.verify(f"junk{n}")) for n in range(ASKED_MAX)]
+    await asyncio.sleep(0)
+    again = asyncio.ensure_future(introspector.recheck(live))
+    await asyncio.sleep(0)
+    issuer.gate.set()
+    assert await again is not None
+    await asyncio.gather(*strangers, return_exceptions=True)
+
+
 async def test_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(introspection, "REMEMBERED_MAX", 10)
     issuer = Issuer()

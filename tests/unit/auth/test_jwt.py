@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hybrid.auth.jwt import LEEWAY_S, IssuerConfig, JwtVerifier
 from hybrid.auth.keys import StaticKeys, VerifyingKey
 from hybrid.errors import AuthError, SettingsError
 from hybrid.limits import Limits
-from hybrid.model import Grant
+from hybrid.model import Grant, Principal
 from tests.support.tokens import (
     AUDIENCE,
     EC_KEY,
@@ -275,6 +276,28 @@ async def test_principals_share_the_grants_of_one_scope() -> None:
     assert one.grants is other.grants
     assert one.client is other.client
     assert one.issuer is other.issuer
+
+
+async def test_a_token_whose_key_is_withdrawn_while_a_hook_is_asked_is_not_remembered() -> None:
+    gate, is_asked = asyncio.Event(), asyncio.Event()
+
+    async def slowly(principal: Principal, claims: Mapping[str, Any]) -> Principal:
+        is_asked.set()
+        await gate.wait()
+        return principal
+
+    source = CountingKeys([EC_KEY, RSA_KEY])
+    config = IssuerConfig(ISSUER, keys=source)
+    checker = JwtVerifier([config], AUDIENCE, HandClock(), Limits(), finish=slowly)
+    token = sign()
+    asking = asyncio.ensure_future(checker.verify(token))
+    await is_asked.wait()
+    source.replace([RSA_KEY])
+    gate.set()
+    await asking
+    assert checker.cached(token) is None
+    with pytest.raises(AuthError):
+        await checker.verify(token)
 
 
 def test_the_shared_grants_are_bounded() -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,12 +39,18 @@ class Store(MemoryRevocationStore):
 
     is_away = False
     is_mute = False
+    cannot_write = False
     reads = 0
 
-    async def listen(self, look: Callable[[], None]) -> None:
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.doubts: list[Callable[[], None]] = []
+
+    async def listen(self, look: Callable[[], None], doubt: Callable[[], None]) -> None:
         if self.is_away:
             raise BrokerError
-        await super().listen(lambda: None if self.is_mute else look())
+        self.doubts.append(doubt)
+        await super().listen(lambda: None if self.is_mute else look(), doubt)
 
     async def read(self, cursor: bytes, limit: int) -> RevocationPage:
         self.reads += 1
@@ -53,12 +60,17 @@ class Store(MemoryRevocationStore):
         return await super().read(cursor, limit)
 
     async def restore(self, revocations: Iterable[Revocation]) -> None:
-        if self.is_away:
+        if self.is_away or self.cannot_write:
             raise BrokerError
         await super().restore(list(revocations))
 
     def lose_all(self) -> None:
         self._entries.clear()
+
+    def lose(self, value: str) -> None:
+        """A replica without it was promoted."""
+        for key in [key for key in self._entries if key[2] == value]:
+            del self._entries[key]
 
 
 class Open:
@@ -200,6 +212,41 @@ async def test_what_was_lost_is_noticed_though_others_came_since() -> None:
         await asyncio.sleep(1)
         assert sorted(revocation.value for revocation in a.revocations.all()) == ["t1", "t2", "t3"]
         assert len((await store.read(b"", 9)).revocations) == 3
+
+
+@in_virtual_time
+async def test_what_was_lost_before_anybody_read_it_is_brought_back_once_the_connection_broke() -> None:
+    """The cursor stands before it, and so goes on as if nothing was missing."""
+    store = Store(clock(), LIMITS)
+    await store.append("jti", ISSUER, "old")
+    store.is_mute = True
+    async with node(store) as a, node(store) as b:
+        await a.revoking.revoke("subject", ISSUER, "alice")
+        store.lose("alice")
+        await asyncio.sleep(20)
+        assert not b.knows("alice")
+        for doubt in store.doubts:
+            doubt()
+        await asyncio.sleep(20)
+        assert a.knows("alice")
+        assert b.knows("alice")
+
+
+@in_virtual_time
+async def test_what_could_not_be_brought_back_is_tried_again() -> None:
+    store = Store(clock(), LIMITS)
+    await store.append("jti", ISSUER, "old")
+    async with node(store) as a:
+        await a.revoking.revoke("jti", ISSUER, "lost")
+        await asyncio.sleep(5)
+        store.lose("lost")
+        store.cannot_write = True
+        store.doubts[0]()
+        await asyncio.sleep(10)
+        assert [each.value for each in (await store.read(b"", 9)).revocations] == ["old"]
+        store.cannot_write = False
+        await asyncio.sleep(10)
+        assert {each.value for each in (await store.read(b"", 9)).revocations} == {"old", "lost"}
 
 
 @in_virtual_time
