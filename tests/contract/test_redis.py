@@ -270,6 +270,7 @@ async def test_a_server_that_was_restarted_empty_begins_new_logs(listener: Recor
         async with opened(server.url, listener) as broker:
             await broker.subscribe("a")
             before = await appended(broker)
+            await listener.until(lambda: len(listener.publications) == 1)  # a dead server announces nothing more
             server.kill()
             await until(lambda: not broker.topics.is_connected)
             [refused] = await broker.append([one()])
