@@ -102,12 +102,7 @@ def create_app(
     app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls))
     app.register_blueprint(static_blueprint(find_static_root(settings.static_dir)))
     cookie = _cookie(app, settings, signed_in, clock)
-    door_policy = DoorPolicy(
-        settings.allowed_origins,
-        settings.allowed_hosts,
-        allow_same_origin=settings.allow_same_origin,
-        allow_credentials=bool(settings.session_cookie),
-    )
+    door_policy = _door_policy(settings)
     guard(app, door_policy)
 
     @app.before_serving
@@ -132,6 +127,15 @@ def create_app(
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
     return app
+
+
+def _door_policy(settings: Settings) -> DoorPolicy:
+    return DoorPolicy(
+        settings.allowed_origins,
+        settings.allowed_hosts,
+        allow_same_origin=settings.allow_same_origin,
+        allow_credentials=bool(settings.session_cookie),
+    )
 
 
 def _follow_revocations(issuer: DevelopmentIssuer, engine: Engine) -> None:

@@ -384,6 +384,7 @@ async def test_a_break_of_what_is_heard_is_told_to_who_listens_for_revocations(o
     async with opened(one_redis.url) as broker:
         store, looks = RedisRevocationStore(broker, b"k" * 32, Limits()), list[bool]()
         await store.listen(lambda: None, lambda: looks.append(True))
+        assert looks == [], "nothing has broken yet"
         await one_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: bool(looks))
 
