@@ -58,6 +58,7 @@ class Limits:
     # -- time
     heartbeat_interval_s: float = 20.0  # below the 25-30 s at which careless proxies and carriers cut idle connections
     heartbeat_grace_intervals: float = 2.5  # a bidirectional leg silent for this many intervals ends (4409)
+    echo_interval_s: float = 0.5  # between two heartbeats that one leg asks for; what asks sooner shares the next one
     stream_age_max_s: float = 600.0  # of a session's event stream; then `rotated`: gateways bound the length of answers
     poll_wait_max_s: float = 25.0  # below the 30 s of the strictest common gateways
     expiring_margin_s: float = 60.0  # warning ahead of a token's end, jittered by up to a third of it

@@ -130,6 +130,14 @@ class SessionRunner:
         """The client lives."""
         self.session.receive_heartbeat(last_seq)
 
+    def echo(self, attempt: int | None) -> None:
+        """A heartbeat is asked for that cannot say so on its own stream; one that is gone has nothing to say."""
+        for leg in self._legs():
+            is_meant = leg is self.session.current if attempt is None else leg.attempt == attempt
+            if is_meant and isinstance(leg, StreamLeg):
+                leg.echo()
+                return
+
     def leg_lost(self, leg: SessionLeg, *, is_goodbye: bool) -> None:
         """A leg's link has ended."""
         self.session.receive_leg_lost(leg, self._engine.clock.monotonic_s(), is_goodbye=is_goodbye)

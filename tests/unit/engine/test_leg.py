@@ -172,3 +172,67 @@ async def test_a_refresh_that_waited_while_its_token_was_revoked_is_refused() ->
     assert replies[0].error.number == 4501
     assert leg.runner.session.principal == ALICE
     await engine.close()
+
+
+def beats(link: FakeLink) -> list[int]:
+    return [json.loads(payload)["heartbeat"]["at_ms"] for payload in link.payloads if b'"heartbeat"' in payload]
+
+
+async def test_a_heartbeat_that_asks_for_one_is_answered_at_once_and_many_are_answered_together() -> None:
+    """A client in a loop costs two heartbeats a second, and still learns that the leg lives after its last question."""
+    clock = FakeClock()
+    engine, leg, link = await opened(MemoryBroker(clock, Limits()), clock)
+    leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+    assert beats(link) == []  # not attached: there is no session to be alive for
+    leg.link_received(attach(), True)
+    await turns()
+    leg.link_received(b'{"method":"heartbeat"}', True)
+    assert beats(link) == []
+    for _ in range(1_000):
+        leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+    first_ms = int(clock.wall_s() * 1000)
+    assert beats(link) == [first_ms]
+    clock.advance(0.25)
+    engine.wheel.advance(clock.monotonic_s())
+    assert beats(link) == [first_ms]
+    clock.advance(0.5)
+    engine.wheel.advance(clock.monotonic_s())
+    assert beats(link) == [first_ms, first_ms + 750]
+    clock.advance(1.0)
+    engine.wheel.advance(clock.monotonic_s())
+    assert len(beats(link)) == 2
+    leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+    assert beats(link)[2:] == [first_ms + 1_750]
+    await engine.close()
+
+
+async def test_who_reads_nothing_is_owed_one_heartbeat_however_often_it_asks() -> None:
+    clock = FakeClock()
+    engine, leg, link = await opened(MemoryBroker(clock, Limits()), clock)
+    leg.link_received(attach(), True)
+    await turns()
+    leg.link_paused()
+    for _ in range(10):
+        leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+        clock.advance(1.0)
+        engine.wheel.advance(clock.monotonic_s())
+    assert beats(link) == []
+    leg.link_resumed()
+    clock.advance(1.0)
+    engine.wheel.advance(clock.monotonic_s())
+    assert beats(link) == [int(clock.wall_s() * 1000)]
+    await engine.close()
+
+
+async def test_an_ended_leg_answers_nothing_any_more() -> None:
+    clock = FakeClock()
+    engine, leg, link = await opened(MemoryBroker(clock, Limits()), clock)
+    leg.link_received(attach(), True)
+    await turns()
+    for _ in range(2):
+        leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+    leg.end("draining")
+    clock.advance(1.0)
+    engine.wheel.advance(clock.monotonic_s())
+    assert len(beats(link)) == 1
+    await engine.close()
