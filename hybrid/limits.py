@@ -57,6 +57,7 @@ class Limits:
 
     # -- time
     heartbeat_interval_s: float = 20.0  # below the 25-30 s at which careless proxies and carriers cut idle connections
+    heartbeat_interval_min_s: float = 5.0  # for a leg that asks: half of the 10 s after which the hastiest proxies cut
     heartbeat_grace_intervals: float = 2.5  # a bidirectional leg silent for this many intervals ends (4409)
     echo_interval_s: float = 0.5  # between two heartbeats that one leg asks for; what asks sooner shares the next one
     stream_age_max_s: float = 600.0  # of a session's event stream; then `rotated`: gateways bound the length of answers

@@ -65,7 +65,9 @@ class StreamLeg(SessionLeg):
         "_is_verifying",
         "_is_working",
         "_resumed",
+        "beat_s",
         "feed",
+        "heartbeat_s",
         "is_listening",
         "link",
         "opened_s",
@@ -94,6 +96,8 @@ class StreamLeg(SessionLeg):
         self.runner: SessionRunner | None = None
         self.feed: Feed | None = None
         self.opened_s = 0.0
+        self.heartbeat_s = engine.limits.heartbeat_interval_s
+        self.beat_s = float("inf")  # when the next one is due, once it is attached
         self.is_listening = True  # while it is not, silence is ours and not the client's
 
     def opened(self, link: Link) -> None:

@@ -60,7 +60,10 @@ class Auth(Command, frozen=True, tag="auth"):
 
 
 class Attach(Command, frozen=True, tag="attach"):
-    """Opens a candidate leg, or with `confirm` the current one, naming every channel and its position."""
+    """Opens a candidate leg, or with `confirm` the current one, naming every channel and its position.
+
+    `heartbeat_s` is how often this leg wants to hear the server, where its network needs it more often than usual.
+    """
 
     attempt: Number = 0
     nonce: ShortText = ""
@@ -68,6 +71,7 @@ class Attach(Command, frozen=True, tag="attach"):
     last_seq: Number = 0
     client: ClientInfo = ClientInfo()
     confirm: bool = False
+    heartbeat_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     subscriptions: list[AttachSubscription] = []
 
 

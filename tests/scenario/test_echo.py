@@ -105,3 +105,17 @@ async def test_a_polled_leg_has_nothing_to_answer_on(handoff: bool) -> None:
         await ask(leg)
         await here.publish(CHANNEL, 1)
         assert await leg.publications(1) == [1]
+
+
+async def test_a_leg_is_told_which_heartbeats_it_has(transport: str, handoff: bool) -> None:
+    """What it asked for, within bounds; polls have none, and what they ask for changes nothing."""
+    limits = replace(LIMITS, heartbeat_interval_min_s=0.3)
+    async with world(settings(handoff, limits=limits)) as here:
+        told = []
+        for attempt, asked in enumerate(({}, {"heartbeat_s": 0.4}, {"heartbeat_s": 0.01}, {"heartbeat_s": 3_600}), 1):
+            leg = await here.raw(transport, attach_of(attempt, CHANNEL, **asked))
+            told.append((await leg.next("attached"))["attached"]["heartbeat_interval_s"])
+            if asked == {"heartbeat_s": 0.4} and transport != "longpoll":
+                await leg.next("heartbeat")
+                await leg.next("heartbeat")
+        assert told == ([20.0] * 4 if transport == "longpoll" else [20.0, 0.4, 0.3, 20.0])
