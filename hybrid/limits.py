@@ -106,6 +106,8 @@ CURSOR_MAX_BYTES: Final = 2_048
 """Of a composite cursor: it travels in `Last-Event-ID` and in queries, where proxies cut at 4 or 8 KB."""
 TYPE_MAX_CHARACTERS: Final = 64
 """Of a publication's type."""
+TRIED_MAX: Final = 3
+"""Transports that an attach tells about: as many as there are."""
 KEY_MAX_BYTES: Final = 128
 """Of an idempotency key: holds a UUID with a prefix, twice."""
 DATA_DEPTH_MAX: Final = 32

@@ -46,6 +46,7 @@ from hybrid.engine.revoking import Revoked, Revoking, one_of
 from hybrid.engine.router import NODE_ID_BYTES, Router
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.tasks import Tasks
+from hybrid.engine.transport_counts import TransportCounts
 from hybrid.engine.wheel import Wheel
 from hybrid.errors import AuthError, BrokerError, LimitError, ProtocolError
 from hybrid.limits import Limits
@@ -118,6 +119,7 @@ class Engine:
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
         self.polling = Polling(self)
         self.open = Census()
+        self.transport_counts = TransportCounts(self.wheel)
         self._version = version
         self._address = address
         self.router = Router(
@@ -173,6 +175,7 @@ class Engine:
 
     async def close(self) -> None:
         """Release everything; safe to call twice. Links that are still open are aborted."""
+        self.transport_counts.tell()
         self._abort_all()
         await self.tasks.close()
         await self.nodes.leave()
@@ -308,6 +311,7 @@ class Engine:
         runner = SessionRunner(self, Session(poll.session, principal, self.limits))
         self.registry.add(runner)
         runner.attach(leg, principal, Attach(attempt=poll.attempt, confirm=True), is_resumed=False)
+        leg.tried = None  # it was counted where it began
         runner.carry_out()
         return runner
 

@@ -100,6 +100,11 @@ class StreamLeg(SessionLeg):
         self.beat_s = float("inf")  # when the next one is due, once it is attached
         self.is_listening = True  # while it is not, silence is ours and not the client's
 
+    @property
+    def transport(self) -> str:
+        """What carries it."""
+        return self.wire.name
+
     def opened(self, link: Link) -> None:
         """The link is there. From now on the clock runs for its first words."""
         self.link = link

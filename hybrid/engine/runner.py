@@ -217,7 +217,10 @@ class SessionRunner:
                     case SendReply(reply_to, reply):
                         assert isinstance(reply_to, ReplyTo)
                         reply_to.send(replies.refused(ProtocolError(reply)) if isinstance(reply, str) else reply)
-                    case Recover() | Execute():
+                    case Recover(leg):
+                        self._count(leg)
+                        self._enqueue(effect)
+                    case Execute():
                         self._enqueue(effect)
                     case Close():
                         self._engine.registry.forget(self)
@@ -258,6 +261,11 @@ class SessionRunner:
     def _end_leg(self, leg: SessionLeg, error: str) -> None:
         if isinstance(leg, StreamLeg | PolledLeg):
             leg.end(error)
+
+    def _count(self, leg: SessionLeg) -> None:
+        tried, leg.tried = leg.tried, None
+        if tried is not None and isinstance(leg, StreamLeg | PolledLeg):
+            self._engine.transport_counts.confirmed(leg.transport, tried)
 
     def _enqueue(self, effect: Recover | Execute) -> None:
         if self._queue is None:

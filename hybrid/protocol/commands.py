@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from hybrid.limits import KEY_MAX_BYTES, OFFSET_MAX, TYPE_MAX_CHARACTERS
+from hybrid.limits import KEY_MAX_BYTES, OFFSET_MAX, TRIED_MAX, TYPE_MAX_CHARACTERS
 
 Offset: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
@@ -44,6 +44,13 @@ class AttachSubscription(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
     history: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """A transport that the client would rather use, and why it does not: for statistics only."""
+
+    transport: ShortText
+    reason: ShortText
+
+
 class Command(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, tag_field="method"):
     """What all commands share. `n` numbers subscribe, unsubscribe and refresh of a stream session from 1."""
 
@@ -72,6 +79,7 @@ class Attach(Command, frozen=True, tag="attach"):
     client: ClientInfo = ClientInfo()
     confirm: bool = False
     heartbeat_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    tried: Annotated[tuple[Tried, ...], Meta(max_length=TRIED_MAX)] = ()
     subscriptions: list[AttachSubscription] = []
 
 
