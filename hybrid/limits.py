@@ -41,6 +41,11 @@ class Limits:
     accepts_per_s: float = 500.0  # new streams that this node offers to take from one that drains: a third of a core
     head_check_interval_s: float = 20.0  # each followed channel's head is compared with the broker's this often
 
+    # -- storms
+    admissions_per_s: float = 1_000.0  # sessions' attaches let in: two thirds of a core; more: 503, and when to come
+    admissions_burst_s: float = 2.0  # so many seconds' worth at once are no storm
+    admissions_ahead_s: float = 30.0  # how far ahead each is told its own moment: twice links_max fit; then at random
+
     # -- connections
     unauthenticated_per_address_max: int = 64  # opened but not yet authenticated; more: refused with 429
     unauthenticated_max: int = 1_000  # of the whole process; more: refused with 503

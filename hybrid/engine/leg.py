@@ -16,7 +16,7 @@ from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
-from hybrid.engine.link import Link, MessageLink
+from hybrid.engine.link import Link, MessageLink, address_of
 from hybrid.engine.operations import PublishRequest
 from hybrid.engine.reply import ReplyTo
 from hybrid.engine.wire import Wire
@@ -430,6 +430,7 @@ class StreamLeg(SessionLeg):
         try:
             if self.runner is not None:
                 raise ProtocolError("bad_request", "This leg is attached; open another one.")
+            self._engine.admit(self.principal, command, address_of(self.link.peer))
             self._engine.attach(self, self.principal, command)
         except HybridError as error:
             self._refuse(command.id, error)

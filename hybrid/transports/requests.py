@@ -164,6 +164,8 @@ class Requests:
             if not isinstance(command, Attach):
                 raise ProtocolError("bad_request", "`attach` is an attach command.")
             self._engine.check_subscriptions(command.subscriptions)
+            # It may be used at another node, whose room is not ours to judge.
+            self._engine.arrivals.admit(principal, command.session, exchange.address)
         else:
             raise ProtocolError(
                 "bad_request", 'A ticket is for "channels" with `channels`, or for "session" with `attach`.'
