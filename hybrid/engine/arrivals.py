@@ -57,7 +57,7 @@ class Arrivals:
         self._clock = clock
         self._next_s = -math.inf
         self._places: deque[_Place] = deque()  # by time; those that were taken leave when they are first
-        self._waiting: dict[_Who, deque[_Place]] = {}
+        self._waiting: dict[_Who, list[_Place]] = {}  # by time; nearly all have one, for which a deque is too large
         self._per_group: Counter[tuple[str, ...]] = Counter()
 
     def __len__(self) -> int:
@@ -103,14 +103,14 @@ class Arrivals:
 
     def _give(self, place: _Place) -> None:
         self._places.append(place)
-        self._waiting.setdefault(place.who, deque()).append(place)
+        self._waiting.setdefault(place.who, []).append(place)
         self._per_group[place.who.group] += 1
 
     def _take(self, place: _Place) -> None:
         """Whether by its own client or another one, it is the first of its own client's."""
         place.is_taken = True
         own = self._waiting[place.who]
-        own.popleft()
+        del own[0]
         if not own:
             del self._waiting[place.who]
         group = place.who.group

@@ -628,6 +628,8 @@ async def test_a_leg_that_is_not_let_in_does_not_end_one_that_was(server: Script
         leg = await server.websocket()
         attach = await leg.receive()
         await (await server.request()).refuse(1012, 503, retry_after_s=5.0)
+        while not any(event.number == 1012 for event in client.log):  # noqa: ASYNC110 -- nothing tells of it
+            await asyncio.sleep(0.002)
         await leg.send(attached(attach))
         confirm = await leg.receive()
         assert (confirm["method"], confirm["attempt"]) == ("confirm", attach["attempt"])
