@@ -155,7 +155,8 @@ class Heartbeat(Command, frozen=True, tag="heartbeat"):
     """The client lives, and has seen the pushes up to `last_seq`.
 
     `echo`, a number of the client's from 1 on, asks for a heartbeat of the server, now, which brings it. It comes on
-    the leg that asked; for one that is posted, on the stream of this `attempt`, or on the current one where none is named.
+    the leg that asked; for one that is posted, on the stream of this `attempt`, or on the current one where none is
+    named.
     """
 
     last_seq: Number = 0
