@@ -7,7 +7,7 @@ import { Emitter } from "../demo/emitter.js";
 import { EventStreamLine, WebSocketLine } from "./lines.js";
 import { Told, heard } from "./outcome.js";
 import { Polling } from "./polling.js";
-import { holdLine, holdPoll } from "./silence.js";
+import { holdLines, holdPoll } from "./silence.js";
 import { tryLine, tryPolling, tryServer } from "./tries.js";
 import { conclude } from "./verdict.js";
 import { TRANSPORTS } from "./words.js";
@@ -67,15 +67,21 @@ export class Examination extends Emitter {
   }
 
   async #hold(name) {
-    await this.#with(name, async (connection) => {
-      const onBegin = () => this.#tell("silence", { name, idle: this.#idle });
-      const hold = name === "longpoll" ? holdPoll : holdLine;
-      this.#note(await hold(connection, { ...this.#options, idle: this.#idle, onBegin }));
-    });
+    const onBegin = () => this.#tell("silence", { name, idle: this.#idle });
+    const options = { ...this.#options, idle: this.#idle, onBegin };
+    const hold = name === "longpoll" ? holdPoll : this.#holdBoth.bind(this, name);
+    await this.#with(name, async (connection) => this.#note(await hold(connection, options)));
   }
 
-  async #with(name, use) {
-    const connection = new CONNECTIONS[name](this.#options);
+  async #holdBoth(name, silent, options) {
+    let finding;
+    const { heartbeatS } = options.pace;
+    await this.#with(name, async (beating) => (finding = await holdLines(silent, beating, options)), { heartbeatS });
+    return finding;
+  }
+
+  async #with(name, use, more = {}) {
+    const connection = new CONNECTIONS[name]({ ...this.#options, ...more });
     this.#open.add(connection);
     try {
       await use(connection);

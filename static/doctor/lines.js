@@ -13,8 +13,9 @@ const FIRST_TOLD = 1012; // "draining", and the table of errors above it
 const CLIENT = { name: "hybrid doctor" };
 
 /** The attach of a new session without channels. */
-export function attachOf(nonce) {
-  return { method: "attach", attempt: 1, nonce, confirm: true, client: CLIENT, subscriptions: [] };
+export function attachOf(nonce, heartbeatS) {
+  const told = { method: "attach", attempt: 1, nonce, confirm: true, client: CLIENT, subscriptions: [] };
+  return heartbeatS ? { ...told, heartbeat_s: heartbeatS } : told;
 }
 
 export function makeNonce() {
@@ -45,10 +46,12 @@ class Line {
   #greet;
   #nonce = makeNonce();
 
-  constructor({ url, token, pace }) {
+  /** `heartbeatS`: what the server is asked for; left to it without. */
+  constructor({ url, token, pace, heartbeatS }) {
     this.url = url;
     this.token = token;
     this.pace = pace;
+    this.heartbeatS = heartbeatS;
     this.broken = new Promise((_, reject) => {
       this.#fail = reject;
     });
@@ -59,7 +62,7 @@ class Line {
   }
 
   get attach() {
-    return attachOf(this.#nonce);
+    return attachOf(this.#nonce, this.heartbeatS);
   }
 
   get greeted() {

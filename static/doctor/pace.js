@@ -11,6 +11,8 @@ export const PACE = {
   gap: 1_000,
   /** How many are asked for. */
   beats: 4,
+  /** In seconds, what connections beside the silent ones ask for: the shortest that a server grants by default. */
+  heartbeatS: 5,
   /** For the last of them, after which it counts as held back. */
   grace: 2_000,
 };

@@ -18,6 +18,7 @@ export class Row {
   #isOver = false;
   #finding = null;
   #silence = null;
+  #hasHeld = false;
 
   constructor({ name, template, host }) {
     const fragment = template.content.cloneNode(true);
@@ -41,6 +42,7 @@ export class Row {
     this.#isOver = false;
     this.#finding = null;
     this.#silence = null;
+    this.#hasHeld = false;
     this.#show("waiting", words, []);
     for (const figure of ["open", "lag"]) setText(this.#parts[figure], "–");
     this.#showSilence("none", "not held yet");
@@ -73,7 +75,7 @@ export class Row {
 
   /** Nothing was held in silence, and nothing will be. */
   skipSilence() {
-    if (this.#finding?.works && !this.#finding.isOnlyHeard) this.#showSilence("none", "not held");
+    if (this.#finding?.works && !this.#finding.isOnlyHeard && !this.#hasHeld) this.#showSilence("none", "not held");
   }
 
   beginSilence(idle) {
@@ -93,7 +95,8 @@ export class Row {
 
   /** @param {import("./verdict.js").Finding} idle what the silence came to */
   takeSilence(idle) {
-    const isGood = idle.works && !idle.flaws?.length && idle.cutAfter === undefined;
+    const isGood = idle.works && !idle.flaws?.length && !idle.isCut;
+    this.#hasHeld = true;
     if (this.#silence) this.#parts.silence.value = idle.cutAfter ?? this.#silence.idle;
     this.#silence = null;
     this.#showSilence(isGood ? "works" : idle.works ? "badly" : "fails", idle.facts[0]);

@@ -8,6 +8,23 @@ import { Broken, Told, fails, works } from "./outcome.js";
 import { pause } from "./time.js";
 import { duration } from "./words.js";
 
+/**
+ * Hold two: what is told is of the silent one, and whether heartbeats that are asked for more often help where they are
+ * needed; that is seen, not concluded.
+ */
+export async function holdLines(silent, beating, options) {
+  const [finding, other] = await Promise.all([
+    holdLine(silent, options),
+    holdLine(beating, { ...options, onBegin: () => {} }),
+  ]);
+  const isIdle = finding.flaws.some((flaw) => flaw === "idle_cut" || flaw === "idle_dead");
+  if (!isIdle || !beating.attached) return finding;
+  const often = `a heartbeat every ${beating.attached.heartbeat_interval_s} s`;
+  if (other.works && !other.flaws.length)
+    return { ...finding, facts: [`${finding.facts[0]}; with ${often} it stays open`], flaws: [] };
+  return { ...finding, facts: [`${finding.facts[0]}; ${often} does not keep it open`] };
+}
+
 /** Open a line, say nothing for `idle`, then ask whether it is still there. */
 export async function holdLine(line, { pace, idle, onBegin }) {
   const name = `${line.name}-idle`;
@@ -52,7 +69,7 @@ export async function holdLine(line, { pace, idle, onBegin }) {
     if (error instanceof Told)
       return works(name, [`ended by the server itself after ${duration(performance.now() - began)}: ${error.message}`]);
     if (error instanceof Broken && error.flaw === "posts") return fails(name, "posts", error.facts);
-    return cut(name, { quiet: quiet(), total: performance.now() - began, survived, interval });
+    return cut(name, { quiet: quiet(), total: performance.now() - began, survived });
   }
 }
 
@@ -72,6 +89,7 @@ export async function holdPoll(polling, { idle, onBegin }) {
     const after = duration(performance.now() - began);
     return works(name, [`a request that waits is cut after ${after} (${error.message}); shorter ones are used then`], {
       cutAfter: performance.now() - began,
+      isCut: true,
     });
   }
   return works(name, [`a request that waits for ${duration(wait)} is answered`]);
@@ -82,17 +100,16 @@ function held(name, total, survived, heartbeats) {
   return works(name, [`still there after ${duration(total)}, ${duration(survived)} of it without a byte${beats}`]);
 }
 
-function cut(name, { quiet, total, survived, interval }) {
+function cut(name, { quiet, total, survived }) {
   // It has lived through a longer silence, so this one is not why.
   if (quiet < survived) {
     const told = `cut ${duration(total)} after its beginning, though it was in use`;
-    return works(name, [told], { flaws: ["life_cut"], cutAfter: total });
+    return works(name, [told], { flaws: ["life_cut"], cutAfter: total, isCut: true });
   }
-  const told = `idle cut after ${duration(quiet)}; the server's heartbeat every ${interval / 1000} s comes too late`;
-  return works(name, [told], { flaws: ["idle_cut"], cutAfter: total });
+  return works(name, [`idle cut after ${duration(quiet)}`], { flaws: ["idle_cut"], cutAfter: total, isCut: true });
 }
 
 function dead(name, quiet) {
-  const told = `silently dead: after ${duration(quiet)} without traffic nothing comes any more, and nobody says so`;
-  return works(name, [told], { flaws: ["idle_dead"] });
+  const told = `silently dead after ${duration(quiet)} without traffic, and nobody says so`;
+  return works(name, [told], { flaws: ["idle_dead"], isCut: true });
 }

@@ -13,15 +13,15 @@ export async function tryServer({ pace }) {
   const began = performance.now();
   let response;
   try {
-    response = await within(fetch("/healthz", { cache: "no-store" }), pace.patience);
+    response = await within(fetch("/v1/ping", { cache: "no-store" }), pace.patience);
   } catch (error) {
     const told = error instanceof Late ? `no answer within ${pace.patience / 1000} s` : "cannot be reached";
     return fails("server", "unreachable", [told]);
   }
   const took = performance.now() - began;
   const facts = [`answered in ${duration(took)}`, ...passed(response.headers)];
-  const health = await response.json().catch(() => null);
-  if (response.ok && health?.status === "alive") return works("server", facts, { figures: { open: took } });
+  const clock = await response.json().catch(() => null);
+  if (response.ok && Number.isInteger(clock?.at_ms)) return works("server", facts, { figures: { open: took } });
   const told = `HTTP ${response.status} that is not hybrid's: a sign-in page of the network, or another server`;
   return fails("server", "foreign", [told, ...facts]);
 }
@@ -61,7 +61,7 @@ export async function tryLine(line, { pace, onBeats }) {
     facts.push(`the body was held back for ${duration(first - line.head)}`);
     flaws.push("held");
   }
-  const each = rhythm.kind === "even" ? `, each heartbeat that is asked for after ${duration(rhythm.lag)}` : "";
+  const each = rhythm.kind === "even" ? `; heartbeats come ${duration(rhythm.lag)} after they are asked for` : "";
   return works(line.name, [opened + each, ...facts, ...line.facts], { flaws, ...more });
 }
 

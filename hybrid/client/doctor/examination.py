@@ -9,7 +9,7 @@ from typing import Any
 
 from hybrid.client.doctor.certificate import look, no_certificate, try_certificate
 from hybrid.client.doctor.finding import TRANSPORTS, Finding, Pace, works
-from hybrid.client.doctor.idle import hold_line, hold_poll
+from hybrid.client.doctor.idle import hold_lines, hold_poll
 from hybrid.client.doctor.lines import UNAUTHORIZED, EventStreamLine, Line, Told, WebSocketLine
 from hybrid.client.doctor.longpoll import Polling, try_polling
 from hybrid.client.doctor.server import try_server
@@ -103,10 +103,12 @@ class Examination:
     async def _hold(self, name: str) -> Finding:
         if name == "longpoll":
             return await hold_poll(Polling(self._endpoint, self._token, self._pace.patience_s), self._pace)
-        line = _LINES[name](self._endpoint, self._token, self._pace.patience_s)
+        given = (self._endpoint, self._token, self._pace.patience_s)
+        silent, beating = _LINES[name](*given), _LINES[name](*given, heartbeat_s=self._pace.heartbeat_s)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(line.close)
-            return await hold_line(line, self._pace)
+            stack.push_async_callback(silent.close)
+            stack.push_async_callback(beating.close)
+            return await hold_lines(silent, beating, self._pace)
 
     async def _together(self, tries: Any) -> None:
         async def noted(one: Coroutine[Any, Any, Finding]) -> None:

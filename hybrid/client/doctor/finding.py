@@ -28,6 +28,8 @@ class Pace:
     """For the last of them, after which it counts as held back."""
     idle_s: float = 0.0
     """How long connections are held open in silence; 0 leaves it out."""
+    heartbeat_s: float = 5.0
+    """What others beside them ask for: the shortest interval that a server grants by default."""
 
 
 @dataclass(frozen=True, slots=True)

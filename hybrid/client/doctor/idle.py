@@ -2,17 +2,32 @@
 
 The server's heartbeats bound what can be seen: a silence longer than their interval does not occur, and does not have
 to be survived. So a cut is measured to the moment below the interval; above it there is only to see that the
-heartbeats do their work, and whether a network ends connections that are in use.
+heartbeats do their work, and whether a network ends connections that are in use. Beside each connection another is
+held that asks for heartbeats more often: whether that keeps it open is seen, not concluded.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from hybrid.client.doctor.finding import Finding, Pace, fails, works
 from hybrid.client.doctor.lines import Broken, Line, Told
 from hybrid.client.doctor.longpoll import Polling
 from hybrid.client.doctor.words import duration, milliseconds, visible
+
+
+async def hold_lines(silent: Line, beating: Line, pace: Pace) -> Finding:
+    """Hold both; what is told is of the silent one, and whether heartbeats help where they are needed. Cancel-safe."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(hold_line(line, pace)) for line in (silent, beating)]
+    finding, other = (task.result() for task in tasks)
+    if not {"idle_cut", "idle_dead"} & set(finding.flaws) or beating.attached is None:
+        return finding
+    often = f"a heartbeat every {beating.attached.heartbeat_interval_s:g} s"
+    if other.works and not other.flaws:
+        return replace(finding, facts=(f"{finding.facts[0]}; with {often} it stays open",), flaws=())
+    return replace(finding, facts=(f"{finding.facts[0]}; {often} does not keep it open",))
 
 
 async def hold_line(line: Line, pace: Pace) -> Finding:
@@ -54,7 +69,7 @@ async def hold_line(line: Line, pace: Pace) -> Finding:
             except (Broken, Told) as error:
                 return fails(name, "dead", f"after {duration(clock() - began_s)} of silence: {visible(str(error))}")
         except Broken:
-            return _cut(name, clock() - heard_s, heard_s - began_s, survived_s, interval_s)
+            return _cut(name, clock() - heard_s, heard_s - began_s, survived_s)
         except Told as told:
             words = f"ended by the server itself after {duration(clock() - began_s)}: {visible(told.ending.detail)}"
             return works(name, words)
@@ -89,17 +104,16 @@ def _held(name: str, total_s: float, survived_s: float, heartbeats: int) -> Find
     )
 
 
-def _cut(name: str, quiet_s: float, heard_after_s: float, survived_s: float, interval_s: float) -> Finding:
+def _cut(name: str, quiet_s: float, heard_after_s: float, survived_s: float) -> Finding:
     figures = {"cut_after_ms": milliseconds(heard_after_s + quiet_s), "silence_ms": milliseconds(quiet_s)}
     if quiet_s < survived_s:
         # It has lived through a longer silence, so this one is not why.
         words = f"cut {duration(heard_after_s + quiet_s)} after its beginning, though it was in use"
         return works(name, words, flaws=("life_cut",), figures=figures)
-    words = f"idle cut after {duration(quiet_s)}; the server's heartbeat every {interval_s:g} s comes too late"
-    return works(name, words, flaws=("idle_cut",), figures=figures)
+    return works(name, f"idle cut after {duration(quiet_s)}", flaws=("idle_cut",), figures=figures)
 
 
 def _dead(name: str, quiet_s: float, heard_after_s: float) -> Finding:
-    words = f"silently dead: after {duration(quiet_s)} without traffic nothing comes any more, and nobody says so"
+    words = f"silently dead after {duration(quiet_s)} without traffic, and nobody says so"
     figures = {"silence_ms": milliseconds(quiet_s), "heard_after_ms": milliseconds(heard_after_s)}
     return works(name, words, flaws=("idle_dead",), figures=figures)

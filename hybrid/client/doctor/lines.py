@@ -52,7 +52,10 @@ class Line:
 
     transport: ClassVar[str]
 
-    def __init__(self, endpoint: Endpoint, token: str | None, patience_s: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, token: str | None, patience_s: float, heartbeat_s: float | None = None
+    ) -> None:
+        """`heartbeat_s`: what the server is asked for; None leaves it to it."""
         self.endpoint = endpoint
         self.attached: Attached | None = None
         self.facts: list[str] = []
@@ -61,6 +64,7 @@ class Line:
         """How long it took until it was open."""
         self._token = token
         self._patience_s = patience_s
+        self._heartbeat_s = heartbeat_s
         self._nonce = secrets.token_hex(8)
         self._clock = asyncio.get_running_loop().time
 
@@ -97,11 +101,11 @@ class Line:
         return more if self._token is None else {**more, "Authorization": f"Bearer {self._token}"}
 
 
-def attach(nonce: str) -> bytes:
+def attach(nonce: str, heartbeat_s: float | None = None) -> bytes:
     """The attach of a new session without channels."""
     client = {"name": "hybrid doctor"}
     told = {"method": "attach", "attempt": 1, "nonce": nonce, "confirm": True, "client": client, "subscriptions": []}
-    return json.dumps(told).encode()
+    return json.dumps(told if heartbeat_s is None else {**told, "heartbeat_s": heartbeat_s}).encode()
 
 
 def pushes_in(text: str | bytes, told_s: float) -> list[Push]:
@@ -137,7 +141,7 @@ class WebSocketLine(Line):
             async with asyncio.timeout(self._patience_s):
                 if self._token is not None:
                     await self._send({"method": "auth", "token": self._token})
-                await self._socket.send(attach(self._nonce).decode())
+                await self._socket.send(attach(self._nonce, self._heartbeat_s).decode())
                 await self._greet()
         except TimeoutError:
             told = f"opened after {duration(self.head_s)}, then nothing came back: frames are swallowed"
@@ -228,8 +232,10 @@ class EventStreamLine(Line):
     _chunks: AsyncIterator[bytes] | None = None
     _began_s = 0.0
 
-    def __init__(self, endpoint: Endpoint, token: str | None, patience_s: float) -> None:
-        super().__init__(endpoint, token, patience_s)
+    def __init__(
+        self, endpoint: Endpoint, token: str | None, patience_s: float, heartbeat_s: float | None = None
+    ) -> None:
+        super().__init__(endpoint, token, patience_s, heartbeat_s)
         self._parser = EventStreamParser(_EVENT_MAX_BYTES)
         # A generator that is cancelled cannot go on: whoever waits for a chunk gives up waiting, not the chunk.
         self._next: asyncio.Task[bytes] | None = None
@@ -238,7 +244,9 @@ class EventStreamLine(Line):
         """See `Line.open`."""
         self._began_s = self._clock()
         headers = self._headers({"Accept": "text/event-stream"})
-        exchange = self.endpoint.stream("POST", STREAM_PATH, "sse", headers, content=attach(self._nonce))
+        exchange = self.endpoint.stream(
+            "POST", STREAM_PATH, "sse", headers, content=attach(self._nonce, self._heartbeat_s)
+        )
         try:
             async with asyncio.timeout(self._patience_s):
                 answer = await exchange.__aenter__()

@@ -13,12 +13,12 @@ from hybrid.client.endpoint import HTTP_ERRORS, Endpoint, read_bounded
 
 
 async def try_server(endpoint: Endpoint, patience_s: float) -> Finding:
-    """Ask whether it is alive. Does not raise."""
+    """Ask for its clock, which it tells to anybody and at any time. Does not raise."""
     clock = asyncio.get_running_loop().time
     began_s = clock()
     try:
         async with asyncio.timeout(patience_s):
-            async with endpoint.stream("GET", "/healthz", "longpoll", {"Cache-Control": "no-store"}) as answer:
+            async with endpoint.stream("GET", "/v1/ping", "longpoll", {"Cache-Control": "no-store"}) as answer:
                 body = await read_bounded(answer)
     except TimeoutError:
         return fails("server", "unanswered", f"no answer within {patience_s:g} s", *_unused_proxy(endpoint))
@@ -26,7 +26,7 @@ async def try_server(endpoint: Endpoint, patience_s: float) -> Finding:
         return fails("server", "unreachable", f"cannot be reached: {said_by(error)}", *_unused_proxy(endpoint))
     took_s = clock() - began_s
     facts = [f"answered in {duration(took_s)}", *passed(answer.headers)]
-    if answer.status_code == 200 and _json(body).get("status") == "alive":
+    if answer.status_code == 200 and isinstance(_json(body).get("at_ms"), int):
         return works("server", *facts, figures={"answer_ms": milliseconds(took_s)})
     told = f"HTTP {answer.status_code} that is not hybrid's: a sign-in page of the network, or another server"
     return fails("server", "foreign", told, *facts)

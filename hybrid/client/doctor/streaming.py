@@ -38,7 +38,7 @@ async def try_line(line: Line, pace: Pace) -> Finding:
         flaws.append(rhythm.kind)
         told = opened
     else:
-        told = f"{opened}, each heartbeat that is asked for after {duration(rhythm.lag_s)}"
+        told = f"{opened}; heartbeats come {duration(rhythm.lag_s)} after they are asked for"
     figures = {
         "open_ms": milliseconds(line.head_s),
         "first_ms": milliseconds(first_s),
