@@ -56,7 +56,7 @@ function take(finding) {
 }
 
 function conclude({ findings, verdict: reached }) {
-  for (const row of Object.values(rows)) row.skipSilence();
+  for (const row of Object.values(rows)) row.end();
   verdict.show(reached, { isOver: true });
   const at = `${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC`;
   const { sentence } = reached;
@@ -64,6 +64,9 @@ function conclude({ findings, verdict: reached }) {
   root.dataset.phase = "ended";
 }
 
+/** A link may say how long: `doctor.html#idle=120`. */
+const wanted = /^#idle=(\d+)$/.exec(location.hash)?.[1];
+if (orders.querySelector(`option[value="${wanted}"]`)) orders.elements.idle.value = wanted;
 for (const part of document.querySelectorAll('[data-part="host"]')) part.textContent = location.host;
 orders.addEventListener("submit", (event) => {
   event.preventDefault();

@@ -5,6 +5,7 @@ import { TITLES, TRANSPORTS } from "./words.js";
 /** What its keeper can do about each flaw. */
 const ADVICE = {
   upgrade_stripped: "Let requests with `Upgrade: websocket` to this server pass unchanged.",
+  foreign: "Sign in to the network first, where it asks for that; otherwise let requests to this server pass.",
   refused: "Let requests to this server pass: WebSocket handshakes too (`Upgrade: websocket`).",
   unanswered: "Answer requests to this server, or let them pass; do not drop them in silence.",
   mute: "Pass WebSocket frames and answers on as they come; what is opened must carry data.",

@@ -9,6 +9,7 @@ const TITLES = { websocket: "WebSocket", sse: "Server-Sent Events", longpoll: "L
 const WORDS = { websocket: "a WebSocket", sse: "an event stream", longpoll: "requests that wait" };
 const STATES = {
   ...{ waiting: "waiting", trying: "trying…", works: "works", badly: "works badly", fails: "fails", heard: "reached" },
+  ...{ untried: "not tried" },
 };
 
 export class Row {
@@ -73,9 +74,13 @@ export class Row {
     this.#draw();
   }
 
-  /** Nothing was held in silence, and nothing will be. */
-  skipSilence() {
-    if (this.#finding?.works && !this.#finding.isOnlyHeard && !this.#hasHeld) this.#showSilence("none", "not held");
+  /** It is over: what was not tried will not be. */
+  end() {
+    if (!this.#finding) this.#show("untried", "Not tried: the server was not reached.", []);
+    if (!this.#finding || (this.#finding.works && !this.#finding.isOnlyHeard && !this.#hasHeld))
+      this.#showSilence("none", "not held");
+    this.#isOver = true;
+    this.#draw();
   }
 
   beginSilence(idle) {

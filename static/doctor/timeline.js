@@ -28,7 +28,7 @@ export function spanOf(beats, now = 0) {
 
 /** What the drawing shows, for whoever cannot see it. Pure. */
 export function describe(beats) {
-  if (!beats.length) return "Nothing was asked for yet";
+  if (!beats.length) return "Nothing was asked for";
   const came = beats.filter((beat) => beat.came !== null);
   const delays = came.map((beat) => beat.came - beat.sent);
   const range = came.length
@@ -50,6 +50,7 @@ export function draw(svg, beats, { isOver }) {
   }
   parts.push(line("lane", 0, TOP, width, TOP), line("lane", 0, BOTTOM, width, BOTTOM));
   for (const beat of beats) parts.push(beatOf(beat, x, isOver));
+  if (isOver && !beats.length) parts.push(label("nothing could be asked for", width / 2, "middle", (TOP + BOTTOM) / 2 + 4));
   svg.replaceChildren(...parts);
   svg.setAttribute("aria-label", describe(beats));
 }
@@ -91,8 +92,8 @@ function circle(kind, cx, cy) {
   return make("circle", { class: kind, cx, cy, r: kind === "dot" ? 4 : 3.5 });
 }
 
-function label(text, x, anchor) {
-  const element = make("text", { x, y: TEXT, "text-anchor": anchor });
+function label(text, x, anchor, y = TEXT) {
+  const element = make("text", { x, y, "text-anchor": anchor });
   element.textContent = text;
   return element;
 }

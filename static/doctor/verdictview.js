@@ -29,7 +29,7 @@ export class VerdictView {
   }
 
   takeServer({ works, facts }) {
-    this.#setServer(works ? "works" : "fails", works ? `The server ${facts.join("; ")}` : facts.join("; "));
+    this.#setServer(works ? "works" : "fails", works ? `The server ${facts.join("; ")}` : ["The server", ...facts.slice(1)].join("; "));
   }
 
   /** `isOver` false: the silences are still held. */

@@ -260,13 +260,15 @@ async def test_an_idle_connection_is_cut(server: RunningServer, proxy: Meddler, 
     findings = await examined(proxy.port, server.token(), SILENT)
     finding = findings[f"{transport}-idle"]
     often = "a heartbeat every 1 s does not keep it open"
-    assert re.fullmatch(rf"idle cut after [45]\d\d ms; {often}", finding.facts[0])
+    assert re.fullmatch(rf"idle cut after \d+ ms; {often}", finding.facts[0])
     assert finding.flaws == ("idle_cut",)
     verdict = conclude(findings.values())
     assert verdict.will_use == ("sse" if transport == "websocket" else "websocket")
 
 
-@pytest.mark.parametrize(("transport", "is_mute"), [("websocket", True), ("sse", False)])
+@pytest.mark.parametrize(
+    ("transport", "is_mute"), [pytest.param("websocket", True, marks=pytest.mark.slow), ("sse", False)]
+)
 async def test_heartbeats_that_are_asked_for_keep_it_open(transport: str, is_mute: bool) -> None:
     limits = replace(LIMITS, heartbeat_interval_min_s=0.2)
     async with running_server(settings_for(limits=limits)) as server, meddler(server.port) as proxy:
@@ -274,7 +276,7 @@ async def test_heartbeats_that_are_asked_for_keep_it_open(transport: str, is_mut
         proxy.rule = lambda head: rule if IS_STREAM[transport](head) else Meddling()
         findings = await examined(proxy.port, server.token(), replace(SILENT, idle_s=1.5))
     finding = findings[f"{transport}-idle"]
-    what = "silently dead after" if is_mute else "idle cut after"
+    what = "found silently dead after" if is_mute else "idle cut after"
     assert re.fullmatch(rf"{what} .*; with a heartbeat every 0.2 s it stays open", finding.facts[0])
     assert finding.flaws == ()
     assert conclude(findings.values()).will_use == "websocket"
@@ -284,7 +286,7 @@ async def test_heartbeats_that_are_asked_for_keep_it_open(transport: str, is_mut
 async def test_an_idle_connection_dies_in_silence(server: RunningServer, proxy: Meddler, transport: str) -> None:
     proxy.rule = lambda head: Meddling(idle_s=0.4, idle_mute=True) if IS_STREAM[transport](head) else Meddling()
     findings = await examined(proxy.port, server.token(), SILENT)
-    assert findings[f"{transport}-idle"].facts[0].startswith("silently dead after ")
+    assert findings[f"{transport}-idle"].facts[0].startswith("found silently dead after ")
     assert findings[f"{transport}-idle"].flaws == ("idle_dead",)
 
 
@@ -308,6 +310,7 @@ async def test_a_heartbeat_that_is_due_does_not_come(proxy: Meddler, server: Run
     assert finding.flaws == ("idle_dead",)
 
 
+@pytest.mark.slow
 async def test_a_connection_may_only_grow_so_old() -> None:
     limits = replace(LIMITS, heartbeat_interval_s=0.3)
     async with running_server(settings_for(limits=limits)) as server, meddler(server.port) as proxy:
@@ -357,6 +360,7 @@ async def test_the_command_where_nobody_is() -> None:
     assert lines[-1].startswith("hybrid cannot get through here: cannot be reached: ")
 
 
+@pytest.mark.slow
 async def test_the_command_as_json_tells_what_it_knows_when_it_is_interrupted(server: RunningServer) -> None:
     environment = {**os.environ, "HYBRID_TOKEN": server.token(), "PYTHONPATH": str(ROOT)}
     running = await asyncio.create_subprocess_exec(

@@ -192,6 +192,7 @@ async def test_a_certificate_for_another_name(server: RunningServer, tmp_path: P
     assert findings["tls"].facts[0] == told
 
 
+@pytest.mark.slow
 async def test_the_command_over_a_certificate_that_is_not_trusted(server: RunningServer, tmp_path: Path) -> None:
     files = signed(tmp_path, "Hotel")
     async with meddler(server.port, files.server()) as proxy:

@@ -22,12 +22,14 @@ async def hold_lines(silent: Line, beating: Line, pace: Pace) -> Finding:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(hold_line(line, pace)) for line in (silent, beating)]
     finding, other = (task.result() for task in tasks)
-    if not {"idle_cut", "idle_dead"} & set(finding.flaws) or beating.attached is None:
+    if not _is_idle_end(finding) or beating.attached is None:
         return finding
     often = f"a heartbeat every {beating.attached.heartbeat_interval_s:g} s"
     if other.works and not other.flaws:
         return replace(finding, facts=(f"{finding.facts[0]}; with {often} it stays open",), flaws=())
-    return replace(finding, facts=(f"{finding.facts[0]}; {often} does not keep it open",))
+    if _is_idle_end(other):
+        return replace(finding, facts=(f"{finding.facts[0]}; {often} does not keep it open",))
+    return replace(finding, facts=(f"{finding.facts[0]}; whether {often} helps is not known, {other.facts[0]}",))
 
 
 async def hold_line(line: Line, pace: Pace) -> Finding:
@@ -39,40 +41,60 @@ async def hold_line(line: Line, pace: Pace) -> Finding:
     except (Broken, Told) as error:
         return fails(name, "refused", f"cannot be opened again: {visible(str(error))}")
     assert line.attached is not None
-    interval_s = line.attached.heartbeat_interval_s
-    began_s = heard_s = clock()
-    survived_s = 0.0
-    heartbeats = 0
-    has_asked = False
-    end_s = began_s + pace.idle_s
+    heard = _Heard(clock())
+    try:
+        if not await _stay_silent(line, heard, line.attached.heartbeat_interval_s, pace):
+            return _dead(name, line.attached.heartbeat_interval_s)
+        quiet_s = clock() - heard.at_s
+        # Twice: where each event is held back until the next one comes, the first answer needs the second.
+        for _ in range(2):
+            await line.ask()
+            if await _hears_by(line, clock() + pace.patience_s / 2):
+                return _held(name, clock() - heard.began_s, max(heard.survived_s, quiet_s), heard.heartbeats)
+        return _dead(name, quiet_s)
+    except Told as told:
+        words = f"ended by the server itself after {duration(clock() - heard.began_s)}: {visible(told.ending.detail)}"
+        return works(name, words)
+    except Broken as broken:
+        if broken.flaw == "posts":
+            return fails(name, "posts", *broken.facts)
+        return _cut(name, clock() - heard.at_s, clock() - heard.began_s, heard.survived_s)
+
+
+class _Heard:
+    """When something came last, and the longest silence before that. In seconds of the loop's clock."""
+
+    def __init__(self, now_s: float) -> None:
+        self.began_s = self.at_s = now_s
+        self.survived_s = 0.0
+        self.heartbeats = 0
+
+    def heartbeat(self, now_s: float) -> None:
+        self.survived_s = max(self.survived_s, now_s - self.at_s)
+        self.at_s = now_s
+        self.heartbeats += 1
+
+
+async def _stay_silent(line: Line, heard: _Heard, interval_s: float, pace: Pace) -> bool:
+    """Listen only. False as soon as a heartbeat is overdue. Raises Broken, Told."""
+    end_s = heard.began_s + pace.idle_s
     while True:
-        try:
-            async with asyncio.timeout_at(end_s if has_asked else min(end_s, heard_s + interval_s + pace.patience_s)):
-                pushes = await line.read()
-            now_s = clock()
-            if any(push.heartbeat is not None for push in pushes):
-                survived_s = max(survived_s, now_s - heard_s)
-                if has_asked:
-                    return _held(name, now_s - began_s, survived_s, heartbeats)
-                heard_s = now_s
-                heartbeats += 1
-                await line.answer()
-        except TimeoutError:
-            if has_asked or clock() < end_s:
-                # Asked or due, it did not come; when the line died between two of them nobody can tell.
-                quiet_s = min(interval_s, clock() - heard_s) if not has_asked else end_s - pace.patience_s - heard_s
-                return _dead(name, quiet_s, heard_s - began_s)
-            has_asked = True
-            end_s = clock() + pace.patience_s
-            try:
-                await line.ask()
-            except (Broken, Told) as error:
-                return fails(name, "dead", f"after {duration(clock() - began_s)} of silence: {visible(str(error))}")
-        except Broken:
-            return _cut(name, clock() - heard_s, heard_s - began_s, survived_s)
-        except Told as told:
-            words = f"ended by the server itself after {duration(clock() - began_s)}: {visible(told.ending.detail)}"
-            return works(name, words)
+        due_s = min(end_s, heard.at_s + interval_s + pace.patience_s)
+        if not await _hears_by(line, due_s):
+            return due_s == end_s
+        heard.heartbeat(asyncio.get_running_loop().time())
+        await line.answer()
+
+
+async def _hears_by(line: Line, at_s: float) -> bool:
+    """Whether a heartbeat comes by then. Raises Broken, Told."""
+    try:
+        async with asyncio.timeout_at(at_s):
+            while not any(push.heartbeat is not None for push in await line.read()):
+                pass
+    except TimeoutError:
+        return False
+    return True
 
 
 async def hold_poll(polling: Polling, pace: Pace) -> Finding:
@@ -95,6 +117,10 @@ async def hold_poll(polling: Polling, pace: Pace) -> Finding:
     return works(name, f"a request that waits for {duration(wait_s)} is answered")
 
 
+def _is_idle_end(finding: Finding) -> bool:
+    return "idle_cut" in finding.flaws or "idle_dead" in finding.flaws
+
+
 def _held(name: str, total_s: float, survived_s: float, heartbeats: int) -> Finding:
     beats = f", and {heartbeats} heartbeat{'s' if heartbeats != 1 else ''} came" if heartbeats else ""
     return works(
@@ -104,16 +130,16 @@ def _held(name: str, total_s: float, survived_s: float, heartbeats: int) -> Find
     )
 
 
-def _cut(name: str, quiet_s: float, heard_after_s: float, survived_s: float) -> Finding:
-    figures = {"cut_after_ms": milliseconds(heard_after_s + quiet_s), "silence_ms": milliseconds(quiet_s)}
+def _cut(name: str, quiet_s: float, total_s: float, survived_s: float) -> Finding:
+    figures = {"cut_after_ms": milliseconds(total_s), "silence_ms": milliseconds(quiet_s)}
     if quiet_s < survived_s:
         # It has lived through a longer silence, so this one is not why.
-        words = f"cut {duration(heard_after_s + quiet_s)} after its beginning, though it was in use"
+        words = f"cut {duration(total_s)} after its beginning, though it was in use"
         return works(name, words, flaws=("life_cut",), figures=figures)
     return works(name, f"idle cut after {duration(quiet_s)}", flaws=("idle_cut",), figures=figures)
 
 
-def _dead(name: str, quiet_s: float, heard_after_s: float) -> Finding:
-    words = f"silently dead after {duration(quiet_s)} without traffic, and nobody says so"
-    figures = {"silence_ms": milliseconds(quiet_s), "heard_after_ms": milliseconds(heard_after_s)}
-    return works(name, words, flaws=("idle_dead",), figures=figures)
+def _dead(name: str, quiet_s: float) -> Finding:
+    """When it died nobody can tell: only that it did within this silence."""
+    words = f"found silently dead after {duration(quiet_s)} without traffic"
+    return works(name, words, flaws=("idle_dead",), figures={"silence_ms": milliseconds(quiet_s)})
