@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+from hybrid.client import Client
 from hybrid.client.doctor import TRANSPORTS, Finding, Pace, examine
 from hybrid.client.doctor.idle import hold_line
 from hybrid.client.doctor.lines import EventStreamLine
@@ -318,6 +319,31 @@ async def test_a_connection_may_only_grow_so_old() -> None:
         findings = await examined(proxy.port, server.token(), replace(SILENT, idle_s=3.0))
     assert findings["websocket-idle"].flaws == ("life_cut",)
     assert "after its beginning, though it was in use" in findings["websocket-idle"].facts[0]
+
+
+# -- what hybrid will use
+
+
+RULES: dict[str, Callable[[bytes], Meddling]] = {
+    "websocket": lambda head: Meddling(),
+    "sse": lambda head: upgrade_is_taken_out(head) if b"Upgrade: websocket" in head else Meddling(),
+    "longpoll": lambda head: (
+        Meddling(body="swallow")
+        if b"Upgrade: websocket" in head
+        else Meddling(body="keep")
+        if is_event_stream(head)
+        else Meddling()
+    ),
+}
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", pytest.param("longpoll", marks=SLOW)])
+async def test_the_client_uses_what_was_said(server: RunningServer, proxy: Meddler, transport: str) -> None:
+    proxy.rule = RULES[transport]
+    verdict = conclude((await examined(proxy.port, server.token())).values())
+    async with asyncio.timeout(20), Client(f"http://127.0.0.1:{proxy.port}", server.token) as client:
+        await client.subscribe("chat:lobby")
+        assert client.transport == verdict.will_use == transport
 
 
 # -- the command
