@@ -24,6 +24,8 @@ Over https it says who issued the certificate. The token is not sent where that 
 where --expect-issuer names somebody else. Nothing more is tried over a certificate that is not trusted, but with
 --insecure, and then without a token.
 
+The page /static/doctor.html of the server does the same from a browser, as far as one can see it.
+
 The exit status is 0 where at least one transport works; 1 where none does, or where the certificate is not the right
 one; 2 where the command cannot be carried out as given; 130 when it was interrupted.
 
