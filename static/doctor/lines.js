@@ -125,8 +125,9 @@ export class WebSocketLine extends Line {
     }
   }
 
-  async ask() {
-    this.#send({ method: "heartbeat", echo: true });
+  /** Ask for a heartbeat, which will bring this number, from 1 on. Rejects with Broken or Told. */
+  async ask(number) {
+    this.#send({ method: "heartbeat", echo: number });
   }
 
   /** A heartbeat was heard: the server wants to hear one as often. */
@@ -165,8 +166,8 @@ export class EventStreamLine extends Line {
     }
   }
 
-  async ask() {
-    const command = { session: this.attached.session, commands: [{ method: "heartbeat", echo: true }] };
+  async ask(number) {
+    const command = { session: this.attached.session, commands: [{ method: "heartbeat", echo: number }] };
     const asking = fetch(`${this.url}/command`, {
       method: "POST",
       headers: headersOf(this.token, "application/json"),
@@ -207,14 +208,18 @@ export class EventStreamLine extends Line {
     this.head = performance.now() - this.began;
     if (!response.ok) throw await answeredBy(response);
     this.facts = passed(response.headers);
-    const parser = new EventStreamParser(({ data }) => this.take(data));
+    const parser = new EventStreamParser((data) => this.take(data));
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     for (;;) {
       // A stream that is cut in the middle rejects; one that is ended in form is over as well.
       const { value, done } = await reader.read().catch(() => ({ done: true }));
       if (done) throw new Broken("cut", `the stream ended after ${duration(performance.now() - this.began)}`);
-      parser.feed(decoder.decode(value, { stream: true }));
+      try {
+        parser.feed(decoder.decode(value, { stream: true }));
+      } catch {
+        throw new Broken("changed", "what came back is not ours: the stream is changed on the way");
+      }
     }
   }
 }

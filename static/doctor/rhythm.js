@@ -25,8 +25,8 @@ export function judge(beats, { gap, held }) {
   const lags = came.map((beat) => beat.came - beat.sent);
   const usual = median(lags);
   if (came.length < beats.length) {
-    const haveWaited = came.every((beat, index) => beat.came >= beats[index + 1].sent);
-    return { kind: haveWaited ? "behind" : "stopped", lag: usual, count: came.length };
+    const isBehind = beats.every(({ came }, index) => came === null || came >= (beats[index + 1]?.sent ?? Infinity));
+    return { kind: isBehind ? "behind" : "stopped", lag: usual, count: came.length };
   }
   const sizes = [1];
   for (let index = 1; index < came.length; index += 1) {

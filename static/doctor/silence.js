@@ -68,9 +68,9 @@ export async function holdLine(line, { pace, idle, onBegin }) {
     const before = quiet();
     const answered = heartbeat();
     // Twice: where each event is held back until the next one comes, the first answer needs the second.
-    for (let asked = 0; ; asked += 1) {
-      if (asked === 2) return dead(name, before);
-      await line.ask();
+    for (let number = 1; ; number += 1) {
+      if (number > 2) return dead(name, before);
+      await line.ask(number);
       if (await pause(pace.patience / 2, Promise.race([answered, line.broken]))) break;
     }
     return held(name, performance.now() - began, Math.max(survived, before), heartbeats);

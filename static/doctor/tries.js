@@ -102,8 +102,9 @@ async function askForBeats(line, { pace, began, onBeats }) {
   let came = 0;
   let onAll = () => {};
   line.onPush = (push) => {
-    if (!push.heartbeat || came === beats.length) return;
-    beats[came].came = performance.now() - began;
+    const beat = beats[(push.heartbeat?.echo ?? 0) - 1];
+    if (!beat || beat.came !== null) return;
+    beat.came = performance.now() - began;
     came += 1;
     onBeats(beats);
     if (came === beats.length) onAll();
@@ -111,7 +112,7 @@ async function askForBeats(line, { pace, began, onBeats }) {
   const ask = () => {
     beats.push({ sent: performance.now() - began, came: null });
     onBeats(beats);
-    return line.ask();
+    return line.ask(beats.length);
   };
   const next = () => began + beats.at(-1).sent + pace.gap - performance.now();
   for (let count = 1; count < pace.beats; count += 1) {

@@ -337,7 +337,7 @@ RULES: dict[str, Callable[[bytes], Meddling]] = {
 }
 
 
-@pytest.mark.parametrize("transport", ["websocket", "sse", pytest.param("longpoll", marks=SLOW)])
+@pytest.mark.parametrize("transport", ["websocket", "sse", pytest.param("longpoll", marks=pytest.mark.slow)])
 async def test_the_client_uses_what_was_said(server: RunningServer, proxy: Meddler, transport: str) -> None:
     proxy.rule = RULES[transport]
     verdict = conclude((await examined(proxy.port, server.token())).values())

@@ -47,8 +47,8 @@ async def hold_line(line: Line, pace: Pace) -> Finding:
             return _dead(name, line.attached.heartbeat_interval_s)
         quiet_s = clock() - heard.at_s
         # Twice: where each event is held back until the next one comes, the first answer needs the second.
-        for _ in range(2):
-            await line.ask()
+        for number in (1, 2):
+            await line.ask(number)
             if await _hears_by(line, clock() + pace.patience_s / 2):
                 return _held(name, clock() - heard.began_s, max(heard.survived_s, quiet_s), heard.heartbeats)
         return _dead(name, quiet_s)

@@ -76,8 +76,8 @@ class Line:
         """What comes next, for as long as it takes. Cancel-safe. Raises Broken, Told."""
         raise NotImplementedError
 
-    async def ask(self) -> None:
-        """Ask for a heartbeat. Raises Broken, Told."""
+    async def ask(self, number: int) -> None:
+        """Ask for a heartbeat, which will bring this number, from 1 on. Raises Broken, Told."""
         raise NotImplementedError
 
     async def answer(self) -> None:
@@ -158,9 +158,9 @@ class WebSocketLine(Line):
             raise self._closed(closed) from None
         return pushes_in(frame, self._clock() - self._opened_s)
 
-    async def ask(self) -> None:
+    async def ask(self, number: int) -> None:
         """See `Line.ask`."""
-        await self._send({"method": "heartbeat", "echo": True})
+        await self._send({"method": "heartbeat", "echo": number})
 
     async def answer(self) -> None:
         """See `Line.answer`."""
@@ -281,10 +281,10 @@ class EventStreamLine(Line):
             raise Broken("changed", "what came back is not ours: the stream is changed on the way") from None
         return [push for event in events for push in pushes_in(event.data, told_s)]
 
-    async def ask(self) -> None:
+    async def ask(self, number: int) -> None:
         """See `Line.ask`."""
         assert self.attached is not None
-        command = {"session": self.attached.session, "commands": [{"method": "heartbeat", "echo": True}]}
+        command = {"session": self.attached.session, "commands": [{"method": "heartbeat", "echo": number}]}
         headers = self._headers({"Accept": "application/json"})
         body = json.dumps(command).encode()
         try:

@@ -43,9 +43,9 @@ def judge(beats: Sequence[Beat], *, gap_s: float, held_s: float) -> Rhythm:
         return Rhythm("mute")
     lags = [came_s - sent_s for sent_s, came_s in came]
     if len(came) < len(beats):
-        asked = [beat.sent_s for beat in beats]
-        waited = all(came_s >= asked[index + 1] for index, (_, came_s) in enumerate(came))
-        return Rhythm("behind" if waited else "stopped", median(lags), len(came))
+        waited = all(earlier.came_s is None or earlier.came_s >= later.sent_s for earlier, later in pairwise(beats))
+        is_last = beats[-1].came_s is not None
+        return Rhythm("behind" if waited and not is_last else "stopped", median(lags), len(came))
     sizes = [1]
     for (_, earlier_s), (_, later_s) in pairwise(came):
         if later_s - earlier_s < gap_s * _TOGETHER:

@@ -63,14 +63,14 @@ async def _ask_for_beats(line: Line, pace: Pace) -> list[Beat]:
     """Raises Broken, Told."""
     clock = asyncio.get_running_loop().time
     sent: list[float] = []
-    came: list[float] = []
+    came: dict[int, float] = {}
     has_come = asyncio.Event()
 
     async def listen() -> None:
         while True:
             for push in await line.read():
-                if push.heartbeat is not None:
-                    came.append(clock())
+                if push.heartbeat is not None and push.heartbeat.echo:
+                    came.setdefault(push.heartbeat.echo, clock())
                     has_come.set()
 
     async def until_all_came() -> None:
@@ -80,7 +80,7 @@ async def _ask_for_beats(line: Line, pace: Pace) -> list[Beat]:
 
     async def ask() -> None:
         sent.append(clock())
-        await line.ask()
+        await line.ask(len(sent))
 
     async def wait(wait_s: float, *others: asyncio.Task[None]) -> None:
         left_s = max(0.0, sent[-1] + wait_s - clock())
@@ -105,5 +105,4 @@ async def _ask_for_beats(line: Line, pace: Pace) -> list[Beat]:
             if task is not None:
                 task.cancel()
         await asyncio.gather(*(task for task in (listening, complete) if task is not None), return_exceptions=True)
-    padded: list[float | None] = [*came[: len(sent)], *[None] * (len(sent) - len(came))]
-    return [Beat(*times) for times in zip(sent, padded, strict=True)]
+    return [Beat(sent_s, came.get(number)) for number, sent_s in enumerate(sent, 1)]
