@@ -36,7 +36,7 @@ class Pace:
 class Finding:
     """What one thing that was tried came to.
 
-    `name`: "server", "tls", a transport, or "idle" and a transport. `facts`: sentences, the verdict first. `flaws`:
+    `name`: "server", "tls", a transport, or a transport and "-idle". `facts`: sentences, the verdict first. `flaws`:
     what a transport suffers from, as words for machines; with one it works, but badly. `figures`: numbers, whose names
     end in their unit.
     """
