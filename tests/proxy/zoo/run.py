@@ -74,12 +74,12 @@ class Course:
         await self._look()
         await self._connect("warm")
         await self._exchange()
-        if self.plan.changes_network:
-            await self._change_network()
         if self.plan.restarts:
             await self._restart()
         if self.plan.settled_s:
             await self._settle()
+        if self.plan.changes_network:  # last: what is dead would still be in the way of the others
+            await self._change_network()
 
     async def finish(self) -> None:
         """Let everything arrive, whatever has happened, and judge it."""
@@ -140,7 +140,9 @@ class Course:
 
     async def _change_network(self) -> None:
         before = self.records.transport
+        self.publisher.pace(_BUSY_S)
         await self._publish(every_s=_BUSY_S)
+        await self._is_until(lambda: False, _STAY_S)
         dead = 0
 
         def change() -> None:
