@@ -7,8 +7,10 @@ from typing import Final
 from tests.proxy.zoo.animals import (
     apache,
     caddy,
+    chaos,
     haproxy,
     hybrid_nginx,
+    loss,
     mitmproxy,
     nghttpx,
     nginx,
@@ -38,6 +40,9 @@ _ALL: Final[tuple[Animal, ...]] = (
     *nghttpx.ANIMALS,
     *trafficserver.ANIMALS,
     *hybrid_nginx.ANIMALS,
+    # These are no proxies that one can buy.
+    *chaos.ANIMALS,
+    *loss.ANIMALS,
 )
 
 ANIMALS: Final[dict[str, Animal]] = {animal.name: animal for animal in _ALL}

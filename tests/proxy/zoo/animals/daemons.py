@@ -36,6 +36,12 @@ class Daemon(Process):
                 os.killpg(self.pid, signal.SIGKILL)
         super().kill()
 
+    def report(self, lines: int = 40, without: str = "") -> str:
+        """The end of what it has written, into files of its own too."""
+        own = sorted(path for path in self.folder.glob("*.log") if path.stem != self.name)
+        tails = (["---", path.name, *path.read_text(errors="replace").splitlines()[-lines:]] for path in own)
+        return "\n".join([super().report(lines, without), *("\n".join(tail) for tail in tails)])
+
 
 @asynccontextmanager
 async def daemon(
