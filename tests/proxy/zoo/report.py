@@ -184,7 +184,7 @@ def _failures(results: Results, rows: Iterable[tuple[str, str]]) -> Iterator[str
     found = []
     for animal, client in rows:
         run = results[animal][client]
-        said = [run["error"]] * ("error" in run) + run.get("verdict", {}).get("findings", [])
+        said = list(filter(None, (run.get("error"), *run.get("verdict", {}).get("findings", ()))))
         if said:
             found.append([f"`{animal}`", _NAMES[client], "; ".join(said)])
     if found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def of_machine() -> str:
     return f"{system or platform.system()}, Python {platform.python_version()}, Hypercorn {version('hypercorn')}"
 
 
+@cache
 def _packaged(name: str) -> str:
     path = executable(name)
     if path is None:
