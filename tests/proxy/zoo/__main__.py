@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -125,7 +126,11 @@ def chosen(animals: Sequence[str], clients: Sequence[str]) -> Iterator[tuple[Ani
 
 
 async def visit_all(pairs: list[tuple[Animal, str]], plan: Plan, at_once: int) -> int:
-    """Measure them; the exit status."""
+    """Measure them; the exit status. Raises CancelledError after Ctrl-C and SIGTERM, when everything has ended."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
     with http_issuer(AUDIENCE) as issuer, tempfile.TemporaryDirectory(prefix="hybrid-zoo-") as folder:
         redis = RedisServer()
         try:
@@ -150,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.write(results.load())
         return 0
     pairs = list(chosen(options.animals.split(), options.clients.split()))
-    with suppress(KeyboardInterrupt):
+    with suppress(asyncio.CancelledError):
         return asyncio.run(visit_all(pairs, replace(FULL, settled_s=options.settled), options.at_once))
     print("interrupted; what was measured is kept", file=sys.stderr)
     return 130
