@@ -51,7 +51,7 @@ serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
 test: $(VENV)/.tested issuer undici style types js ## Install what the tests need and run them all but the slow ones
-	$(PYTEST) -m "not slow and not faults" $(TESTS)
+	$(PYTEST) -m "not slow and not faults and not zoo" $(TESTS)
 
 test-pythons: issuer ## The Python tests on the oldest and the newest Python found here, each in its own environment
 	@tests/pythons.sh

@@ -24,8 +24,6 @@ _LOOK_S: Final = 0.2
 _CONNECTING_MAX_S: Final = 45.0
 _HEALING_MAX_S: Final = 75.0
 _DELIVERED_MAX_S: Final = 45.0
-_STAY_S: Final = 2.0
-"""On the page, before it is loaded again."""
 _TICK_S: Final = 0.05
 _BUSY_S: Final = 0.25
 """Between publications of either end while the network changes and the server restarts."""
@@ -35,10 +33,12 @@ _QUIET_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything. `publications` go each way, one every `every_s`."""
+    """How much of everything. `publications` go each way, one every `every_s`; for `stay_s` nothing is done to a client
+    that has just come."""
 
     publications: int = 200
     every_s: float = 0.02
+    stay_s: float = 2.0
     changes_network: bool = True
     restarts: bool = True
     look_again_s: float = 30.0
@@ -46,7 +46,7 @@ class Plan:
 
 
 FULL: Final = Plan()
-QUICK: Final = Plan(publications=50, changes_network=False, restarts=False, settled_s=0.0)
+QUICK: Final = Plan(publications=50, stay_s=0.5, changes_network=False, restarts=False, settled_s=0.0)
 
 
 class CourseFailed(Exception):
@@ -71,7 +71,7 @@ class Course:
     async def run(self) -> None:
         """All parts, in order. Raises CourseFailed, DriverError."""
         await self._connect("cold")
-        await asyncio.sleep(_STAY_S)
+        await asyncio.sleep(self.plan.stay_s)
         await self._look()
         await self._connect("warm")
         await self._exchange()
@@ -143,7 +143,7 @@ class Course:
         before = self.records.transport
         self.publisher.pace(_BUSY_S)
         await self._publish(every_s=_BUSY_S)
-        await self._is_until(lambda: False, _STAY_S)
+        await self._is_until(lambda: False, self.plan.stay_s)
         dead = 0
 
         def change() -> None:
