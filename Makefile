@@ -53,7 +53,7 @@ serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 test: $(VENV)/.tested issuer undici style types js ## Install what the tests need and run them all but the slow ones
 	$(PYTEST) -m "not slow and not faults and not zoo" $(TESTS)
 
-test-pythons: issuer ## The Python tests on the oldest and the newest Python found here, each in its own environment
+test-pythons: issuer undici ## The Python tests on the oldest and the newest Python found here, each in its own environment
 	@tests/pythons.sh
 
 style: $(VENV)/.tested ## Lint and formatting
