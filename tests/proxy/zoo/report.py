@@ -26,7 +26,7 @@ meets, either.
 
 A run is one client through one animal. It connects with an empty memory (*cold*), again as after a reload of the page
 (*warm*), receives 200 publications and makes 200 of its own, lives through a restart of the server, is watched for a
-quiet minute, and at last has its network changed: all that is open goes dead without a word. Publications go both ways
+quiet while, and at last has its network changed: all that is open goes dead without a word. Publications go both ways
 all the while, and every one is accounted for.
 
 `make zoo` measures again; `make zoo ANIMALS="squid-default caddy" CLIENTS="node firefox"` only these rows.
@@ -169,7 +169,7 @@ def _healed(results: Results, animal: str, client: str) -> list[Any]:
         _NAMES[client],
         _seconds(restart),
         stays or "-",
-        settled.get("changes", "-"),
+        f"{settled['changes']} in {settled['seconds']} s" if settled else "-",
         _seconds(change),
     ]
 
