@@ -117,12 +117,10 @@ def chosen(animals: Sequence[str], clients: Sequence[str]) -> Iterator[tuple[Ani
         for name in names:
             if name not in known:
                 raise SystemExit(f"{name} is not known; there are {', '.join(known)}.")
-    for animal in ANIMALS.values():
-        if animals and animal.name not in animals:
-            continue
+    for name in animals or ANIMALS:
         for client in clients or CLIENTS:
-            if animals or client in EVERYWHERE or animal.name in CORE:
-                yield animal, client
+            if animals or client in EVERYWHERE or name in CORE:
+                yield ANIMALS[name], client
 
 
 async def visit_all(pairs: list[tuple[Animal, str]], plan: Plan, at_once: int) -> int:

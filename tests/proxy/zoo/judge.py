@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +81,7 @@ def latencies(way: Way, ids: Iterable[str]) -> dict[str, Any]:
     took = sorted(1_000 * max(0.0, arrived[id] - sent[id]) for id in wanted if id in arrived)
     figures: dict[str, Any] = {"sent": len(wanted), "received": len(took)}
     if took:
-        figures |= {"p50_ms": round(statistics.median(took)), "p99_ms": round(took[int(0.99 * (len(took) - 1))])}
+        figures |= {"p50_ms": round(statistics.median(took)), "p99_ms": round(took[math.ceil(0.99 * len(took)) - 1])}
     return figures
 
 
@@ -119,16 +120,16 @@ def unused(trace: Trace, used: str | None, faults: Sequence[tuple[float, float]]
     What ended during a fault of the course's own making, from one second to another, tells nothing of the network.
     """
     reasons: dict[str, Counter[str]] = {name: Counter() for name in TRANSPORTS if name != used}
-    opened: set[str] = set()
+    tried = set(transports_of(trace))
     for at_ms, what, *details in trace:
         if what != "leg" or any(since_s <= at_ms / 1_000 <= until_s for since_s, until_s in faults):
             continue
         transport, event, reason = details
         if event == "opened":
-            opened.add(transport)
+            tried.add(transport)
         elif event == "lost" and transport in reasons:
             reasons[transport][str(reason)] += 1
     return {
-        name: count.most_common(1)[0][0] if count else ("left for a better one" if name in opened else "not tried")
+        name: count.most_common(1)[0][0] if count else ("left for a better one" if name in tried else "not tried")
         for name, count in reasons.items()
     }
