@@ -41,7 +41,7 @@ class Plan:
     stay_s: float = 2.0
     changes_network: bool = True
     restarts: bool = True
-    look_again_s: float = 30.0
+    look_again_s: float = 35.0  # a client that has evaded to a lesser transport looks for a better one after 30 s
     settled_s: float = 60.0
 
 
