@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from hybrid.auth.development import DevelopmentIssuer
 from tests.proxy.zoo import report, results
-from tests.proxy.zoo.animals import ANIMALS, Absent, Animal
+from tests.proxy.zoo.animals import Absent, Animal
+from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.drivers import CLIENTS
 from tests.proxy.zoo.run import FULL, Plan, run
 from tests.support.http_issuer import http_issuer
@@ -33,6 +34,7 @@ EVERYWHERE: Final = ("chromium", "node")
 """These go through every animal, the others through the core only, unless animals are named."""
 CORE: Final = frozenset(
     (
+        "direct",
         "squid-default",
         "squid-bump",
         "squid-connect",
@@ -113,14 +115,14 @@ def _sentence(error: BaseException) -> str:
 
 def chosen(animals: Sequence[str], clients: Sequence[str]) -> Iterator[tuple[Animal, str]]:
     """Each pair that is to be measured. Raises SystemExit for a name that does not exist."""
-    for names, known in ((animals, ANIMALS), (clients, CLIENTS)):
+    for names, known in ((animals, WAYS), (clients, CLIENTS)):
         for name in names:
             if name not in known:
                 raise SystemExit(f"{name} is not known; there are {', '.join(known)}.")
-    for name in animals or ANIMALS:
+    for name in animals or WAYS:
         for client in clients or CLIENTS:
             if animals or client in EVERYWHERE or name in CORE:
-                yield ANIMALS[name], client
+                yield WAYS[name], client
 
 
 async def visit_all(pairs: list[tuple[Animal, str]], plan: Plan, at_once: int) -> int:

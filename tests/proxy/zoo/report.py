@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.proxy.zoo import versions
-from tests.proxy.zoo.animals import ANIMALS, Animal
+from tests.proxy.zoo.animals import Animal
+from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.drivers import CLIENTS
 from tests.proxy.zoo.results import ROOT, Results
 
@@ -47,7 +48,7 @@ def write(results: Results, path: Path = PAGE) -> None:
 
 def page(results: Results) -> str:
     """The page's text."""
-    animals = [animal for animal in ANIMALS.values() if results.get(animal.name)]
+    animals = [animal for animal in WAYS.values() if results.get(animal.name)]
     clients = [client for client in CLIENTS if any(client in results[animal.name] for animal in animals)]
     rows = [(animal.name, client) for animal in animals for client in clients if client in results[animal.name]]
     parts = [
