@@ -103,8 +103,8 @@ TRACE: list[list[Any]] = [
 
 def test_changes_are_of_transports_not_of_legs() -> None:
     assert judge.transports_of(TRACE) == ["sse", "longpoll"]
-    assert judge.changes(TRACE, "sse", since_s=4.0) == 1
-    assert judge.changes(TRACE, "sse", since_s=9.5) == 0
+    assert judge.transports_of(TRACE, 2.0, 8.0) == ["sse"]
+    assert judge.transports_of(TRACE, 9.5) == []
 
 
 def test_reasons_are_the_clients_and_not_of_the_courses_own_faults() -> None:

@@ -1,7 +1,7 @@
 """`make zoo`: the clients through the animals, line by line, into `.zoo/results.json` and `docs/networks.md`.
 
-Exit status 0 when every run came to its end with nothing lost, repeated or reordered, 1 when not, 130 after Ctrl-C.
-What was measured until then is kept.
+Exit status 0 when every run came to its end with nothing lost, repeated or reordered, 1 when not, 2 without Redis, 130
+after Ctrl-C: what was measured until then is kept.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import pytest
 
 from hybrid.auth.development import DevelopmentIssuer
 from tests.proxy.zoo import report, results
@@ -91,7 +92,7 @@ class Zoo:
         try:
             async with asyncio.timeout(_RUN_MAX_S):
                 result = await run(animal, client, folder, plan=self.plan, say=say, **self._reaches)
-        except Absent as absent:
+        except (Absent, pytest.skip.Exception) as absent:  # the tests' own helpers skip
             say(f"SKIPPED: {absent}")
             return
         except Exception as error:  # whatever an animal does, the others are visited
@@ -155,10 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.write(results.load())
         return 0
     pairs = list(chosen(options.animals.split(), options.clients.split()))
-    with suppress(asyncio.CancelledError):
+    try:
         return asyncio.run(visit_all(pairs, replace(FULL, settled_s=options.settled), options.at_once))
-    print("interrupted; what was measured is kept", file=sys.stderr)
-    return 130
+    except asyncio.CancelledError:
+        print("interrupted; what was measured is kept", file=sys.stderr)
+        return 130
+    except pytest.skip.Exception as absent:
+        print(absent, file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

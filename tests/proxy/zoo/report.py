@@ -27,9 +27,9 @@ browsers and in Node. Nothing on this page is known about an animal beforehand; 
 meets, either.
 
 A run is one client through one animal. It connects with an empty memory (*cold*), again as after a reload of the page
-(*warm*), receives 200 publications and makes 200 of its own, lives through a restart of the server, is watched for a
-quiet while, and at last has its network changed: all that is open goes dead without a word. Publications go both ways
-all the while, and every one is accounted for.
+(*warm*), receives 200 publications and makes 200 of its own, has a quiet while, lives through a restart of the server,
+has another quiet while, and at last its network changes: all that is open goes dead without a word. Publications go
+both ways all the while, and every one is accounted for.
 
 `make zoo` measures again; `make zoo ANIMALS="squid-default caddy" CLIENTS="node firefox"` only these rows.
 """
