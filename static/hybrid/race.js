@@ -46,6 +46,8 @@ export class Race {
     this.host.open(transport, Boolean(confirm), (end) => {
       this.#inAir--;
       this.#failures.push({ transport, ...end });
+      // The server itself asks to come later: it would say so on any transport.
+      if (end.code && end.delayMs && this.#names) this.#names = [];
       this.#next();
     });
   }

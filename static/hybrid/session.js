@@ -170,7 +170,8 @@ export class Session {
     this.#wakes = !delayMs;
     if (this.#isAsleep) return;
     const hiddenMs = this.environment.isHidden() ? HIDDEN_MS * (1 + this.environment.random()) : 0;
-    const waitMs = Math.max(delayMs, this.#backoff.next()) + hiddenMs;
+    // A delay that the server gave is a place kept for us at that time.
+    const waitMs = (delayMs || this.#backoff.next()) + hiddenMs;
     this.#timer = this.environment.setTimeout(() => this.#begin(), waitMs);
   }
 

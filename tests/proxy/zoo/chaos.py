@@ -113,33 +113,33 @@ async def one_behind(way: Way) -> None:
 def held(until_bytes: int) -> Carry:
     """Nothing comes before there are so many bytes."""
 
-    async def way_of_its_own(way: Way) -> None:
+    async def through(way: Way) -> None:
         held = bytearray()
         while len(held) < until_bytes and (data := await way.take()):
             held += data
         await way.give(bytes(held))
         await carry(way)
 
-    return way_of_its_own
+    return through
 
 
 def cut_after(most: int) -> Carry:
     """So many bytes come, and then the end."""
 
-    async def way_of_its_own(way: Way) -> None:
+    async def through(way: Way) -> None:
         left = most
         while left and (data := await way.take(left)):
             left -= len(data)
             await way.give(data)
         way.end()
 
-    return way_of_its_own
+    return through
 
 
 def dribbled(alone: int, pause_s: float) -> Carry:
     """The first bytes of each piece come one by one."""
 
-    async def way_of_its_own(way: Way) -> None:
+    async def through(way: Way) -> None:
         while data := await way.take():
             for place in range(min(alone, len(data))):
                 await way.give(data[place : place + 1])
@@ -147,31 +147,31 @@ def dribbled(alone: int, pause_s: float) -> Carry:
             await way.give(data[alone:])
         way.end()
 
-    return way_of_its_own
+    return through
 
 
 def in_lumps(every_s: float) -> Carry:
     """What comes waits for the next of these moments."""
 
-    async def way_of_its_own(way: Way) -> None:
+    async def through(way: Way) -> None:
         while data := await way.take():
             # The same moments for all connections, as where one radio is switched on for all of them.
             await asyncio.sleep(every_s - asyncio.get_running_loop().time() % every_s)
             await way.give(data)
         way.end()
 
-    return way_of_its_own
+    return through
 
 
 def _slow(bytes_per_s: float, delay_s: float) -> Carry:
-    async def way_of_its_own(way: Way) -> None:
+    async def through(way: Way) -> None:
         while data := await way.take(512):
             await asyncio.sleep(len(data) / bytes_per_s)
             way.give_later(data, delay_s)
         await asyncio.sleep(delay_s)
         way.end()
 
-    return way_of_its_own
+    return through
 
 
 # -- whole connections
@@ -271,7 +271,7 @@ class Network:
     streams: Carry = carry
     refused: tuple[str, ...] = ()
 
-    async def carry(self, flow: Flow) -> None:
+    async def serve(self, flow: Flow) -> None:
         """One connection, to its end."""
         if self.anything is not None:
             await self.anything(flow)
@@ -316,7 +316,7 @@ async def relay(
         onward: asyncio.StreamWriter | None = None
         try:
             back, onward = await asyncio.open_connection(host, port, limit=_BUFFER_BYTES)
-            await network.carry(Flow(Way(reader, onward), Way(back, writer)))
+            await network.serve(Flow(Way(reader, onward), Way(back, writer)))
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # one side has gone
         except asyncio.CancelledError:
