@@ -48,7 +48,7 @@ export class Feed {
       }
     } catch (error) {
       if (error instanceof Refused) joining.refusal = error.message;
-      else joining.error = error;
+      else joining.error ??= error;
     }
     return joining;
   }
@@ -123,7 +123,8 @@ export class Feed {
   #ended(error) {
     for (const joining of this.#joinings) joining.error = error;
     this.#tell({ unsubscribed: { channel: this.name, error: error.number } });
-    this.onEnded();
+    // When the channel has told everybody: leaving it forgets its position, and answers who waits for it.
+    queueMicrotask(this.onEnded);
   }
 
   #tell(push) {

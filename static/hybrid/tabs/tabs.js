@@ -102,7 +102,7 @@ export class Tabs {
     const group = { name, channel, post: (message) => group.isLeft || channel.postMessage(message) };
     channel.onmessage = ({ data }) => {
       for (const pipe of this.#pipes) pipe.receive(data);
-      if (data.isLeading) this.#return(RETURN_MS);
+      if (data.isLeading && data.leader !== group.hub?.id) this.#return(RETURN_MS);
     };
     return group;
   }
