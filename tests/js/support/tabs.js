@@ -90,8 +90,8 @@ export class Tab {
   }
 
   /** A client in this tab. */
-  client(options = {}) {
-    return this.world.client({ ...options, environment: this.#environment() });
+  client(options = {}, environment = {}) {
+    return this.world.client({ ...options, environment: { ...this.#environment(), ...environment } });
   }
 
   /** The page is closed or left, or its process is killed: nothing is said, connections break, locks are free. */
