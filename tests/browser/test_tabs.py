@@ -18,10 +18,12 @@ from tests.support.chromium import Page, open_browser
 CHANNEL = "demo:chat"
 TABS = 7  # one more than a browser opens connections to a server over HTTP/1.1
 PUBLISH_EVERY_S = 0.01
+EMPTY_PAGE = "static/demo.css"  # no script of its own, and nothing that keeps it out of the back/forward cache
 
 MODULE = "const { Client } = await import('/static/hybrid/index.js');"
-SCRIPT = """const script = document.createElement("script");
-  script.src = "/static/hybrid.min.js";
+SCRIPT = """const policy = trustedTypes.createPolicy("test", { createScriptURL: (url) => url });
+  const script = document.createElement("script");
+  script.src = policy.createScriptURL("/static/hybrid.min.js");
   document.documentElement.append(script);
   await new Promise((resolve) => (script.onload = resolve));
   const { Client } = hybrid;"""
@@ -63,8 +65,8 @@ class Browser:
             yield tabs
 
     async def _show(self, tab: Page, start: str) -> None:
-        await tab.open(f"{self.url}demo/clock", width=400, height=300)
-        await tab.until("document.readyState === 'complete' && location.pathname === '/demo/clock'")
+        await tab.open(f"{self.url}{EMPTY_PAGE}", width=400, height=300)
+        await tab.until(f"document.readyState === 'complete' && location.pathname === '/{EMPTY_PAGE}'")
         await tab.evaluate(start)
 
     def sessions(self) -> int:
@@ -130,6 +132,23 @@ async def test_seven_tabs_share_one_event_stream_and_go_on_when_the_leader_is_cl
         assert published[-1] > head
         await assert_whole(others, published[-1])
         assert await others[-1].evaluate("client.state") == "connected"
+
+
+async def test_a_leader_in_the_back_forward_cache_has_handed_over_and_misses_nothing(browser: Browser) -> None:
+    async with publishing(browser.engine) as published, browser.tabs(3, "{ transports: ['sse'] }") as tabs:
+        for tab in tabs:
+            await tab.until("client.transport === 'shared'")
+        leader, *others = tabs
+        await leader.evaluate("addEventListener('pageshow', ({ persisted }) => (window.wasKept = persisted))")
+        await leader.send("Page.navigate", url=f"{browser.url}static/favicon.svg")
+        for tab in others:
+            await tab.until("client.stats.reconnects === 1 && client.transport === 'shared'")
+        await browser.until_sessions(1)
+        await leader.send("Page.bringToFront")
+        await leader.evaluate("history.back()")
+        await leader.until("wasKept === true && client.transport === 'shared'")
+        await browser.until_sessions(1)
+        await assert_whole(tabs, published[-1])
 
 
 async def test_without_sharing_each_tab_has_a_session(browser: Browser) -> None:
