@@ -12,9 +12,10 @@ PORT ?= 8000
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
 CLIENTS ?= 300
-FOREIGN := tests/foreign/issuer
+# What npm installs for the tests: programs that were not written here.
+FOREIGN := issuer runtimes
 
-.PHONY: help demo issuer serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens clean check-python
+.PHONY: help demo issuer runtimes serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,12 +35,13 @@ $(VENV)/.tested: $(VENV)/.installed
 	@touch $@
 
 # Not made where there is no npm or it gets nothing: it is tried again the next time, and its tests skip loudly.
-$(FOREIGN)/node_modules/.installed: $(FOREIGN)/package.json $(FOREIGN)/package-lock.json
-	@if npm ci --silent --prefix $(FOREIGN); then touch $@; \
-	elif [ -n "$$TEST_REQUIRE" ]; then echo "oidc-provider is required and npm cannot install it" >&2; exit 1; \
-	else echo "SKIPPED: the tests against oidc-provider, which npm could not install" >&2; fi
+tests/foreign/%/node_modules/.installed: tests/foreign/%/package.json tests/foreign/%/package-lock.json
+	@if npm ci --silent --prefix tests/foreign/$*; then touch $@; \
+	elif [ -n "$$TEST_REQUIRE" ]; then echo "tests/foreign/$* is required and npm cannot install it" >&2; exit 1; \
+	else echo "SKIPPED: the tests against tests/foreign/$*, which npm could not install" >&2; fi
 
-issuer: $(FOREIGN)/node_modules/.installed ## Install the authorization server of the tests, which was not written here
+issuer: tests/foreign/issuer/node_modules/.installed ## Install the authorization server of the tests, which was not written here
+runtimes: tests/foreign/runtimes/node_modules/.installed ## Install the JavaScript runtimes of the tests beside Node
 
 demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 	@exec $(BIN)/hybrid demo --port $(PORT)
@@ -47,10 +49,10 @@ demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
-test: $(VENV)/.tested issuer style types js ## Install what the tests need and run them all but the slow ones
-	$(PYTEST) -m "not slow and not faults" $(TESTS)
+test: $(VENV)/.tested $(FOREIGN) style types js ## Install what the tests need and run them all but the slow ones
+	$(PYTEST) -m "not slow and not faults and not zoo" $(TESTS)
 
-test-pythons: issuer ## The Python tests on the oldest and the newest Python found here, each in its own environment
+test-pythons: $(FOREIGN) ## The Python tests on the oldest and the newest Python found here, each in its own environment
 	@tests/pythons.sh
 
 style: $(VENV)/.tested ## Lint and formatting
@@ -88,5 +90,5 @@ bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* $(FOREIGN)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

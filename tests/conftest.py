@@ -9,6 +9,7 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than some seconds; `make slow` runs these")
+    config.addinivalue_line("markers", "zoo: the proxies of the zoo; minutes")
     config.addinivalue_line("markers", "memory(reason): a scenario that only the broker in memory can show")
     config.addinivalue_line("markers", "one_node(reason): a scenario that looks into the only node")
     config.addinivalue_line(

@@ -56,6 +56,7 @@ class StreamLeg(SessionLeg):
     __slots__ = (
         "_admission",
         "_corked",
+        "_echo",
         "_echo_from_s",
         "_engine",
         "_held",
@@ -90,6 +91,7 @@ class StreamLeg(SessionLeg):
         self._is_full = False
         self._resumed: asyncio.Future[None] | None = None
         self._corked: list[bytes] | None = None
+        self._echo = 0
         self._echo_from_s = 0.0
         self.wire = wire
         self.principal = principal
@@ -137,10 +139,14 @@ class StreamLeg(SessionLeg):
         """Write one reply."""
         self.push(Push(reply=reply))
 
-    def echo(self) -> None:
-        """Push a heartbeat that was asked for: now, or with all others that are asked for too soon after the last."""
+    def echo(self, number: int) -> None:
+        """Push a heartbeat that was asked for: now, or with all others that are asked for too soon after the last.
+
+        It has the number of the latest.
+        """
         if self._is_ended:
             return
+        self._echo = number
         limits, now_s = self._engine.limits, self._engine.clock.monotonic_s()
         # Whoever reads nothing is owed one, however often he asks.
         wait_s = limits.echo_interval_s if self._is_full else self._echo_from_s - now_s
@@ -148,7 +154,7 @@ class StreamLeg(SessionLeg):
             self._engine.wheel.schedule(self, wait_s)
             return
         self._echo_from_s = now_s + limits.echo_interval_s
-        self.push(Push(heartbeat=HeartbeatPush(int(self._engine.clock.wall_s() * 1000))))
+        self.push(Push(heartbeat=HeartbeatPush(int(self._engine.clock.wall_s() * 1000), number)))
 
     def end(self, error: str, *, detail: str = "", delay_ms: int = 0) -> None:
         """Tell the client why, and close. `error` is a name from the table of errors."""
@@ -267,7 +273,7 @@ class StreamLeg(SessionLeg):
         if self.runner is None:
             self.end("auth_timeout" if self.principal is None else "candidate_timeout")
         else:
-            self.echo()
+            self.echo(self._echo)
 
     # -- commands
 
@@ -282,7 +288,7 @@ class StreamLeg(SessionLeg):
             if self.runner is not None:
                 self.runner.heartbeat(command.last_seq)
                 if command.echo:
-                    self.echo()
+                    self.echo(command.echo)
             return
         if isinstance(command, Attach) and not self._is_working:
             self._attach(command)  # the first command of nearly every leg, and it waits for nothing: no task for it

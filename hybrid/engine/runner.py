@@ -96,6 +96,7 @@ class SessionRunner:
                 channels_max=limits.channels_per_session_max,
                 key_window_s=limits.idempotency_window_s,
                 poll_wait_max_s=limits.poll_wait_max_s,
+                echo_interval_s=limits.echo_interval_s,
             ),
             is_resumed=is_resumed,
             token_expires_in_s=None if expires_in_s == float("inf") else max(0.0, round(expires_in_s, 3)),
@@ -135,12 +136,12 @@ class SessionRunner:
         """The client lives."""
         self.session.receive_heartbeat(last_seq)
 
-    def echo(self, attempt: int | None) -> None:
+    def echo(self, number: int, attempt: int | None) -> None:
         """A heartbeat is asked for that cannot say so on its own stream; one that is gone has nothing to say."""
         for leg in self._legs():
             is_meant = leg is self.session.current if attempt is None else leg.attempt == attempt
             if is_meant and isinstance(leg, StreamLeg):
-                leg.echo()
+                leg.echo(number)
                 return
 
     def leg_lost(self, leg: SessionLeg, *, is_goodbye: bool) -> None:

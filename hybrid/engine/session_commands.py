@@ -26,7 +26,7 @@ async def carry_out(runner: SessionRunner, command: AnyCommand, principal: Princ
         case Heartbeat():
             runner.heartbeat(command.last_seq)
             if command.echo:
-                runner.echo(command.attempt)
+                runner.echo(command.echo, command.attempt)
             return None
         case Confirm():
             return _confirm(runner, command)

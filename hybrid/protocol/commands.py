@@ -154,12 +154,13 @@ class Refresh(Command, frozen=True, tag="refresh"):
 class Heartbeat(Command, frozen=True, tag="heartbeat"):
     """The client lives, and has seen the pushes up to `last_seq`.
 
-    `echo` asks for a heartbeat of the server, now. It comes on the leg that asked; for one that is posted, on the
-    stream of this `attempt`, or on the current one where none is named.
+    `echo`, a number of the client's from 1 on, asks for a heartbeat of the server, now, which brings it. It comes on
+    the leg that asked; for one that is posted, on the stream of this `attempt`, or on the current one where none is
+    named.
     """
 
     last_seq: Number = 0
-    echo: bool = False
+    echo: Number = 0
     attempt: Number | None = None
 
 

@@ -259,7 +259,7 @@ export class Client extends Emitter {
     else if (unsubscribed) this.#unsubscribed(unsubscribed);
     else if (join) this.#channels.get(join.channel)?.emit("join", join);
     else if (leave) this.#channels.get(leave.channel)?.emit("leave", leave);
-    else if (expiring) this.#renewToken();
+    else if (expiring) this.refresh().catch((error) => error.name === "superseded" || this.emit("error", error));
   }
 
   #unsubscribed({ channel: name, error }) {
@@ -268,14 +268,6 @@ export class Client extends Emitter {
     // As we asked, some time ago: we may want it again by now.
     channel?.detached();
     if (channel) this.reconcile(channel);
-  }
-
-  async #renewToken() {
-    try {
-      await this.refresh();
-    } catch (error) {
-      if (error.name !== "superseded") this.emit("error", error);
-    }
   }
 
   #gap() {

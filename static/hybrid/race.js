@@ -4,6 +4,8 @@
  * by what comes back on it.
  */
 
+import { probe } from "./probe.js";
+
 const HEAD_START_MS = 500; // a WebSocket that works needs less; more would be felt where it does not
 const SHARED_HEAD_START_MS = 300; // a leader of tabs answers in a few
 const HEAD_START_CEILING_MS = 1_000; // of one that took longer when it worked last
@@ -51,9 +53,12 @@ export class Race {
     if (!transport) return this.#inAir || this.host.onFailed(this.#failures);
     if (others.length) this.#timer = this.environment.setTimeout(() => this.#next(), headStartMs);
     this.#inAir++;
-    this.host.open(transport, Boolean(confirm), (end) => {
+    this.host.open(transport, Boolean(confirm), async (end) => {
       this.#inAir--;
       this.#failures.push({ transport, ...end });
+      // The server itself asks to come later, or is away: that is so on any transport. What worked here before is not
+      // given up for it.
+      if ((end.code && end.delayMs) || (confirm && !(await probe(this.host.context)))) this.#names &&= [];
       this.#next();
     });
   }

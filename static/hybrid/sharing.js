@@ -6,6 +6,8 @@
  * connection, as if there were no door.
  */
 
+import { endOf } from "./codes.js";
+
 /** `options`: the client's, for the one that a leader needs besides. */
 export const sharing = (client, options) => ({
   client,
@@ -14,7 +16,9 @@ export const sharing = (client, options) => ({
   isSupported: () => true,
   open(context) {
     const pipe = { close: () => (pipe.isClosed = true) };
-    import("./tabs/index.js").then(({ open }) => open(this, context, pipe)).catch(context.onEnd);
+    import("./tabs/index.js")
+      .then(({ open }) => open(this, context, pipe))
+      .catch((error) => context.onEnd(endOf(error)));
     return pipe;
   },
 });

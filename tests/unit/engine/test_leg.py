@@ -187,14 +187,14 @@ async def test_a_heartbeat_that_asks_for_one_is_answered_at_once_and_many_are_an
     """A client in a loop costs two heartbeats a second, and still learns that the leg lives after its last question."""
     clock = FakeClock()
     engine, leg, link = await opened(MemoryBroker(clock, Limits()), clock)
-    leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+    leg.link_received(b'{"method":"heartbeat","echo":7}', True)
     assert beats(link) == []  # not attached: there is no session to be alive for
     leg.link_received(attach(), True)
     await turns()
     leg.link_received(b'{"method":"heartbeat"}', True)
     assert beats(link) == []
-    for _ in range(1_000):
-        leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+    for number in range(1, 1_001):
+        leg.link_received(b'{"method":"heartbeat","echo":%d}' % number, True)
     first_ms = int(clock.wall_s() * 1000)
     assert beats(link) == [first_ms]
     clock.advance(0.25)
@@ -203,10 +203,11 @@ async def test_a_heartbeat_that_asks_for_one_is_answered_at_once_and_many_are_an
     clock.advance(0.5)
     engine.wheel.advance(clock.monotonic_s())
     assert beats(link) == [first_ms, first_ms + 750]
+    assert [b'"echo":1}' in link.payloads[-2], b'"echo":1000}' in link.payloads[-1]] == [True, True]
     clock.advance(1.0)
     engine.wheel.advance(clock.monotonic_s())
     assert len(beats(link)) == 2
-    leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+    leg.link_received(b'{"method":"heartbeat","echo":7}', True)
     assert beats(link)[2:] == [first_ms + 1_750]
     await engine.close()
 
@@ -218,7 +219,7 @@ async def test_who_reads_nothing_is_owed_one_heartbeat_however_often_it_asks() -
     await turns()
     leg.link_paused()
     for _ in range(10):
-        leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+        leg.link_received(b'{"method":"heartbeat","echo":7}', True)
         clock.advance(1.0)
         engine.wheel.advance(clock.monotonic_s())
     assert beats(link) == []
@@ -235,7 +236,7 @@ async def test_an_ended_leg_answers_nothing_any_more() -> None:
     leg.link_received(attach(), True)
     await turns()
     for _ in range(2):
-        leg.link_received(b'{"method":"heartbeat","echo":true}', True)
+        leg.link_received(b'{"method":"heartbeat","echo":7}', True)
     leg.end("draining")
     clock.advance(1.0)
     engine.wheel.advance(clock.monotonic_s())
