@@ -8,6 +8,7 @@ export const platform = () => ({
   random: Math.random,
   now: Date.now,
   location: globalThis.location?.href,
+  locks: globalThis.document && globalThis.navigator?.locks, // of pages: elsewhere there are no tabs
   storage: storage(),
   isHidden,
   onWake,

@@ -47,6 +47,7 @@ export class Ladder {
   }
 
   worked(transport, latencyMs) {
+    if (!this.names.includes(transport)) return; // over another tab's connection
     delete this.#reasons[transport];
     this.memory.keep({ transport, latency_ms: latencyMs });
   }
