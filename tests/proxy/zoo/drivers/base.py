@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 from tests.proxy.zoo.animals import Route
 
 PATIENCE_S: Final = 30.0
+LOADING_MAX_S: Final = 90.0
+"""Of the page with all its modules, each of which an animal may keep for seconds."""
 _END_MAX_S: Final = 5.0
 READY: Final = """new Promise((resolve) => {
   const look = () => (window.course ? resolve(true) : setTimeout(look, 20));

@@ -11,7 +11,7 @@ from typing import Any, Final
 from websockets.exceptions import ConnectionClosed
 
 from tests.proxy.zoo.animals import Absent, Route
-from tests.proxy.zoo.drivers.base import PATIENCE_S, DriverError, expression
+from tests.proxy.zoo.drivers.base import LOADING_MAX_S, DriverError, expression
 from tests.proxy.zoo.origin import PAGE
 from tests.support.chromium import Page, find_chromium, open_browser
 
@@ -34,7 +34,7 @@ class Chromium:
         if "errorText" in shown:
             raise DriverError(f"the page does not load: {shown['errorText']}")
         try:
-            await self._page.until("window.course", patience_s=PATIENCE_S)
+            await self._page.until("window.course", patience_s=LOADING_MAX_S)
         except AssertionError as error:
             raise DriverError(f"the page does not come up: {error}") from None
 

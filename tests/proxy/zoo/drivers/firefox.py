@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.proxy.zoo.animals import Absent, Route
 from tests.proxy.zoo.animals.base import executable
-from tests.proxy.zoo.drivers.base import PATIENCE_S, READY, DriverError, expression, program
+from tests.proxy.zoo.drivers.base import LOADING_MAX_S, PATIENCE_S, READY, DriverError, expression, program
 from tests.proxy.zoo.origin import PAGE
 
 _NAMES: Final = ("firefox-esr", "firefox")
@@ -51,7 +51,7 @@ class Firefox:
 
     async def load(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(LOADING_MAX_S):
                 await self._send("browsingContext.navigate", context=self._context, url=self._url, wait="complete")
                 await self._evaluate(READY)
         except TimeoutError:

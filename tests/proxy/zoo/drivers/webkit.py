@@ -14,7 +14,7 @@ import httpx2
 
 from tests.proxy.zoo.animals import Absent, Route
 from tests.proxy.zoo.animals.base import executable
-from tests.proxy.zoo.drivers.base import PATIENCE_S, READY, DriverError, expression, program
+from tests.proxy.zoo.drivers.base import LOADING_MAX_S, PATIENCE_S, READY, DriverError, expression, program
 from tests.proxy.zoo.origin import PAGE
 from tests.support.processes import free_port
 
@@ -36,9 +36,9 @@ class WebKit:
         self._url = url
 
     async def load(self) -> None:
-        await self._post("/timeouts", script=_SCRIPT_MAX_MS, pageLoad=int(PATIENCE_S * 1_000))
+        await self._post("/timeouts", script=_SCRIPT_MAX_MS, pageLoad=int(LOADING_MAX_S * 1_000))
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(LOADING_MAX_S):
                 await self._post("/url", url=self._url)
                 await self._evaluate(READY)
         except TimeoutError:
