@@ -12,10 +12,12 @@ PORT ?= 8000
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
 CLIENTS ?= 300
+ANIMALS ?=
+SETTLED ?= 60
 # What npm installs for the tests: programs that were not written here.
-FOREIGN := issuer runtimes
+FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens zoo clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +43,7 @@ tests/foreign/%/node_modules/.installed: tests/foreign/%/package.json tests/fore
 	else echo "SKIPPED: the tests against tests/foreign/$*, which npm could not install" >&2; fi
 
 issuer: tests/foreign/issuer/node_modules/.installed ## Install the authorization server of the tests, which was not written here
+undici: tests/foreign/undici/node_modules/.installed ## Install what takes Node through proxies, in the tests
 runtimes: tests/foreign/runtimes/node_modules/.installed ## Install the JavaScript runtimes of the tests beside Node
 
 demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
@@ -89,6 +92,10 @@ bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: R
 bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
 
+zoo: CLIENTS = chromium node firefox webkit
+zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md
+	@exec $(BIN)/python -m tests.proxy.zoo --animals "$(ANIMALS)" --clients "$(CLIENTS)" --settled $(SETTLED)
+
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

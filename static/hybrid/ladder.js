@@ -27,14 +27,13 @@ export class Ladder {
   /** The transports to try, in order: the one asked for, what worked last, then by preference; spoilt ones last. */
   order() {
     const { transport } = this.memory;
-    const rank = (name) =>
-      (name === this.#pinned ? -2 : name === transport ? -1 : 0) + (this.#isDemoted(name) ? 10 : 0);
+    const rank = (name) => (name === this.#pinned ? -2 : name === transport ? -1 : 0) + (this.isDemoted(name) ? 10 : 0);
     return [...this.names].sort((a, b) => rank(a) - rank(b));
   }
 
   /** Those preferred to `name` that deserve a try from time to time. */
   better(name) {
-    return name === this.#pinned ? [] : this.#above(name).filter((other) => !this.#isDemoted(other));
+    return name === this.#pinned ? [] : this.#above(name).filter((other) => !this.isDemoted(other));
   }
 
   /** What an attach tells of the transports preferred to `name`: why they are not used. */
@@ -81,6 +80,12 @@ export class Ladder {
     else for (const name of this.names) if (name !== "longpoll") this.#strike(name, "idle_cut");
   }
 
+  /** Was seen to be spoilt, not long ago. */
+  isDemoted(name) {
+    const { count, atMs } = this.#strikes[name] ?? {};
+    return this.now() - atMs < Math.min(DEMOTION_CEILING_MS, DEMOTION_MS * 10 ** (count - 1));
+  }
+
   #above(name) {
     return this.names.slice(0, Math.max(0, this.names.indexOf(name)));
   }
@@ -90,10 +95,5 @@ export class Ladder {
     const { count = 0 } = this.#strikes[name] ?? {};
     this.#strikes[name] = { count: count + 1, atMs: this.now() };
     if (this.memory.transport === name) this.memory.keep({ transport: undefined });
-  }
-
-  #isDemoted(name) {
-    const { count, atMs } = this.#strikes[name] ?? {};
-    return this.now() - atMs < Math.min(DEMOTION_CEILING_MS, DEMOTION_MS * 10 ** (count - 1));
   }
 }

@@ -40,8 +40,7 @@ export class Leg {
   }
 
   open() {
-    if (!this.module?.isSupported(this.environment))
-      return this.end({ why: "unsupported" });
+    if (!this.module?.isSupported(this.environment)) return this.end({ why: "unsupported" });
     this.#arm(OPENING_TIMEOUT_MS, () =>
       this.end({ reason: `nothing came back within ${OPENING_TIMEOUT_MS / 1000} s`, why: "mute" }),
     );

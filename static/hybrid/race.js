@@ -7,6 +7,7 @@
 import { probe } from "./probe.js";
 
 const HEAD_START_MS = 500; // a WebSocket that works needs less; more would be felt where it does not
+const LAST_RESORT_MS = 5_000; // before one that was spoilt: the others may only be late
 const SHARED_HEAD_START_MS = 300; // a leader of tabs answers in a few
 const HEAD_START_CEILING_MS = 1_000; // of one that took longer when it worked last
 
@@ -17,8 +18,8 @@ export class Race {
   #timer;
 
   /**
-   * `host`: {ladder, environment, modules, open(name, confirm, onFailure), onFailed(failures)}, the last called when all have
-   * failed.
+   * `host`: {ladder, environment, modules, context, open(name, confirm, onFailure), onFailed(failures)}, the last called
+   * when all have failed.
    */
   constructor(host) {
     Object.assign(this, { host, environment: host.environment });
@@ -51,7 +52,8 @@ export class Race {
     const [transport, ...others] = this.#names;
     this.#names = others;
     if (!transport) return this.#inAir || this.host.onFailed(this.#failures);
-    if (others.length) this.#timer = this.environment.setTimeout(() => this.#next(), headStartMs);
+    const waitMs = this.host.ladder.isDemoted(others[0]) ? LAST_RESORT_MS : headStartMs;
+    if (others.length) this.#timer = this.environment.setTimeout(() => this.#next(), waitMs);
     this.#inAir++;
     this.host.open(transport, Boolean(confirm), async (end) => {
       this.#inAir--;

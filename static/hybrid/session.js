@@ -186,8 +186,7 @@ export class Session {
     }
     this.hooks.onLeg(leg, "attached");
     // What comes in lumps opens late.
-    if (leg.probationMs && leg.latencyMs > 4 * this.current.latencyMs + 1_000)
-      return leg.end({ why: "slow" });
+    if (leg.probationMs && leg.latencyMs > 4 * this.current.latencyMs + 1_000) return leg.end({ why: "slow" });
     // Who was first is given the time to show that it works.
     const delayMs = leg.probationMs || (this.current && !this.current.isReady && CONFIRM_MS);
     if (delayMs) this.environment.setTimeout(() => this.#candidates.has(leg) && this.#take(leg), delayMs);

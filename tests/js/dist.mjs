@@ -19,7 +19,7 @@ const MINIFIER = "terser@5.51.4"; // of what a bundler leaves, 3 % more
 const INTERNAL = `
   ask beats better broke canContinue check comesBack command context current detached ended environment expiresIn
   failAll failed fault feed firstSentMs forget fromWire granted hooks host idleMs intervalMs isAlone isAsWanted
-  isAttached isGoodbye isInDoubt isOutOfStep isOwn isPending isPolled isReady isSupported isWanted isWoken keep
+  isAttached isDemoted isGoodbye isInDoubt isOutOfStep isOwn isPending isPolled isReady isSupported isWanted isWoken keep
   ladder lastSeq leg listed lived livedMs maximum memory module modules move names newSession onAlive onAttached
   onDoubt onEnd onEvent onFailed onFailure onIdle onLeg onLost onNewSession onPush onReady onStopped onSubscribed
   order patienceMs pin prepare probationMs provider ready readyMs reattach receive reconcile refuse renew resolve

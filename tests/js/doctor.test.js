@@ -51,7 +51,10 @@ const finding = (name, works, facts, more) => ({ name, works, facts, flaws: [], 
 test("how a transport does, in a word", () => {
   assert.equal(stateOf(finding("sse", true, ["x"])), "works");
   assert.equal(stateOf(finding("sse", true, ["x"], { flaws: ["behind"] })), "badly");
-  assert.equal(stateOf(finding("sse", true, ["x"]), finding("sse-idle", true, ["y"], { flaws: ["idle_cut"] })), "badly");
+  assert.equal(
+    stateOf(finding("sse", true, ["x"]), finding("sse-idle", true, ["y"], { flaws: ["idle_cut"] })),
+    "badly",
+  );
   assert.equal(stateOf(finding("sse", false, ["x"], { flaws: ["held"] })), "fails");
   assert.equal(stateOf(finding("sse", true, ["x"], { isOnlyHeard: true })), "heard");
 });

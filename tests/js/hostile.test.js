@@ -290,3 +290,22 @@ test("hidden tabs come back last; shown, at once", async () => {
   await world.advance(10_600);
   assert.equal(client.state, "connected", "hidden is not forgotten");
 });
+
+test("what was spoilt does not win against what is a little late", async () => {
+  const world = new World();
+  world.network.idleMs = 1_000;
+  const { client, got } = await begin(world);
+  await world.advance(10_000);
+  assert.equal(client.transport, "longpoll");
+  const { latencyMs } = world.network;
+  world.network.latencyMs = () => 900;
+  client.cut();
+  await world.advance(500);
+  world.network.opened = [];
+  await world.advance(4_000);
+  assert.deepEqual(world.network.opened, []);
+  assert.equal(client.transport, "longpoll");
+  world.network.latencyMs = latencyMs;
+  await live(world, 3_000);
+  whole(world, got);
+});

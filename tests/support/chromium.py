@@ -191,14 +191,18 @@ class Page:
 
 
 @asynccontextmanager
-async def open_browser(executable: str, profile: Path) -> AsyncIterator[Page]:
-    """A browser of its own with one empty page; gone with all its processes afterwards. `profile` must be fresh."""
+async def open_browser(executable: str, profile: Path, *flags: str) -> AsyncIterator[Page]:
+    """A browser of its own with one empty page; gone with all its processes afterwards. `profile` must be fresh.
+
+    `flags` are further ones of its command line.
+    """
     # Root, as in containers, has no sandbox to offer.
     sandbox = ("--no-sandbox",) if os.name == "posix" and os.geteuid() == 0 else ()
     process = await asyncio.create_subprocess_exec(
         executable,
         *_FLAGS,
         *sandbox,
+        *flags,
         f"--user-data-dir={profile}",
         "about:blank",
         stdout=asyncio.subprocess.DEVNULL,
