@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { CHANNELS_MAX, COMMANDS_MAX, LEGS_MAX } from "../../static/hybrid/tabs/hub.js";
+import { open as openLeg } from "../../static/hybrid/tabs/index.js";
 import { groupName, labelOf } from "../../static/hybrid/tabs/name.js";
 import { Browser, jwt } from "./support/tabs.js";
 import { World, events, record } from "./support/world.js";
@@ -198,6 +199,19 @@ test("a publication is on the channel once, however many tabs get it", async () 
   for (const tab of tabs) assert.equal(tab.got.at(-1).data, "x");
   assert.equal(browser.posted.filter(({ data }) => data.push?.publication).length, 1);
   assert.equal(tabs[1].got[0].transport, "shared");
+});
+
+test("a client for which loading took too long comes later, if it is still there", async () => {
+  const { world, browser } = await open(0);
+  const moves = [];
+  const client = { on() {}, state: "connected", transport: "sse", moveTo: async (transport) => moves.push(transport) };
+  const { environment } = browser.tab();
+  openLeg({ client, options: { environment }, isWanted: true }, {}, { isClosed: true });
+  await world.advance(3_000);
+  assert.deepEqual(moves, ["shared"]);
+  openLeg({ client: { ...client, state: "disconnected" }, options: { environment } }, {}, { isClosed: true });
+  await world.advance(3_000);
+  assert.deepEqual(moves, ["shared"]);
 });
 
 // -- the same as with a connection of its own

@@ -49,10 +49,7 @@ export class Tabs {
         onOver: () => this.#over(pipe),
       },
     });
-    this.#unlisten ??= this.environment.onWake(
-      () => this.#resume(),
-      () => this.#suspend(),
-    );
+    this.#listen();
     this.#pipes.add(pipe);
     this.#seek(pipe, context.tokens).catch((error) => pipe.end({ reason: error.message }));
     return {
@@ -71,6 +68,20 @@ export class Tabs {
     this.#quit();
   }
 
+  /** Loading this has taken so long that the client has a connection of its own by now. */
+  comeLater() {
+    if (this.client.state === "disconnected") return;
+    this.#listen();
+    this.#return(RETURN_MS);
+  }
+
+  #listen() {
+    this.#unlisten ??= this.environment.onWake(
+      () => this.#resume(),
+      () => this.#suspend(),
+    );
+  }
+
   async #seek(pipe, tokens) {
     const token = await tokens.get();
     const name = await this.#name(token);
@@ -78,11 +89,10 @@ export class Tabs {
     if (!name) return pipe.end({ reason: "the token cannot be told from others here" });
     if (name !== this.#group?.name) this.#quit();
     const group = (this.#group ??= this.#join(name));
-    group.token = token;
     if (!group.abort && this.environment.now() - this.#unfitMs >= UNFIT_MS) this.#candidate(group);
     if (group.hub && !group.hub.isServing) return pipe.end({ reason: "this tab leads, and is alone" });
     pipe.group = group;
-    pipe.tokens = tokens;
+    pipe.tokens = group.tokens = tokens;
     // Who has a connection must not give it up for one that is not there yet.
     const isMoving = Boolean(this.client.transport);
     pipe.attach(group.post, isMoving, () => secondsLeft(token, this.environment.now()));
@@ -156,9 +166,9 @@ export class Tabs {
 
   /** Never another party's: what followers publish is published by this connection. */
   async #leadersToken(group) {
-    const known = group.token;
-    group.token = undefined;
-    const token = known || (await this.sharing.options.getToken());
+    const { tokens } = group; // first the one that this tab has, and then what the provider gives
+    group.tokens = undefined;
+    const token = await (tokens ? tokens.get() : this.sharing.options.getToken());
     if ((await this.#name(token)) === group.name) return token;
     this.#resign(group);
     throw new Error("the token is another party's now");

@@ -91,7 +91,7 @@ export class Tab {
 
   /** A client in this tab. */
   client(options = {}, environment = {}) {
-    return this.world.client({ ...options, environment: { ...this.#environment(), ...environment } });
+    return this.world.client({ ...options, environment: { ...this.environment, ...environment } });
   }
 
   /** The page is closed or left, or its process is killed: nothing is said, connections break, locks are free. */
@@ -129,12 +129,14 @@ export class Tab {
     else task();
   }
 
-  #environment() {
+  /** What its clients take instead of the platform. */
+  get environment() {
     const tab = this;
     const { browser, world } = this;
     const { clock } = world;
     const below = world.network.environment();
     return {
+      ...below,
       setTimeout: (callback, delayMs) => clock.setTimeout(() => tab.enter(callback), delayMs),
       WebSocket: class extends below.WebSocket {
         constructor(...options) {
