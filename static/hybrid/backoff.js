@@ -5,6 +5,8 @@
 
 const BASE_MS = 500;
 const CEILING_MS = 30_000;
+const PATIENT_TRIES = 15; // half a minute of them, on average
+const PATIENT_CEILING_MS = 5_000; // most servers are back by then, and let in only as many as they can take
 const MINIMUM_UPTIME_MS = 1_000;
 
 export class Backoff {
@@ -16,7 +18,8 @@ export class Backoff {
 
   /** Milliseconds to wait before the next try. */
   next() {
-    return this.random() * Math.min(CEILING_MS, BASE_MS * 2 ** this.#failures++);
+    const ceilingMs = this.#failures < PATIENT_TRIES ? PATIENT_CEILING_MS : CEILING_MS;
+    return this.random() * Math.min(ceilingMs, BASE_MS * 2 ** this.#failures++);
   }
 
   /** A leg lived so long. Only a real life counts: a network that cuts every leg after 200 ms must not be hammered. */

@@ -8,7 +8,7 @@ import { probe } from "./probe.js";
 
 const HEAD_START_MS = 500; // a WebSocket that works needs less; more would be felt where it does not
 const LAST_RESORT_MS = 5_000; // before one that was spoilt: the others may only be late
-const SHARED_HEAD_START_MS = 300; // a leader of tabs answers in a few
+const SHARED_HEAD_START_MS = 200; // a leader of tabs answers in a few
 const HEAD_START_CEILING_MS = 1_000; // of one that took longer when it worked last
 
 export class Race {

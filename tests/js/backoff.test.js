@@ -4,10 +4,10 @@ import { test } from "node:test";
 import { Backoff } from "../../static/hybrid/backoff.js";
 import { seeded } from "./support/clock.js";
 
-test("ceilings double up to the last one", () => {
+test("ceilings double up to a patient one, and after half a minute of tries to the last one", () => {
   const backoff = new Backoff(() => 1);
-  const waits = Array.from({ length: 9 }, () => backoff.next());
-  assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+  const waits = Array.from({ length: 17 }, () => backoff.next());
+  assert.deepEqual(waits, [500, 1000, 2000, 4000, ...Array(11).fill(5000), 30_000, 30_000]);
 });
 
 test("the jitter is full: from nothing to the ceiling", () => {

@@ -200,7 +200,19 @@ async def test_metadata_of_another_issuer_lends_nobody_its_keys() -> None:
         ({"keys": [{"kty": "x"}] * 15_000 + KEYS["keys"]}, 200),
         ({"keys": [None, 5, [], "x", *KEYS["keys"]]}, 200),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=[
+        "none",
+        "null",
+        "absent",
+        "symmetric",
+        "private",
+        "for encryption",
+        "another of the same name",
+        "of other kinds",
+        "behind 63 others",
+        "behind 15000 unknown",
+        "among nonsense",
+    ],
 )
 async def test_key_sets_that_are_odd(keys: dict[str, Any], expected: int) -> None:
     async with issuing() as hostile, issuing(OTHER_EC_KEY) as good:

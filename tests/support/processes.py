@@ -20,9 +20,11 @@ import pytest
 START_MAX_S: Final = 15.0  # a loaded machine takes seconds for what takes 50 ms on an idle one
 _END_MAX_S: Final = 10.0
 _POLL_S: Final = 0.01
-_PORTS: Final = (10_240, 32_000)
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS: Final = range(10_240 + _WORKER % 4 * 5_440, 10_240 + (_WORKER % 4 + 1) * 5_440)
 """Below the ports that systems give to outgoing connections (32768 and up on Linux, 49152 and up elsewhere): a server
-that is restarted on its port must find it free, and a client that dials a dead port there can reach itself."""
+that is restarted on its port must find it free, and a client that dials a dead port there can reach itself. Tests that
+run beside each other have a part each."""
 _given: set[int] = set()
 
 
@@ -39,7 +41,7 @@ def program(name: str, variable: str | None = None, *, package: str | None = Non
 def free_port() -> int:
     """A port of the loopback that nothing listens on now, and that this function has not given before."""
     for _ in range(1_000):
-        port = random.randrange(*_PORTS)
+        port = random.choice(_PORTS)
         if port in _given:
             continue
         with socket.socket() as probe:
