@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
@@ -48,16 +49,26 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def short_courses(course: Course) -> AsyncIterator[dict[tuple[str, str], asyncio.Task[dict[str, Any]]]]:
-    """All of them, some at once: they wait for most of their time."""
+async def short_course(course: Course) -> AsyncIterator[Callable[[str, str], asyncio.Task[dict[str, Any]]]]:
+    """One of them. All are begun with the first, some at once, since they wait for most of their time; but where pytest
+    itself runs tests beside each other, each is begun when it is asked for."""
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def drive(animal: str, client: str) -> dict[str, Any]:
         async with room:
             return await course(animal, client, QUICK)
 
-    tasks = {(animal, client): asyncio.create_task(drive(animal, client)) for animal, client, _ in SHORT}
-    yield tasks
+    tasks: dict[tuple[str, str], asyncio.Task[dict[str, Any]]] = {}
+
+    def begin(animal: str, client: str) -> asyncio.Task[dict[str, Any]]:
+        if (animal, client) not in tasks:
+            tasks[animal, client] = asyncio.create_task(drive(animal, client))
+        return tasks[animal, client]
+
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        for animal, client, _ in SHORT:
+            begin(animal, client)
+    yield begin
     for task in tasks.values():
         task.cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
@@ -73,10 +84,10 @@ def is_clean(result: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("animal", "client", "carriers"), SHORT, ids=[f"{a}-{c}" for a, c, _ in SHORT])
 async def test_a_short_course(
-    animal: str, client: str, carriers: set[str], short_courses: dict[tuple[str, str], asyncio.Task[dict[str, Any]]]
+    animal: str, client: str, carriers: set[str], short_course: Callable[[str, str], asyncio.Task[dict[str, Any]]]
 ) -> None:
     try:
-        result = await short_courses[animal, client]
+        result = await short_course(animal, client)
     except Absent as error:
         pytest.skip(str(error))
     is_clean(result)

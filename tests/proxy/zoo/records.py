@@ -85,7 +85,6 @@ class Records:
     trace: Trace = field(default_factory=list)
     transport: str | None = None
     stats: dict[str, Any] = field(default_factory=dict)
-    is_publishing: bool = False
     _open: dict[str, Asked] = field(default_factory=dict)
 
     def take(self, seen: Mapping[str, Any]) -> None:
@@ -93,7 +92,6 @@ class Records:
         self.trace += seen["trace"]
         self.transport = seen.get("transport")
         self.stats = seen["stats"]
-        self.is_publishing = seen["isPublishing"]
         for event in seen["published"]:
             self._take_published(event)
         stream = self.down.streams[-1]

@@ -11,10 +11,12 @@ from tests.proxy.zoo.animals.base import Animal, Origin, Route
 from tests.proxy.zoo.animals.daemons import HOST, Daemon
 from tests.support.certificates import make_certificate
 from tests.support.nginx import HOST as NAME
-from tests.support.nginx import Change, Nginx
+from tests.support.nginx import ROOT, Change, Nginx
 
 # A name of this machine instead of a site's, so that clients need no name server.
 _NAMES: Final = Change(f"server_name {NAME};", f"server_name localhost {HOST} hybrid.test;", 2)
+# The page that drives the client is the origin's.
+_FILES: Final = Change(f"root {ROOT};", "proxy_pass http://hybrid_any;")
 
 
 @asynccontextmanager
@@ -33,14 +35,14 @@ async def _nginx(origin: Origin, scratch: Path, changes: Sequence[Change]) -> As
 
 @asynccontextmanager
 async def _tls(origin: Origin, scratch: Path) -> AsyncIterator[Route]:
-    async with _nginx(origin, scratch, [_NAMES]) as nginx:
+    async with _nginx(origin, scratch, [_NAMES, _FILES]) as nginx:
         yield Route(f"https://localhost:{nginx.https_port}", ca=Path(nginx.certificate.certificate))
 
 
 @asynccontextmanager
 async def _plain(origin: Origin, scratch: Path) -> AsyncIterator[Route]:
     # As behind a balancer that has taken TLS off. The server for clear text refuses everything, so ours loses its TLS.
-    async with _nginx(origin, scratch, [_NAMES, Change(" ssl http2", "", 4)]) as nginx:
+    async with _nginx(origin, scratch, [_NAMES, _FILES, Change(" ssl http2", "", 4)]) as nginx:
         yield Route(f"http://{HOST}:{nginx.https_port}")
 
 

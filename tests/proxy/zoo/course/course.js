@@ -59,7 +59,6 @@ export class Course {
 
   hush() {
     clearInterval(this.#pacer);
-    this.#pacer = undefined;
   }
 
   /** What was seen since the last time it was asked, and how things stand. */
@@ -67,7 +66,7 @@ export class Course {
     const seen = this.#seen;
     this.#seen = fresh();
     const { state, transport, stats } = this.#client ?? {};
-    return { ...seen, state, transport, stats: { ...stats }, isPublishing: this.#pacer !== undefined };
+    return { ...seen, state, transport, stats: { ...stats } };
   }
 
   #publish(channel, prefix) {
