@@ -12,9 +12,12 @@ PORT ?= 8000
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
 CLIENTS ?= 300
+ANIMALS ?=
+SETTLED ?= 60
 FOREIGN := tests/foreign/issuer
+COURSE := tests/proxy/zoo/course
 
-.PHONY: help demo issuer serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens clean check-python
+.PHONY: help demo issuer undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens zoo clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,10 +50,10 @@ demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
-test: $(VENV)/.tested issuer style types js ## Install what the tests need and run them all but the slow ones
-	$(PYTEST) -m "not slow and not faults" $(TESTS)
+test: $(VENV)/.tested issuer undici style types js ## Install what the tests need and run them all but the slow ones
+	$(PYTEST) -m "not slow and not faults and not zoo" $(TESTS)
 
-test-pythons: issuer ## The Python tests on the oldest and the newest Python found here, each in its own environment
+test-pythons: issuer undici ## The Python tests on the oldest and the newest Python found here, each in its own environment
 	@tests/pythons.sh
 
 style: $(VENV)/.tested ## Lint and formatting
@@ -87,6 +90,18 @@ bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: R
 bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
 
+# Node has no WebSocket before version 22, and nothing that takes a proxy: the same rule as above.
+$(COURSE)/node_modules/.installed: $(COURSE)/package.json $(COURSE)/package-lock.json
+	@if npm ci --silent --prefix $(COURSE); then touch $@; \
+	elif [ -n "$$TEST_REQUIRE" ]; then echo "undici is required and npm cannot install it" >&2; exit 1; \
+	else echo "SKIPPED: the zoo in Node, which needs undici, which npm could not install" >&2; fi
+
+undici: $(COURSE)/node_modules/.installed
+
+zoo: CLIENTS = chromium node firefox webkit
+zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md
+	@exec $(BIN)/python -m tests.proxy.zoo --animals "$(ANIMALS)" --clients "$(CLIENTS)" --settled $(SETTLED)
+
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* $(FOREIGN)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* $(FOREIGN)/node_modules $(COURSE)/node_modules .zoo/mitmproxy build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,7 +34,7 @@ class ErrorRow(NamedTuple):
 
 
 _ROWS: Final = (
-    ErrorRow(1012, "draining", 503, True, "This server is being restarted; come back after the delay given."),
+    ErrorRow(1012, "draining", 503, True, "This server takes nobody in now; come back after the delay given."),
     ErrorRow(3400, "bad_request", 400, True, "The request is malformed; the detail says what to change."),
     ErrorRow(3401, "unauthorized", 401, True, "A credential is needed here and none was sent."),
     ErrorRow(3402, "proof_refused", 401, True, "The proof of possession is missing, used up or for another request."),

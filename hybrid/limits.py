@@ -41,6 +41,11 @@ class Limits:
     accepts_per_s: float = 500.0  # new streams that this node offers to take from one that drains: a third of a core
     head_check_interval_s: float = 20.0  # each followed channel's head is compared with the broker's this often
 
+    # -- storms
+    admissions_per_s: float = 1_000.0  # sessions' attaches let in: two thirds of a core; more: 503, and when to come
+    admissions_burst_s: float = 2.0  # so many seconds' worth at once are no storm
+    admissions_ahead_s: float = 30.0  # how far ahead each is told its own moment: twice links_max fit; then at random
+
     # -- connections
     unauthenticated_per_address_max: int = 64  # opened but not yet authenticated; more: refused with 429
     unauthenticated_max: int = 1_000  # of the whole process; more: refused with 503
@@ -57,7 +62,9 @@ class Limits:
 
     # -- time
     heartbeat_interval_s: float = 20.0  # below the 25-30 s at which careless proxies and carriers cut idle connections
+    heartbeat_interval_min_s: float = 5.0  # for a leg that asks: half of the 10 s after which the hastiest proxies cut
     heartbeat_grace_intervals: float = 2.5  # a bidirectional leg silent for this many intervals ends (4409)
+    echo_interval_s: float = 0.5  # between two heartbeats that one leg asks for; what asks sooner shares the next one
     stream_age_max_s: float = 600.0  # of a session's event stream; then `rotated`: gateways bound the length of answers
     poll_wait_max_s: float = 25.0  # below the 30 s of the strictest common gateways
     expiring_margin_s: float = 60.0  # warning ahead of a token's end, jittered by up to a third of it
@@ -104,6 +111,8 @@ CURSOR_MAX_BYTES: Final = 2_048
 """Of a composite cursor: it travels in `Last-Event-ID` and in queries, where proxies cut at 4 or 8 KB."""
 TYPE_MAX_CHARACTERS: Final = 64
 """Of a publication's type."""
+TRIED_MAX: Final = 3
+"""Transports that an attach tells about: as many as there are."""
 KEY_MAX_BYTES: Final = 128
 """Of an idempotency key: holds a UUID with a prefix, twice."""
 DATA_DEPTH_MAX: Final = 32

@@ -15,7 +15,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from hybrid.client.backoff import Backoff
@@ -241,6 +241,12 @@ class Legs:
                 is_last = len(legs) == len(self._order)
                 wait_s = self._timing.connect_timeout_s if is_last else self._timing.head_start_s
                 winner = await self._first_opened(legs, endings, wait_s)
+                told = next((ending for ending in endings.values() if not ending.is_network), None)
+                if told is not None and told.delay_s is not None and len(endings) < len(legs):
+                    # No more are let in now; a leg that is on its way already may have been.
+                    start_s = self._loop.time()
+                    winner = await self._first_opened(legs, endings, min(told.delay_s, self._timing.connect_timeout_s))
+                    told = replace(told, delay_s=max(0.0, told.delay_s - (self._loop.time() - start_s)))
                 if winner is not None:
                     if winner is not self.taking:
                         self._confirm(winner)
@@ -248,7 +254,6 @@ class Legs:
                         self._order = [winner.transport, *(t for t in self._order if t != winner.transport)]
                         return None
                     return self._last_ending
-                told = next((ending for ending in endings.values() if not ending.is_network), None)
                 if told is not None:
                     return told  # the server itself has spoken; another transport would hear the same
             return network("; ".join(f"{name}: {ending.detail}" for name, ending in endings.items()) or "no answer")

@@ -25,6 +25,7 @@ from hybrid.auth.tickets import TicketOffice, TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import Appended, Broker, CallStore, NodeStore, PresenceStore
 from hybrid.clock import Clock
+from hybrid.engine.arrivals import Arrivals
 from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
 from hybrid.engine.departure import Departure, plan_departure
@@ -46,6 +47,7 @@ from hybrid.engine.revoking import Revoked, Revoking, one_of
 from hybrid.engine.router import NODE_ID_BYTES, Router
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.tasks import Tasks
+from hybrid.engine.transport_counts import TransportCounts
 from hybrid.engine.wheel import Wheel
 from hybrid.errors import AuthError, BrokerError, LimitError, ProtocolError
 from hybrid.limits import Limits
@@ -114,10 +116,12 @@ class Engine:
         self.registry = Registry(limits.sessions_max)
         self.tickets = TicketOffice(ticket_store, clock, self.revocations)
         self.door = Door(limits)
+        self.arrivals = Arrivals(limits, clock)
         self.proofs = ProofDesk(proof_store, clock)
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
         self.polling = Polling(self)
         self.open = Census()
+        self.transport_counts = TransportCounts(self.wheel)
         self._version = version
         self._address = address
         self.router = Router(
@@ -173,6 +177,7 @@ class Engine:
 
     async def close(self) -> None:
         """Release everything; safe to call twice. Links that are still open are aborted."""
+        self.transport_counts.tell()
         self._abort_all()
         await self.tasks.close()
         await self.nodes.leave()
@@ -219,13 +224,27 @@ class Engine:
             stream.end("draining", delay_ms=departure.delay_ms())
         await self.presence.hand_over()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a new stream can be taken by this process at all."""
+        return not self.is_draining and len(self.open) < self.limits.links_max
+
     def check_room(self) -> None:
         """Raises LimitError or ProtocolError when no new stream can be taken now."""
         if self.is_draining:
             raise ProtocolError("draining", retry_after_s=random.randint(0, self.limits.reconnect_delay_max_ms) / 1000)
-        if len(self.open) >= self.limits.links_max:
+        if not self.has_room:
             detail = "This server is full (links_max); come back after the delay given."
             raise LimitError("links_max", detail, name="draining", retry_after_s=5.0)
+
+    def admit(self, principal: Principal, attach: Attach, address: str) -> None:
+        """Let a client attach, or tell it when to come. Once for each attach, behind whatever else can refuse it.
+
+        Raises LimitError or ProtocolError.
+        """
+        self.check_room()
+        self.check_subscriptions(attach.subscriptions)
+        self.arrivals.admit(principal, attach.session, address)
 
     def patient_until_s(self) -> float:
         """Until when, on the loop's clock, a request that begins now is held for a broker that is away."""
@@ -308,6 +327,7 @@ class Engine:
         runner = SessionRunner(self, Session(poll.session, principal, self.limits))
         self.registry.add(runner)
         runner.attach(leg, principal, Attach(attempt=poll.attempt, confirm=True), is_resumed=False)
+        leg.tried = None  # it was counted where it began
         runner.carry_out()
         return runner
 

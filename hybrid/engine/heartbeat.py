@@ -5,9 +5,17 @@ from __future__ import annotations
 from hybrid.clock import Clock
 from hybrid.engine.link import Link, Segment
 from hybrid.engine.wire import Wire
+from hybrid.limits import Limits
 from hybrid.protocol.pushes import HeartbeatPush, Push
 
 _SHARED_S = 0.25  # as fine as the timer wheel: all legs of one of its slots share one heartbeat
+
+
+def interval_s(asked_s: float | None, limits: Limits) -> float:
+    """How often a leg that asked for this has its heartbeats: seldom at its peril, often at everybody's."""
+    most_s = limits.heartbeat_interval_s
+    # In this order, a NaN (which MessagePack can say) counts as too little.
+    return most_s if asked_s is None else min(most_s, max(limits.heartbeat_interval_min_s, asked_s))
 
 
 class Heartbeats:

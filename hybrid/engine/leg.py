@@ -16,7 +16,7 @@ from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
-from hybrid.engine.link import Link, MessageLink
+from hybrid.engine.link import Link, MessageLink, address_of
 from hybrid.engine.operations import PublishRequest
 from hybrid.engine.reply import ReplyTo
 from hybrid.engine.wire import Wire
@@ -38,7 +38,7 @@ from hybrid.protocol.commands import (
     Unsubscribe,
 )
 from hybrid.protocol.cursor import from_wire, to_wire
-from hybrid.protocol.pushes import Disconnect, Push, Reply, Reset
+from hybrid.protocol.pushes import Disconnect, HeartbeatPush, Push, Reply, Reset
 from hybrid.protocol.session import SessionLeg
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class StreamLeg(SessionLeg):
     __slots__ = (
         "_admission",
         "_corked",
+        "_echo",
+        "_echo_from_s",
         "_engine",
         "_held",
         "_inbox",
@@ -64,7 +66,9 @@ class StreamLeg(SessionLeg):
         "_is_verifying",
         "_is_working",
         "_resumed",
+        "beat_s",
         "feed",
+        "heartbeat_s",
         "is_listening",
         "link",
         "opened_s",
@@ -87,12 +91,21 @@ class StreamLeg(SessionLeg):
         self._is_full = False
         self._resumed: asyncio.Future[None] | None = None
         self._corked: list[bytes] | None = None
+        self._echo = 0
+        self._echo_from_s = 0.0
         self.wire = wire
         self.principal = principal
         self.runner: SessionRunner | None = None
         self.feed: Feed | None = None
         self.opened_s = 0.0
+        self.heartbeat_s = engine.limits.heartbeat_interval_s
+        self.beat_s = float("inf")  # when the next one is due, once it is attached
         self.is_listening = True  # while it is not, silence is ours and not the client's
+
+    @property
+    def transport(self) -> str:
+        """What carries it."""
+        return self.wire.name
 
     def opened(self, link: Link) -> None:
         """The link is there. From now on the clock runs for its first words."""
@@ -125,6 +138,23 @@ class StreamLeg(SessionLeg):
     def reply(self, reply: Reply) -> None:
         """Write one reply."""
         self.push(Push(reply=reply))
+
+    def echo(self, number: int) -> None:
+        """Push a heartbeat that was asked for: now, or with all others that are asked for too soon after the last.
+
+        It has the number of the latest.
+        """
+        if self._is_ended:
+            return
+        self._echo = number
+        limits, now_s = self._engine.limits, self._engine.clock.monotonic_s()
+        # Whoever reads nothing is owed one, however often he asks.
+        wait_s = limits.echo_interval_s if self._is_full else self._echo_from_s - now_s
+        if wait_s > 0:
+            self._engine.wheel.schedule(self, wait_s)
+            return
+        self._echo_from_s = now_s + limits.echo_interval_s
+        self.push(Push(heartbeat=HeartbeatPush(int(self._engine.clock.wall_s() * 1000), number)))
 
     def end(self, error: str, *, detail: str = "", delay_ms: int = 0) -> None:
         """Tell the client why, and close. `error` is a name from the table of errors."""
@@ -239,9 +269,11 @@ class StreamLeg(SessionLeg):
     # -- time
 
     def wheel_fired(self) -> None:
-        """The time for the first words is over."""
+        """The time for the first words is over; or behind them, that of an echo which was asked for too soon."""
         if self.runner is None:
             self.end("auth_timeout" if self.principal is None else "candidate_timeout")
+        else:
+            self.echo(self._echo)
 
     # -- commands
 
@@ -255,6 +287,8 @@ class StreamLeg(SessionLeg):
         if isinstance(command, Heartbeat):
             if self.runner is not None:
                 self.runner.heartbeat(command.last_seq)
+                if command.echo:
+                    self.echo(command.echo)
             return
         if isinstance(command, Attach) and not self._is_working:
             self._attach(command)  # the first command of nearly every leg, and it waits for nothing: no task for it
@@ -402,6 +436,7 @@ class StreamLeg(SessionLeg):
         try:
             if self.runner is not None:
                 raise ProtocolError("bad_request", "This leg is attached; open another one.")
+            self._engine.admit(self.principal, command, address_of(self.link.peer))
             self._engine.attach(self, self.principal, command)
         except HybridError as error:
             self._refuse(command.id, error)

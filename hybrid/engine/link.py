@@ -91,3 +91,10 @@ class MessageLink(Link, Protocol):
 
     message_max_bytes: int
     """Larger messages end the link with 1009. May be raised at any time; it holds for the next message."""
+
+
+def address_of(peer: str) -> str:
+    """The address in what `Link.peer` says: `192.0.2.1:99`, `[2001:db8::1]:99`, or without a port."""
+    if peer.startswith("["):
+        return peer[1:].partition("]")[0]
+    return peer if peer.count(":") > 1 else peer.partition(":")[0]

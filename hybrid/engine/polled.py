@@ -12,6 +12,8 @@ from hybrid.protocol.session import SessionLeg
 class PolledLeg(SessionLeg):
     """What is known of a polled leg between its polls."""
 
+    transport = "longpoll"
+
     __slots__ = ("delay_ms", "error", "principal", "waiting", "wanted")
 
     def __init__(self, principal: Principal) -> None:

@@ -16,6 +16,7 @@ import msgspec
 
 from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
+from hybrid.engine.heartbeat import interval_s
 from hybrid.engine.holders import Match
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.polled import PolledLeg
@@ -60,7 +61,7 @@ class SessionRunner:
     `former` is the session at another node that this one takes over, until it has.
     """
 
-    __slots__ = ("__weakref__", "_beat_s", "_engine", "_is_working", "_queue", "_roomy", "former", "session")
+    __slots__ = ("__weakref__", "_engine", "_is_working", "_queue", "_roomy", "former", "session")
 
     def __init__(self, engine: Engine, session: Session, former: str = "") -> None:
         self.session = session
@@ -68,14 +69,18 @@ class SessionRunner:
         self._engine = engine
         self._queue: list[Recover | Execute] | None = None
         self._is_working = False
-        self._beat_s = 0.0
         self._roomy: asyncio.Future[None] | None = None
 
     # -- what comes in
 
     def attach(self, leg: SessionLeg, principal: Principal, attach: Attach, *, is_resumed: bool) -> Attached:
         """Attach a leg whose link is open. Returns the `attached` to write on it *before* `carry_out` is called."""
-        self.session.receive_attach(leg, attach, self._engine.clock.monotonic_s())
+        now_s = self._engine.clock.monotonic_s()
+        heartbeat_s = self._engine.limits.heartbeat_interval_s
+        if isinstance(leg, StreamLeg):
+            heartbeat_s = leg.heartbeat_s = interval_s(attach.heartbeat_s, self._engine.limits)
+            leg.beat_s = now_s + heartbeat_s
+        self.session.receive_attach(leg, attach, now_s)
         if leg is self.session.current:
             self.receive_principal(principal)
         expires_in_s = principal.expires_at_s - self._engine.clock.wall_s()
@@ -84,13 +89,14 @@ class SessionRunner:
             session=self.session.id,
             attempt=attach.attempt,
             nonce=attach.nonce,
-            heartbeat_interval_s=limits.heartbeat_interval_s,
+            heartbeat_interval_s=heartbeat_s,
             limits=AttachedLimits(
                 data_max_bytes=limits.data_max_bytes,
                 command_max_bytes=limits.command_max_bytes,
                 channels_max=limits.channels_per_session_max,
                 key_window_s=limits.idempotency_window_s,
                 poll_wait_max_s=limits.poll_wait_max_s,
+                echo_interval_s=limits.echo_interval_s,
             ),
             is_resumed=is_resumed,
             token_expires_in_s=None if expires_in_s == float("inf") else max(0.0, round(expires_in_s, 3)),
@@ -129,6 +135,14 @@ class SessionRunner:
     def heartbeat(self, last_seq: int) -> None:
         """The client lives."""
         self.session.receive_heartbeat(last_seq)
+
+    def echo(self, number: int, attempt: int | None) -> None:
+        """A heartbeat is asked for that cannot say so on its own stream; one that is gone has nothing to say."""
+        for leg in self._legs():
+            is_meant = leg is self.session.current if attempt is None else leg.attempt == attempt
+            if is_meant and isinstance(leg, StreamLeg):
+                leg.echo(number)
+                return
 
     def leg_lost(self, leg: SessionLeg, *, is_goodbye: bool) -> None:
         """A leg's link has ended."""
@@ -185,8 +199,9 @@ class SessionRunner:
         """Time has passed: the session's deadlines, and the heartbeats of its legs."""
         now_s = self._engine.clock.monotonic_s()
         self.session.tick(now_s)
-        if now_s >= self._beat_s:
-            self._beat(now_s)
+        for leg in self._legs():
+            if isinstance(leg, StreamLeg) and now_s >= leg.beat_s:
+                self._beat(leg, now_s)
         self.carry_out()
 
     # -- what goes out
@@ -203,7 +218,10 @@ class SessionRunner:
                     case SendReply(reply_to, reply):
                         assert isinstance(reply_to, ReplyTo)
                         reply_to.send(replies.refused(ProtocolError(reply)) if isinstance(reply, str) else reply)
-                    case Recover() | Execute():
+                    case Recover(leg):
+                        self._count(leg)
+                        self._enqueue(effect)
+                    case Execute():
                         self._enqueue(effect)
                     case Close():
                         self._engine.registry.forget(self)
@@ -216,29 +234,24 @@ class SessionRunner:
             return
         now_s = self._engine.clock.monotonic_s()
         due_s = self.session.next_deadline_s()
-        if self.session.current is not None:
-            if not self._beat_s:
-                self._beat_s = now_s + self._engine.limits.heartbeat_interval_s
-            due_s = min(due_s, self._beat_s)
+        for leg in self._legs():
+            if isinstance(leg, StreamLeg):
+                due_s = min(due_s, leg.beat_s)
         if due_s == float("inf"):
             self._engine.wheel.cancel(self)
         else:
             self._engine.wheel.schedule(self, max(0.0, due_s - now_s))
 
-    def _beat(self, now_s: float) -> None:
+    def _beat(self, leg: StreamLeg, now_s: float) -> None:
         limits = self._engine.limits
-        self._beat_s = now_s + limits.heartbeat_interval_s
-        silence_max_s = limits.heartbeat_interval_s * limits.heartbeat_grace_intervals
-        for leg in (self.session.current, *self.session.candidates):
-            if not isinstance(leg, StreamLeg):
-                continue
-            is_silent = now_s - leg.link.last_received_s > silence_max_s
-            if leg.link.is_bidirectional and leg.is_listening and is_silent:
-                leg.end("heartbeat_timeout")
-            elif not leg.link.is_bidirectional and now_s - leg.opened_s >= limits.stream_age_max_s:
-                leg.end("rotated")  # the client opens the next one from its positions
-            else:
-                self._engine.heartbeats.beat(leg.link, leg.wire, now_s)
+        leg.beat_s = now_s + leg.heartbeat_s
+        is_silent = now_s - leg.link.last_received_s > leg.heartbeat_s * limits.heartbeat_grace_intervals
+        if leg.link.is_bidirectional and leg.is_listening and is_silent:
+            leg.end("heartbeat_timeout")
+        elif not leg.link.is_bidirectional and now_s - leg.opened_s >= limits.stream_age_max_s:
+            leg.end("rotated")  # the client opens the next one from its positions
+        else:
+            self._engine.heartbeats.beat(leg.link, leg.wire, now_s)
 
     def _push(self, leg: SessionLeg, push: Push) -> None:
         if isinstance(leg, StreamLeg):
@@ -249,6 +262,11 @@ class SessionRunner:
     def _end_leg(self, leg: SessionLeg, error: str) -> None:
         if isinstance(leg, StreamLeg | PolledLeg):
             leg.end(error)
+
+    def _count(self, leg: SessionLeg) -> None:
+        tried, leg.tried = leg.tried, None
+        if tried is not None and isinstance(leg, StreamLeg | PolledLeg):
+            self._engine.transport_counts.confirmed(leg.transport, tried)
 
     def _enqueue(self, effect: Recover | Execute) -> None:
         if self._queue is None:

@@ -25,6 +25,8 @@ async def carry_out(runner: SessionRunner, command: AnyCommand, principal: Princ
     match command:
         case Heartbeat():
             runner.heartbeat(command.last_seq)
+            if command.echo:
+                runner.echo(command.echo, command.attempt)
             return None
         case Confirm():
             return _confirm(runner, command)

@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from hybrid.limits import KEY_MAX_BYTES, OFFSET_MAX, TYPE_MAX_CHARACTERS
+from hybrid.limits import KEY_MAX_BYTES, OFFSET_MAX, TRIED_MAX, TYPE_MAX_CHARACTERS
 
 Offset: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
@@ -44,6 +44,13 @@ class AttachSubscription(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
     history: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """A transport that the client would rather use, and why it does not: for statistics only."""
+
+    transport: ShortText
+    reason: ShortText
+
+
 class Command(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, tag_field="method"):
     """What all commands share. `n` numbers subscribe, unsubscribe and refresh of a stream session from 1."""
 
@@ -60,7 +67,10 @@ class Auth(Command, frozen=True, tag="auth"):
 
 
 class Attach(Command, frozen=True, tag="attach"):
-    """Opens a candidate leg, or with `confirm` the current one, naming every channel and its position."""
+    """Opens a candidate leg, or with `confirm` the current one, naming every channel and its position.
+
+    `heartbeat_s` is how often this leg wants to hear the server, where its network needs it more often than usual.
+    """
 
     attempt: Number = 0
     nonce: ShortText = ""
@@ -68,6 +78,8 @@ class Attach(Command, frozen=True, tag="attach"):
     last_seq: Number = 0
     client: ClientInfo = ClientInfo()
     confirm: bool = False
+    heartbeat_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    tried: Annotated[tuple[Tried, ...], Meta(max_length=TRIED_MAX)] = ()
     subscriptions: list[AttachSubscription] = []
 
 
@@ -140,9 +152,16 @@ class Refresh(Command, frozen=True, tag="refresh"):
 
 
 class Heartbeat(Command, frozen=True, tag="heartbeat"):
-    """The client lives, and has seen the pushes up to `last_seq`."""
+    """The client lives, and has seen the pushes up to `last_seq`.
+
+    `echo`, a number of the client's from 1 on, asks for a heartbeat of the server, now, which brings it. It comes on
+    the leg that asked; for one that is posted, on the stream of this `attempt`, or on the current one where none is
+    named.
+    """
 
     last_seq: Number = 0
+    echo: Number = 0
+    attempt: Number | None = None
 
 
 class PolledPosition(msgspec.Struct, frozen=True, gc=False):

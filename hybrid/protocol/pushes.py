@@ -14,7 +14,7 @@ import msgspec
 from hybrid.protocol.commands import WirePosition
 
 
-class AttachedLimits(msgspec.Struct, frozen=True, gc=False):
+class AttachedLimits(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The bounds a client must know to keep within them."""
 
     data_max_bytes: int
@@ -22,6 +22,7 @@ class AttachedLimits(msgspec.Struct, frozen=True, gc=False):
     channels_max: int
     key_window_s: float
     poll_wait_max_s: float
+    echo_interval_s: float = 0.0  # 0: a server that knows no echo
 
 
 class Attached(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -131,10 +132,11 @@ class Expiring(msgspec.Struct, frozen=True, gc=False):
     in_s: float
 
 
-class HeartbeatPush(msgspec.Struct, frozen=True, gc=False):
-    """The server lives; its clock lets the client see late and lumped delivery."""
+class HeartbeatPush(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The server lives; its clock lets the client see late and lumped delivery. `echo`: the number of what asked."""
 
     at_ms: int
+    echo: int = 0
 
 
 class Disconnect(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

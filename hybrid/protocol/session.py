@@ -19,7 +19,7 @@ from hybrid.errors import ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.backlog import CommandSequence, PushBacklog
-from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Unsubscribe
+from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Tried, Unsubscribe
 from hybrid.protocol.pushes import Expiring, Push, Reply, Unsubscribed
 from hybrid.protocol.states import LEG, SESSION, LegEvent, LegState, SessionEvent, SessionState, next_state
 
@@ -29,13 +29,14 @@ NumberedCommand: TypeAlias = Subscribe | Unsubscribe | Refresh
 class SessionLeg:
     """What the session knows of one leg. The runner's leg objects derive from it."""
 
-    __slots__ = ("attempt", "confirm_by_s", "state", "subscriptions")
+    __slots__ = ("attempt", "confirm_by_s", "state", "subscriptions", "tried")
 
     def __init__(self) -> None:
         self.attempt = 0
         self.state = LegState.CANDIDATE
         self.confirm_by_s = 0.0
         self.subscriptions: list[AttachSubscription] = []
+        self.tried: tuple[Tried, ...] | None = None  # until it is confirmed and counted
 
 
 class SendPush(msgspec.Struct, frozen=True):
@@ -121,6 +122,7 @@ class Session:
         self._acknowledge(attach.last_seq)
         leg.attempt = attach.attempt
         leg.subscriptions = attach.subscriptions
+        leg.tried = attach.tried
         leg.confirm_by_s = now_s + self._limits.candidate_timeout_s
         if self._candidates is None:
             self._candidates = []

@@ -26,6 +26,7 @@ def check_limits(limits: Limits) -> None:
         ("token_max_bytes", "auth_frame_max_bytes", False),
         ("ring_max_bytes", "rings_max_bytes", True),
         ("unauthenticated_per_address_max", "unauthenticated_max", True),
+        ("accepts_per_s", "admissions_per_s", True),
         ("channels_per_request_max", "channels_per_session_max", True),
     ):
         low, high = getattr(limits, smaller), getattr(limits, larger)

@@ -27,6 +27,7 @@ PREFIX = b"/v1/"
 _HISTORY = b"/v1/history/"
 _PRESENCE = b"/v1/presence/"
 _STREAM = b"/v1/stream"
+_PING = b"/v1/ping"
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -123,6 +124,8 @@ class Transports:
             await (self._event_streams.plain if exchange.accepts(MEDIA_TYPE) else self._long_polls.plain)(exchange)
         elif method == "GET" and path == _STREAM:  # no HEAD: it would use the ticket up
             await self._event_streams.session_by_ticket(exchange)
+        elif method in ("GET", "HEAD") and path == _PING:
+            await self._requests.ping(exchange)
         elif method in ("GET", "HEAD") and path.startswith(_HISTORY):
             await self._requests.history(exchange, path[len(_HISTORY) :])
         elif method in ("GET", "HEAD") and path.startswith(_PRESENCE):
@@ -138,7 +141,7 @@ class Transports:
             return "POST"
         if path.startswith(CHANNELS_PATH + b"/"):
             return "GET and POST"
-        if path == CHANNELS_PATH or path.startswith((_HISTORY, _PRESENCE)):
+        if path in (CHANNELS_PATH, _PING) or path.startswith((_HISTORY, _PRESENCE)):
             return "GET"
         return ""
 
@@ -159,5 +162,5 @@ def _not_found(methods: str = "") -> ProtocolError:
     return ProtocolError(
         "not_found",
         "There is nothing here. The paths are /v1/channels/NAME, /v1/publish, /v1/history/NAME, /v1/presence/NAME, "
-        "/v1/ticket, /v1/revoke, /v1/stream and /v1/command.",
+        "/v1/ticket, /v1/revoke, /v1/stream, /v1/command and /v1/ping.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -157,6 +158,6 @@ class Gate:
         if challenge:
             yield b"www-authenticate", challenge.encode("ascii")
         if error.retry_after_s is not None or error.row.http_status in (429, 503):
-            yield b"retry-after", str(max(1, round(error.retry_after_s or 1.0))).encode()
-        if error.row.name == "draining":
+            yield b"retry-after", str(max(1, math.ceil(error.retry_after_s or 1.0))).encode()
+        if error.row.name == "draining" and not self._engine.has_room:  # another process may have some
             yield b"connection", b"close"

@@ -33,6 +33,7 @@ class LongPolls:
         command = JSON.decode_command(raw, limits.attach_max_bytes)
         match command:
             case Attach():
+                self._engine.admit(principal, command, exchange.address)
                 payloads = await self._counted(exchange, self._engine.polling.attach(principal, command))
             case Poll():
                 payloads = await self._counted(exchange, self._engine.polling.poll(principal, command))

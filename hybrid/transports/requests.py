@@ -88,6 +88,10 @@ class Requests:
         )
         await exchange.respond(200, body)
 
+    async def ping(self, exchange: Exchange) -> None:
+        """`GET /v1/ping`: somebody is here. Asks nobody who it is for, and nothing that could be away or full."""
+        await exchange.respond(200, b'{"at_ms":%d}' % int(self._engine.clock.wall_s() * 1000))
+
     async def publish_many(self, exchange: Exchange) -> None:
         """`POST /v1/publish`: many publications, one answer each."""
         principal = await self._gate.known_principal(exchange)
@@ -160,6 +164,8 @@ class Requests:
             if not isinstance(command, Attach):
                 raise ProtocolError("bad_request", "`attach` is an attach command.")
             self._engine.check_subscriptions(command.subscriptions)
+            # It may be used at another node, whose room is not ours to judge.
+            self._engine.arrivals.admit(principal, command.session, exchange.address)
         else:
             raise ProtocolError(
                 "bad_request", 'A ticket is for "channels" with `channels`, or for "session" with `attach`.'

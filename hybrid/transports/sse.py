@@ -41,8 +41,9 @@ class EventStreams:
         """`POST /v1/stream`: the attach is the body."""
         principal = await self._gate.known_principal(exchange)
         self._engine.check_room()
-        raw = await exchange.body(self._engine.limits.attach_max_bytes)
-        await self._attach(exchange, principal, raw)
+        attach = self._decoded(await exchange.body(self._engine.limits.attach_max_bytes))
+        self._engine.admit(principal, attach, exchange.address)
+        await self._attach(exchange, principal, attach)
 
     async def session_by_ticket(self, exchange: Exchange) -> None:
         """`GET /v1/stream?ticket=`: the attach was left with the ticket."""
@@ -51,7 +52,8 @@ class EventStreams:
             raise AuthError("unauthorized", "Open this stream with POST and a token, or with a ticket.")
         self._engine.check_room()
         ticket = await self._engine.tickets.redeem_session(text, self._gate.ticket_origin(exchange))
-        await self._attach(exchange, ticket.principal, ticket.attach)
+        # It was admitted when it asked for the ticket, which a refusal would use up.
+        await self._attach(exchange, ticket.principal, self._decoded(ticket.attach))
 
     async def plain(self, exchange: Exchange) -> None:
         """A channel's own URL, asked for as an event stream."""
@@ -80,11 +82,14 @@ class EventStreams:
         stream.opened(link, answers_probes=False)
         await link.served()
 
-    async def _attach(self, exchange: Exchange, principal: Principal, raw: bytes) -> None:
+    def _decoded(self, raw: bytes) -> Attach:
         command = JSON.decode_command(raw, self._engine.limits.attach_max_bytes)
         if not isinstance(command, Attach):
             raise ProtocolError("bad_request", "The body of an event stream's request is an `attach`.")
         self._engine.check_subscriptions(command.subscriptions)
+        return command
+
+    async def _attach(self, exchange: Exchange, principal: Principal, command: Attach) -> None:
         leg = StreamLeg(self._engine, EVENT_STREAM, principal, None)
         link = await self._open(exchange, leg)
         leg.opened(link)

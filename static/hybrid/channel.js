@@ -68,17 +68,16 @@ export class Channel extends Emitter {
   async *[Symbol.asyncIterator]() {
     const held = [];
     let end;
-    let wake = () => {};
+    let wake;
     const finish = (error) => {
       end ??= { error };
-      wake();
+      wake?.();
     };
     const offs = [
       this.on("publication", (publication) => {
-        if (held.length >= HELD_MAX)
-          return finish(new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${HELD_MAX} publications wait to be read`));
-        held.push(publication);
-        wake();
+        if (held.length < HELD_MAX) held.push(publication);
+        else finish(new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${HELD_MAX} wait to be read`));
+        wake?.();
       }),
       this.on("state", ({ state, error }) => state === "unsubscribed" && finish(error)),
     ];
@@ -177,7 +176,7 @@ export class Channel extends Emitter {
     for (const { wasWanted, resolve, reject } of waiters) {
       if (error) reject(error);
       else if (wasWanted === this.isWanted) resolve();
-      else reject(new HybridError(0, "superseded", "the opposite was asked for meanwhile"));
+      else reject(new HybridError(0, "superseded"));
     }
   }
 

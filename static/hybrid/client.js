@@ -6,12 +6,13 @@
  */
 
 import { Channel } from "./channel.js";
-import { isChannelName } from "./codec.js";
+import { isChannelName, json } from "./codec.js";
 import { ALREADY_SUBSCRIBED, BAD_REQUEST, HybridError, isPassing } from "./codes.js";
 import { OUTCOME_UNKNOWN, OUT_OF_ORDER, SESSION_UNKNOWN } from "./codes.js";
 import { Emitter } from "./emitter.js";
 import { platform } from "./environment.js";
 import { Ladder } from "./ladder.js";
+import { Memory } from "./memory.js";
 import { Outbox } from "./outbox.js";
 import { Session } from "./session.js";
 import { Tokens } from "./tokens.js";
@@ -30,7 +31,7 @@ export class Client extends Emitter {
   #ladder;
   #outbox;
   #session;
-  #sleep;
+  #unlisten;
 
   /** See index.d.ts for the options. Nothing happens before `connect()`. */
   constructor({
@@ -42,40 +43,27 @@ export class Client extends Emitter {
     queueMax = 256,
     timeoutMs = 60_000,
     storage,
+    codec = json,
     debug = false,
-    environment: replaced,
+    ["environment"]: replaced, // quoted: the name stays in the one-file build
   }) {
     super();
     const environment = (this.#environment = { ...platform(), ...replaced });
     const base = new URL(url, environment.location).href.replace(/\/$/, "");
     this.debug = debug;
     this.#tokens = new Tokens(getToken, environment.now);
-    this.#ladder = new Ladder(transports, {
+    const memory = new Memory({
       storage: storage ?? environment.storage,
       key: `hybrid:${base}`,
       now: environment.now,
     });
+    this.#ladder = new Ladder(transports, memory, environment.now);
     this.#outbox = new Outbox({ environment, queueMax, timeoutMs });
     this.#session = new Session({
-      context: { environment, url: base, tokens: this.#tokens, positions: () => this.#positions() },
+      context: { environment, codec, url: base, tokens: this.#tokens, positions: () => this.#positions() },
       ladder: this.#ladder,
       client: { name, version },
-      hooks: {
-        subscriptions: () => this.#wanted().map((channel) => channel.listed),
-        canContinue: ({ isPolled } = {}) => isPolled || !this.#outbox.isOutOfStep,
-        onNewSession: () => this.#outbox.newSession(),
-        onAttached: (attached) => this.#tokens.expiresIn(attached.token_expires_in_s),
-        onReady: (leg, subscribed) => this.#ready(leg, subscribed),
-        onSubscribed: (subscribed) => this.#subscribed(subscribed),
-        onPush: (leg, push) => this.#push(leg, push),
-        onLost: ({ reason }) => this.#lost(reason),
-        onFailed: (error) => this.emit("error", error),
-        onStopped: (error) => this.#stopped(error),
-        onLeg: ({ transport, attempt }, event, reason) => {
-          if (this.debug) console.debug("hybrid", transport, attempt, event, reason ?? "");
-          this.emit("leg", { transport, attempt, event, reason });
-        },
-      },
+      hooks: this,
     });
   }
 
@@ -91,7 +79,10 @@ export class Client extends Emitter {
 
   connect() {
     if (this.state !== "disconnected") return;
-    this.#sleep = this.#environment.onWake(() => this.#session.wake());
+    this.#unlisten = this.#environment.onWake(
+      () => this.#session.wake(),
+      () => this.#session.sleep(),
+    );
     this.#become("connecting");
     this.#session.start();
   }
@@ -115,8 +106,8 @@ export class Client extends Emitter {
   /** The same object for the same name. The first subscribe starts at `position`, or `history` publications back. */
   channel(name, start = {}) {
     if (!isChannelName(name)) throw new HybridError(BAD_REQUEST, "bad_request", `not a channel name: ${name}`);
-    if (!this.#channels.has(name)) this.#channels.set(name, new Channel(this, name));
-    const channel = this.#channels.get(name);
+    let channel = this.#channels.get(name);
+    if (!channel) this.#channels.set(name, (channel = new Channel(this, name)));
     if ("position" in start || "history" in start) channel.startAt(start);
     return channel;
   }
@@ -149,6 +140,8 @@ export class Client extends Emitter {
     this.stats.latencyMs = this.#outbox.latencyMs;
     return reply;
   }
+
+  // -- what channels and the session ask and tell; not for applications
 
   /** Brings what the server holds of this channel in line with what is wanted. Called by channels. */
   async reconcile(channel) {
@@ -188,6 +181,32 @@ export class Client extends Emitter {
     this.reconcile(channel);
   }
 
+  subscriptions() {
+    return this.#wanted().map((channel) => channel.listed);
+  }
+
+  /** False where a stream would have to go on with a sequence that has a hole. */
+  canContinue(module) {
+    return module?.isPolled || !this.#outbox.isOutOfStep;
+  }
+
+  onNewSession() {
+    this.#outbox.newSession();
+  }
+
+  onAttached(attached) {
+    this.#tokens.expiresIn(attached.token_expires_in_s);
+  }
+
+  onFailed(error) {
+    this.emit("error", error);
+  }
+
+  onLeg({ transport, attempt }, event, reason) {
+    if (this.debug) console.debug("hybrid", transport, attempt, event, reason ?? "");
+    this.emit("leg", { transport, attempt, event, reason });
+  }
+
   #wanted() {
     return [...this.#channels.values()].filter((channel) => channel.isWanted);
   }
@@ -200,16 +219,16 @@ export class Client extends Emitter {
       .filter(({ position }) => position);
   }
 
-  #ready(leg, subscribed) {
+  onReady(leg, subscribed) {
     if (this.stats.legs++ && this.state === "connecting") this.stats.reconnects++;
     const { transport, session, attempt } = leg;
     this.emit("transport", { transport, session, attempt });
     this.#become("connected", { transport });
-    if (this.#session.current === leg) this.#subscribed(subscribed, leg);
+    if (this.#session.current === leg) this.onSubscribed(subscribed, leg);
   }
 
   /** The whole truth: what is not in it has ended, whatever we thought. What is not as wanted is asked for. */
-  #subscribed({ channels }, leg) {
+  onSubscribed({ channels }, leg) {
     const told = new Map(channels.map((entry) => [entry.channel, entry]));
     for (const channel of this.#channels.values()) {
       const { error, ...granted } = told.get(channel.name) ?? { error: 0 };
@@ -224,7 +243,7 @@ export class Client extends Emitter {
     for (const channel of this.#channels.values()) this.reconcile(channel);
   }
 
-  #push(leg, { reply, publication, reset, unsubscribed, join, leave, expiring }) {
+  onPush(leg, { reply, publication, reset, unsubscribed, join, leave, expiring }) {
     if (reply) this.#outbox.settle(reply);
     else if (publication) {
       if (this.#channels.get(publication.channel)?.receive(publication, leg.transport) === false) this.#gap();
@@ -256,14 +275,14 @@ export class Client extends Emitter {
     this.#session.reattach("a publication is missing");
   }
 
-  #lost(reason) {
+  onLost(reason) {
     this.#outbox.use();
     this.#become("connecting", { reason });
     for (const channel of this.#channels.values()) channel.detached();
   }
 
-  #stopped(error) {
-    this.#sleep();
+  onStopped(error) {
+    this.#unlisten();
     this.#become("disconnected", { reason: error?.message });
     const rejection = error ?? new HybridError(0, "disconnected", "disconnect() was called");
     this.#outbox.failAll(rejection);

@@ -7,11 +7,14 @@ export const decode = (text) =>
     .filter((line) => line.trim())
     .map((line) => {
       const value = JSON.parse(line);
-      if (!value || typeof value !== "object" || Array.isArray(value)) throw new SyntaxError("not a JSON object");
+      if (value?.constructor !== Object) throw new SyntaxError("not a JSON object");
       return value;
     });
 
 export const encode = (value) => JSON.stringify(value);
+
+/** What a WebSocket speaks unless another codec is given; see messagepack.js. */
+export const json = { subprotocol: "hybrid.v1", encode, decode };
 
 const utf8 = new TextEncoder();
 

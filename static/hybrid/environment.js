@@ -9,6 +9,7 @@ export const platform = () => ({
   now: Date.now,
   location: globalThis.location?.href,
   storage: storage(),
+  isHidden,
   onWake,
   makeKey,
 });
@@ -22,21 +23,25 @@ const storage = () => {
   }
 };
 
+const isHidden = () => globalThis.document?.visibilityState === "hidden";
+
 /**
- * Calls back when the network, or the page, returns: shown again, out of the back/forward cache, thawed. Gives the
- * function that stops it.
+ * Calls `onWoken` when the network, or the page, returns: shown again, out of the back/forward cache, thawed; and
+ * `onAsleep` when the page is put away: into that cache, or frozen. Gives the function that stops it.
  */
-const onWake = (callback) => {
-  const { document } = globalThis;
-  const wakes = { online: globalThis, pageshow: globalThis, visibilitychange: document, resume: document };
-  const listener = ({ type }) => (type === "online" || document?.visibilityState !== "hidden") && callback();
-  for (const type in wakes) wakes[type]?.addEventListener?.(type, listener);
-  return () => {
-    for (const type in wakes) wakes[type]?.removeEventListener?.(type, listener);
+const onWake = (onWoken, onAsleep) => {
+  const listener = ({ type, persisted }) => {
+    if (type === "freeze" || (persisted && type === "pagehide")) onAsleep();
+    else if (type === "online" || (type !== "pagehide" && !isHidden())) onWoken();
   };
+  const each = (act) => {
+    for (const type of ["online", "pageshow", "pagehide", "visibilitychange", "resume", "freeze"])
+      // Each comes to one of them, whichever; twice would do no harm.
+      for (const target of [globalThis, globalThis.document]) target?.[`${act}EventListener`]?.(type, listener);
+  };
+  each("add");
+  return () => each("remove");
 };
 
 /** 128 random bits. `randomUUID` is missing on pages that came over plain http. */
-const makeKey = () =>
-  crypto.randomUUID?.() ??
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const makeKey = () => crypto.getRandomValues(new Uint32Array(4)).join(".");

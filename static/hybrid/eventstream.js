@@ -1,18 +1,17 @@
 /**
- * Incremental parser of text/event-stream (WHATWG HTML, section 9.2.6), under any chunking.
+ * What is in an event stream (WHATWG HTML, section 9.2.6), under any chunking.
  *
  * Unlike a browser's EventSource it is bounded: an event longer than `maximum` characters throws RangeError, or a
- * server (or what speaks in its place) could fill the page's memory by never ending a line. `id` and `retry` are not
- * for us: a session goes on from its positions.
+ * server (or what speaks in its place) could fill the page's memory by never ending a line. `id`, `event` and `retry`
+ * are not for us: a session goes on from its positions.
  */
 export class EventStreamParser {
   #rest = "";
   #data = [];
-  #event = "message";
   #size = 0;
   #isAfterCr = false;
 
-  /** `onEvent({data, event})`: one dispatched event; blocks without data are not dispatched. */
+  /** `onEvent(data)`: of one event; blocks without data are none. */
   constructor(onEvent, maximum = 4_194_304) {
     Object.assign(this, { onEvent, maximum });
   }
@@ -26,31 +25,24 @@ export class EventStreamParser {
     const lines = (this.#rest + next).split(/\r\n|\n|\r/);
     this.#rest = lines.pop();
     for (const line of lines) this.#line(line);
-    this.#bound(this.#rest.length);
+    this.#bound(this.#rest);
   }
 
-  #bound(more) {
-    if (this.#size + more > this.maximum) throw new RangeError("event too large");
+  #bound({ length }) {
+    if (this.#size + length > this.maximum) throw new RangeError("event too large");
   }
 
   #line(line) {
-    if (!line) return this.#dispatch();
-    this.#bound(line.length);
-    const colon = line.indexOf(":");
-    if (colon === 0) return; // a comment: padding or heartbeat; its arrival was the message
-    const name = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+    if (!line) {
+      if (this.#data.length) this.onEvent(this.#data.join("\n"));
+      this.#data = [];
+      this.#size = 0;
+    }
+    this.#bound(line);
+    // What else there is: comments (padding, heartbeats; their arrival was the message), and fields of other names.
+    const [, value] = /^data(?:: ?|$)(.*)/s.exec(line) ?? [];
+    if (value === undefined) return;
     this.#size += line.length;
-    if (name === "data") this.#data.push(value);
-    else if (name === "event") this.#event = value || "message";
-  }
-
-  #dispatch() {
-    const data = this.#data;
-    const event = this.#event;
-    this.#data = [];
-    this.#event = "message";
-    this.#size = 0;
-    if (data.length) this.onEvent({ data: data.join("\n"), event });
+    this.#data.push(value);
   }
 }

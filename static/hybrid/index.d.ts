@@ -80,10 +80,22 @@ export interface Environment {
   /** What a relative `url` is relative to. */
   location?: string;
   storage?: Pick<Storage, "getItem" | "setItem">;
-  /** Calls back when the network or the page returns; gives the function that stops it. */
-  onWake(callback: () => void): () => void;
+  /** True while nobody can see the page. */
+  isHidden(): boolean;
+  /**
+   * Calls back when the network or the page returns, and when the page is put away (frozen, or into the back/forward
+   * cache); gives the function that stops it.
+   */
+  onWake(onWoken: () => void, onAsleep: () => void): () => void;
   /** A fresh unguessable string of at most 64 characters. */
   makeKey(): string;
+}
+
+/** How a WebSocket's frames are written and read. `decode` gives the pushes of one frame. */
+export interface Codec {
+  readonly subprotocol: string;
+  encode(command: object): string | Uint8Array;
+  decode(frame: any): object[];
 }
 
 export interface ClientOptions {
@@ -100,7 +112,9 @@ export interface ClientOptions {
   queueMax?: number;
   /** After which a command is given up. 60 000 by default. A publish that went out is then `outcome_unknown`. */
   timeoutMs?: number;
-  /** Where to remember which transport worked; localStorage by default, where there is one. */
+  /** What a WebSocket speaks; JSON by default. For MessagePack see messagepack.js. */
+  codec?: Codec;
+  /** Where to remember for a day what worked on this network; localStorage by default, where there is one. */
   storage?: Pick<Storage, "getItem" | "setItem">;
   /** Writes the legs' events to the console. */
   debug?: boolean;

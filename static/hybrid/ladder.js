@@ -1,46 +1,45 @@
 /**
- * Which transport to try next. Success is remembered (a day, by origin), failure is forgotten (minutes): a server's
- * restart fails every transport alike and must demote none for long.
+ * Which transport to try next. Decided by what was measured here, never by the name of a browser or a proxy.
+ *
+ * A transport that a network is seen to spoil is tried last for a while that grows: 30 s, 5 min, 50 min, ..., a day. A
+ * life of a minute wipes that out. Whether it was the network is found out before (`probe.js`): a server's restart
+ * fails every transport alike and demotes none.
  */
 
-const MEMORY_MS = 86_400_000;
-const DEMOTION_MS = 300_000;
-const SHORT_LIFE_MS = 5_000;
-const STRIKES = 2;
+const DEMOTION_MS = 30_000;
+const DEMOTION_CEILING_MS = 86_400_000;
+const SOUND_LIFE_MS = 60_000;
+const IDLE_MIN_MS = 8_000; // legs that are cut sooner cannot be kept by heartbeats
+const HEARTBEAT_MIN_S = 5;
+const MARGIN = 0.6; // of the silence that was not survived: a network's patience varies
 
 export class Ladder {
-  #refused = new Set();
-  #strikes = new Map();
+  #reasons = {};
+  #strikes = {};
   #pinned;
+  #pollIdleMs;
 
-  /** `names` in order of preference; `storage` like localStorage, or nothing. */
-  constructor(names, { storage, key, now }) {
-    Object.assign(this, { names, storage, key, now });
+  /** `names` in order of preference; `memory`: see memory.js. */
+  constructor(names, memory, now) {
+    Object.assign(this, { names, memory, now });
   }
 
-  /** The transports to try, in order: the one asked for, what worked last, then by preference; flapping ones last. */
+  /** The transports to try, in order: the one asked for, what worked last, then by preference; spoilt ones last. */
   order() {
+    const { transport } = this.memory;
     const rank = (name) =>
-      (name === this.#pinned ? -2 : name === this.remembered ? -1 : 0) + (this.#isDemoted(name) ? 10 : 0);
-    return this.names.filter((name) => !this.#refused.has(name)).sort((a, b) => rank(a) - rank(b));
-  }
-
-  /** The transport that worked here within the last day, or undefined. */
-  get remembered() {
-    try {
-      const { transport, at_ms: atMs } = JSON.parse(this.storage.getItem(this.key));
-      return this.now() - atMs < MEMORY_MS ? transport : undefined;
-    } catch {
-      return undefined; // no storage, not allowed to use it, nothing in it, or nonsense
-    }
+      (name === this.#pinned ? -2 : name === transport ? -1 : 0) + (this.#isDemoted(name) ? 10 : 0);
+    return [...this.names].sort((a, b) => rank(a) - rank(b));
   }
 
   /** Those preferred to `name` that deserve a try from time to time. */
   better(name) {
-    if (name === this.#pinned) return [];
-    return this.names
-      .slice(0, this.names.indexOf(name))
-      .filter((other) => !this.#refused.has(other) && !this.#isDemoted(other));
+    return name === this.#pinned ? [] : this.#above(name).filter((other) => !this.#isDemoted(other));
+  }
+
+  /** What an attach tells of the transports preferred to `name`: why they are not used. */
+  tried(name) {
+    return this.#above(name).flatMap((other) => this.#reasons[other] ?? []);
   }
 
   /** The application chose: this first, and no looking for better ones. */
@@ -48,32 +47,56 @@ export class Ladder {
     this.#pinned = name;
   }
 
-  worked(name) {
-    this.#store(JSON.stringify({ transport: name, at_ms: this.now() }));
+  worked(transport, latencyMs) {
+    delete this.#reasons[transport];
+    this.memory.keep({ transport, latency_ms: latencyMs });
   }
 
-  /** A leg broke without a word. Twice within a short life is a network that lets us open and then cuts. */
-  broke(name, livedMs) {
-    if (livedMs >= SHORT_LIFE_MS) return this.#strikes.delete(name);
-    this.#strikes.set(name, { count: (this.#strikes.get(name)?.count ?? 0) + 1, atMs: this.now() });
-    if (this.#isDemoted(name) && this.remembered === name) this.#store("null");
+  /** It did not work this time. `reason`: a word of the protocol. */
+  failed(transport, reason) {
+    this.#reasons[transport] = { transport, reason };
   }
 
   /** Never again in this client's life: it is not there, or it was told that its frames are wrong. */
   refuse(name) {
-    this.#refused.add(name);
+    this.names = this.names.filter((other) => other !== name);
+  }
+
+  /**
+   * The network has ended a leg: after `livedMs`, the last `idleMs` of which nothing passed. `fault`: it went deaf
+   * ("mute", "late") without an end that could be heard.
+   */
+  broke({ transport, isPolled, intervalMs }, { livedMs, idleMs, fault }) {
+    if (isPolled && idleMs > 500) {
+      // Twice after the same silence is no coincidence; once may have been anything, and short polls are dear.
+      if (Math.abs(idleMs - this.#pollIdleMs) < idleMs / 5)
+        this.memory.keep({ wait_s: Math.max(0.5, (idleMs * MARGIN) / 1000) });
+      this.#pollIdleMs = idleMs;
+      return;
+    }
+    if (idleMs >= IDLE_MIN_MS) {
+      // Cut in a silence: a shorter one may be survived. Where it went deaf, nobody knows when.
+      const boundMs = fault ? intervalMs / 2 : idleMs * MARGIN;
+      const heartbeat_s = Math.max(HEARTBEAT_MIN_S, Math.floor(boundMs / 1000));
+      if (heartbeat_s * 1000 < intervalMs) return this.memory.keep({ heartbeat_s });
+    }
+    if (livedMs >= SOUND_LIFE_MS && !fault) delete this.#strikes[transport];
+    else this.#strike(transport, fault ?? (idleMs > 900 ? "idle_cut" : "dying"));
+  }
+
+  #above(name) {
+    return this.names.slice(0, Math.max(0, this.names.indexOf(name)));
+  }
+
+  #strike(name, reason) {
+    this.failed(name, reason);
+    const { count = 0 } = this.#strikes[name] ?? {};
+    this.#strikes[name] = { count: count + 1, atMs: this.now() };
+    if (this.memory.transport === name) this.memory.keep({ transport: undefined });
   }
 
   #isDemoted(name) {
-    const { count = 0, atMs = 0 } = this.#strikes.get(name) ?? {};
-    return count >= STRIKES && this.now() - atMs < DEMOTION_MS;
-  }
-
-  #store(text) {
-    try {
-      this.storage.setItem(this.key, text);
-    } catch {
-      // Private windows and full stores throw; memory is a comfort, not a need.
-    }
+    const { count, atMs } = this.#strikes[name] ?? {};
+    return this.now() - atMs < Math.min(DEMOTION_CEILING_MS, DEMOTION_MS * 10 ** (count - 1));
   }
 }

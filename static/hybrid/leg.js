@@ -1,14 +1,18 @@
 /**
- * One open transport of a session, from the attach to its end. It proves itself by the echoed nonce, watches for
- * silence, and tells its session what it hears. It decides nothing about channels or other legs.
+ * One open transport of a session, from the attach to its end. It proves itself by the echoed nonce, asks for a sign of
+ * life when it has a doubt, and tells its session what it hears. It decides nothing about channels or other legs.
  *
  * opening -> candidate (attached) -> current (confirm sent) -> ready (subscribed) -> ended
  */
 
 import { HybridError, endOf } from "./codes.js";
 
-const SILENCE_INTERVALS = 2.5;
+const SILENCE_INTERVALS = 1.25; // a heartbeat is overdue: ask
+const POLLED_SILENCE_INTERVALS = 2.25; // a poll waits for up to two
 const OPENING_TIMEOUT_MS = 10_000; // the life of a candidate on the server
+const DEAD_INTERVALS = 2.5; // the server has given us up by then
+const PATIENCE_MS = 2_000;
+const QUIET_MS = 5_000;
 
 export class Leg {
   state = "opening";
@@ -18,21 +22,27 @@ export class Leg {
   #timer;
   #heardMs;
   #beatMs;
+  #echoes = 0;
+  #askedMs; // a question is open since
+  #lagMs = Infinity; // the smallest seen, the difference of both clocks included
 
   /**
    * `transport`: its name; `module`: {isSupported, open}; `attach`: the command; `context`: what all pipes are given;
-   * `hooks`: {onAttached(leg, attached), onPush(leg, push), onEnd(leg, end)}, end being {code, reason, delayMs, ...}.
+   * `hooks`: {onAttached(leg, attached), onPush(leg, push), onDoubt(leg), onEnd(leg, end)}, end being
+   * {code, reason, delayMs} and what is known besides: `isOwn` (we ended it), `why` it never worked, ...
    */
-  constructor({ transport, module, attach, context, hooks }) {
-    Object.assign(this, { transport, module, attach, context, hooks, attempt: attach.attempt });
-    this.environment = context.environment;
+  constructor(parts) {
+    Object.assign(this, parts);
+    this.attempt = this.attach.attempt;
+    this.environment = this.context.environment;
     this.startedMs = this.#heardMs = this.environment.now();
   }
 
   open() {
-    if (!this.module?.isSupported(this.environment)) return this.end({ reason: "not supported here" });
+    if (!this.module?.isSupported(this.environment))
+      return this.end({ reason: "not supported here", why: "unsupported" });
     this.#arm(OPENING_TIMEOUT_MS, () =>
-      this.end({ reason: `nothing came back within ${OPENING_TIMEOUT_MS / 1000} s` }),
+      this.end({ reason: `nothing came back within ${OPENING_TIMEOUT_MS / 1000} s`, why: "mute" }),
     );
     this.#pipe = this.module.open({
       ...this.context,
@@ -52,31 +62,47 @@ export class Leg {
     return this.state === "ready";
   }
 
+  /** A sign of life was asked for, and has not come. */
+  get isInDoubt() {
+    return this.#askedMs !== undefined && this.isReady;
+  }
+
+  /** For how long nothing has been heard. */
+  get idleMs() {
+    return this.environment.now() - this.#heardMs;
+  }
+
   /** From here on publications are taken from this leg. `subscriptions` as they stand at this moment. */
   confirm(subscriptions) {
     this.state = "current";
     // What attached but then never says `subscribed` is as useless as what never attached.
-    this.#arm(OPENING_TIMEOUT_MS, () => this.end({ reason: "confirmed, then nothing" }));
+    this.#arm(OPENING_TIMEOUT_MS, () => this.end({ reason: "confirmed, then nothing", why: "held" }));
     if (!this.attach.confirm) this.#pipe.confirm({ method: "confirm", attempt: this.attempt, subscriptions });
   }
 
   ready() {
     this.state = "ready";
     this.readyMs = this.environment.now();
-    this.#arm(this.intervalMs / 2, () => this.check());
+    // What comes with the next event only (some virus scanners do that) has come this far; by itself it will not.
+    if (this.isPolled) this.#watch();
+    else this.check();
   }
 
   send(commands) {
     this.#pipe.send(commands);
+    // Where nothing has come for a while, what is answered by nobody would be noticed by the next heartbeat only.
+    if (this.idleMs >= QUIET_MS && !this.isPolled) this.check();
   }
 
-  /** Drops the leg if it has been silent too long. Also called after sleep, when timers come late or not at all. */
+  /** Asks for a sign of life. Also called after sleep, when sockets are open but dead and timers come late. */
   check() {
-    if (!this.isReady) return;
-    if (this.environment.now() - this.#heardMs >= SILENCE_INTERVALS * this.intervalMs)
-      return this.end({ reason: "silence" });
-    this.#beat();
-    this.#arm(this.intervalMs / 2, () => this.check());
+    if (!this.isReady || this.isInDoubt) return;
+    if (this.idleMs >= DEAD_INTERVALS * this.intervalMs) return this.end({ reason: "silence", isOwn: true });
+    if (!this.isPolled && !this.limits.echo_interval_s) return this.#watch(); // a server that cannot answer
+    this.#askedMs = this.environment.now();
+    this.#echoes++;
+    this.#pipe.ask({ method: "heartbeat", last_seq: this.context.lastSeq(), echo: this.#echoes });
+    this.#doubt(this.patienceMs);
   }
 
   /** Ends the leg and says so; once. */
@@ -98,9 +124,34 @@ export class Leg {
     this.#timer = this.environment.setTimeout(callback, delayMs);
   }
 
+  #watch() {
+    const silenceMs = (this.isPolled ? POLLED_SILENCE_INTERVALS : SILENCE_INTERVALS) * this.intervalMs;
+    this.#arm(this.intervalMs / 4, () => {
+      if (this.idleMs >= silenceMs) return this.check();
+      this.#beat();
+      this.#watch();
+    });
+  }
+
+  /** Where much is on its way, the answer is behind it: as long as anything comes there is hope. */
+  #doubt(delayMs) {
+    this.#arm(delayMs, () => {
+      const quietMs = Math.min(this.idleMs, this.environment.now() - this.#askedMs);
+      if (quietMs < this.patienceMs) this.#doubt(this.patienceMs - quietMs);
+      else this.hooks.onDoubt(this);
+    });
+  }
+
+  #relieve() {
+    if (!this.isInDoubt) return;
+    this.#askedMs = undefined;
+    this.#watch();
+  }
+
   #alive() {
     this.#heardMs = this.environment.now();
     this.#beat();
+    if (this.isPolled) this.#relieve();
   }
 
   /** Beats are sent from what arrives as well: the timers of a hidden tab may be a minute late. */
@@ -111,21 +162,38 @@ export class Leg {
     this.#pipe.send([{ method: "heartbeat", last_seq: this.context.lastSeq() }]);
   }
 
+  /** One that comes late has waited on the way: behind the next event, or until there was enough of it. */
+  #heartbeat({ at_ms: atMs, echo }) {
+    const now = this.environment.now();
+    const lagMs = now - atMs;
+    // An answer at once tells the clocks' difference as it is now: either may have been set meanwhile.
+    if (echo === this.#echoes && now - this.#askedMs < PATIENCE_MS) this.#lagMs = lagMs;
+    if (echo === this.#echoes) this.#relieve();
+    this.#lagMs = Math.min(this.#lagMs, lagMs);
+    if (lagMs - this.#lagMs > this.patienceMs) this.check();
+  }
+
   #push(push) {
-    const { attached, disconnect, reply } = push;
+    const { attached, disconnect, reply, heartbeat } = push;
     // Attach and confirm have no id: an error that answers nothing else is about them.
     if (reply?.error && !reply.id) return this.end(endOf(HybridError.fromWire(reply.error)));
     if (disconnect) {
       const { code, reason, reconnect: comesBack = true, delay_ms: delayMs } = disconnect;
       return this.end({ code, reason, delayMs, comesBack });
     }
+    if (heartbeat) return this.#heartbeat(heartbeat);
     if (!attached) return this.hooks.onPush(this, push);
     if (this.state === "opening" && attached.nonce !== this.attach.nonce) return this.end({ reason: "not our nonce" });
     this.session = attached.session;
     this.limits = attached.limits;
     this.intervalMs = attached.heartbeat_interval_s * 1000;
-    this.#beatMs ??= this.environment.now();
-    if (this.state === "opening") this.state = "candidate";
+    const now = this.environment.now();
+    this.#beatMs ??= now;
+    if (this.state === "opening") {
+      this.state = "candidate";
+      this.latencyMs = now - this.startedMs;
+      this.patienceMs = PATIENCE_MS + Math.min(PATIENCE_MS, 2 * this.latencyMs);
+    }
     this.hooks.onAttached(this, attached);
   }
 }

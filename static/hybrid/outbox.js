@@ -23,8 +23,9 @@ export class Outbox {
   #n = 0;
   #leg;
 
-  constructor({ environment, queueMax, timeoutMs }) {
-    Object.assign(this, { environment, queueMax, timeoutMs });
+  /** `parts`: environment; queueMax, how many may be open; timeoutMs, after which one is given up. */
+  constructor(parts) {
+    Object.assign(this, parts);
   }
 
   /** Sends now or on the next leg. Resolves with the reply, rejects with HybridError, or with the signal's reason. */
@@ -32,7 +33,7 @@ export class Outbox {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.#entries.size >= this.queueMax)
-        throw new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${this.queueMax} commands are waiting already`);
+        throw new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${this.queueMax} wait already`);
       const id = ++this.#id;
       const entry = { command: { ...command, id }, size: byteLength(encode(command)) + 32, resolve, reject };
       entry.timer = this.environment.setTimeout(() => this.#giveUp(entry), this.timeoutMs);
@@ -85,7 +86,7 @@ export class Outbox {
   #supersede(isMeant) {
     for (const entry of this.#entries.values())
       if (NUMBERED.includes(entry.command.method) && isMeant(entry.command))
-        this.#giveUp(entry, new HybridError(0, "superseded", "the attach says it all"));
+        this.#giveUp(entry, new HybridError(0, "superseded"));
   }
 
   #flush() {
@@ -115,7 +116,7 @@ export class Outbox {
   }
 
   /** What went out and is no mere question may have taken effect: then nobody can say more than that. */
-  #giveUp(entry, error = new HybridError(0, "timeout", "no answer in time")) {
+  #giveUp(entry, error = new HybridError(0, "timeout", "no answer")) {
     const isUnknown = KEYED.includes(entry.command.method) && entry.firstSentMs !== undefined;
     this.#drop(entry);
     entry.reject(isUnknown ? new HybridError(OUTCOME_UNKNOWN, "outcome_unknown", error.message) : error);

@@ -1,5 +1,5 @@
 /**
- * The session: which leg carries it now. Races transports, confirms the winner, moves make-before-break, comes back
+ * The session: which leg carries it now. Has transports race, confirms the winner, moves make-before-break, comes back
  * after a loss. It knows nothing of what channels and commands mean: `hooks` does (the client).
  *
  * Correctness rests on one rule: once `confirm` is sent, only the new leg is listened to, and it goes on after the
@@ -10,45 +10,48 @@ import { Backoff } from "./backoff.js";
 import { HybridError, OUT_OF_ORDER, REPLACED, ROTATED, SESSION_UNKNOWN } from "./codes.js";
 import { isStayAway, isTokenSpent, isTransportRefused } from "./codes.js";
 import { Leg } from "./leg.js";
-import * as longpoll from "./transports/longpoll.js";
-import * as sse from "./transports/sse.js";
-import * as websocket from "./transports/websocket.js";
+import { probe } from "./probe.js";
+import { Race } from "./race.js";
+import { longpoll } from "./transports/longpoll.js";
+import { sse } from "./transports/sse.js";
+import { websocket } from "./transports/websocket.js";
 
-const modules = new Map(Object.entries({ websocket, sse, longpoll }));
-
-const HEAD_START_MS = 500; // a WebSocket that works needs less; more would be felt where it does not
-const PROBE_MS = 30_000;
-const PROBE_CEILING_MS = 600_000;
+const UPGRADE_MS = 30_000;
+const UPGRADE_CEILING_MS = 600_000;
+const PROBATION_MS = 2_000; // longer than what kills a WebSocket after its handshake takes
+const CONFIRM_MS = 500;
 const CLONE_PAUSE_MS = 1_000;
+const HIDDEN_MS = 5_000; // who looks at a page comes first
 
 export class Session {
   id = "";
   lastSeq = 0;
   current;
+  modules = { __proto__: null, websocket, sse, longpoll };
   #attempt = 0;
   #candidates = new Set();
   #former;
   #backoff;
   #timer;
-  #round; // the race that is on
+  #race;
   #wakes; // waiting, and nobody but us asked for it
-  #probeTimer;
+  #upgradeTimer;
   #isOpen = false;
+  #isAsleep = false;
 
   /**
-   * `hooks`: subscriptions(), canContinue(module), onNewSession(), onReady(leg, subscribed), onSubscribed(subscribed),
-   * onPush(leg, push), onLost(end), onFailed(error), onStopped(error?), onAttached(attached),
-   * onLeg(leg, event, reason).
+   * `parts`: `context`, what transports need; `ladder`; `client`, what an attach tells of it; `hooks`, the client: what it says of itself under
+   * "what channels and the session ask and tell".
    */
-  constructor({ context, ladder, client, hooks }) {
-    Object.assign(this, { ladder, client, hooks, environment: context.environment, tokens: context.tokens });
-    this.context = { ...context, lastSeq: () => this.lastSeq };
+  constructor(parts) {
+    Object.assign(this, parts, parts.context);
+    this.context = { ...this.context, memory: this.ladder.memory, lastSeq: () => this.lastSeq };
     this.#backoff = new Backoff(this.environment.random);
   }
 
   start() {
     this.#isOpen = true;
-    this.#race();
+    this.#begin();
   }
 
   /** Ends everything for good, or until the next `start`: that will be a new session. */
@@ -62,19 +65,23 @@ export class Session {
     leg?.close(true);
     this.current = this.#former = undefined;
     this.id = "";
-    leg?.onFailure?.({ reason: "stopped" });
+    leg?.onFailure({ reason: "stopped" });
     this.hooks.onStopped(error);
   }
 
-  /** Resolves when the session runs on that transport; rejects, and stays where it is, when that does not work. */
-  move(transport) {
+  /**
+   * Resolves when the session runs on that transport; rejects, and stays where it is, when that does not work.
+   * `probationMs`: what opens must live so long before it is relied on.
+   */
+  move(transport, probationMs = 0) {
     return new Promise((resolve, reject) => {
-      if (!this.current?.isReady) throw new HybridError(0, "disconnected", "nothing to move: not connected");
+      if (!this.current?.isReady) throw new HybridError(0, "disconnected", "connect first");
       this.#dismiss("another move began");
-      const leg = this.#open(transport, false, ({ code, reason }) =>
+      const leg = this.open(transport, false, ({ code, reason }) =>
         reject(new HybridError(code, "move_failed", reason)),
       );
       leg.onReady = resolve;
+      leg.probationMs = probationMs;
     });
   }
 
@@ -91,44 +98,48 @@ export class Session {
 
   /** The network or the page is back. A delay that the server asked for is kept all the same. */
   wake() {
-    if (this.#wakes) this.#race();
-    else this.current?.check();
+    this.#isAsleep = false;
+    if (this.#wakes) return this.#begin();
+    if (this.current) this.current.isWoken = true;
+    this.current?.check();
   }
 
-  #wait(delayMs, callback) {
-    this.environment.clearTimeout(this.#timer);
-    this.#timer = this.environment.setTimeout(callback, delayMs);
+  /** The page is put away: what is open would keep it out of the back/forward cache, or die unseen. */
+  sleep() {
+    if (!this.#isOpen) return;
+    this.#isAsleep = true;
+    this.#clear();
+    if (this.current) return this.reattach("asleep");
+    this.#dismiss("asleep");
+    this.#retry();
   }
 
   #clear() {
     this.environment.clearTimeout(this.#timer);
-    this.environment.clearTimeout(this.#probeTimer);
+    this.environment.clearTimeout(this.#upgradeTimer);
     this.#wakes = false;
-    this.#round = undefined;
+    this.#race?.end();
+    this.#race = undefined;
   }
 
-  #open(transport, confirm, onFailure) {
-    const module = modules.get(transport);
+  /** An attempt; `onFailure(end)` is called unless the leg becomes ready. */
+  open(transport, confirm, onFailure) {
+    const module = this.modules[transport];
+    for (const other of this.#candidates) this.ladder.failed(other.transport, "slow");
+    const tried = this.ladder.tried(transport);
+    const { heartbeat_s } = this.ladder.memory;
     const attach = {
       method: "attach",
       attempt: ++this.#attempt,
       nonce: this.environment.makeKey(),
       ...(this.id && this.hooks.canContinue(module) && { session: this.id, last_seq: this.lastSeq }),
       ...(confirm && { confirm }),
+      ...(heartbeat_s && { heartbeat_s }),
+      ...(tried.length && { tried }),
       client: this.client,
       subscriptions: this.hooks.subscriptions(),
     };
-    const leg = new Leg({
-      transport,
-      module,
-      attach,
-      context: this.context,
-      hooks: {
-        onAttached: (leg, attached) => this.#attached(leg, attached),
-        onPush: (leg, push) => this.#push(leg, push),
-        onEnd: (leg, end) => this.#ended(leg, end),
-      },
-    });
+    const leg = new Leg({ transport, module, attach, context: this.context, hooks: this });
     leg.onFailure = onFailure;
     this.#candidates.add(leg);
     this.hooks.onLeg(leg, "opened");
@@ -136,59 +147,61 @@ export class Session {
     return leg;
   }
 
-  /** Transports start one after another, each after a head start or when the one before failed; first nonce wins. */
-  #race() {
+  #begin() {
     this.#clear();
-    const names = this.ladder.order();
-    const isSure = names.length === 1 || names[0] === this.ladder.remembered;
-    const failures = [];
-    const round = (this.#round = {});
-    let inAir = 0;
-    const next = () => {
-      this.environment.clearTimeout(this.#timer);
-      const name = names.shift();
-      if (!name) return inAir || this.#failed(failures);
-      if (names.length) this.#wait(HEAD_START_MS, next);
-      inAir++;
-      this.#open(name, isSure && inAir === 1 && !failures.length, (end) => {
-        if (this.#round !== round) return; // won, or called off
-        inAir--;
-        failures.push({ transport: name, ...end });
-        if (isStayAway(end.code)) this.stop(new HybridError(end.code, "refused", end.reason, { attempts: failures }));
-        else next();
-      });
-    };
-    next();
+    this.#race = new Race(this);
+    this.#race.start();
   }
 
-  #failed(attempts) {
-    const reasons = attempts.map(({ transport, reason }) => `${transport}: ${reason}`).join("; ");
-    const error = new HybridError(0, "unreachable", reasons || "no transport is left", { attempts });
-    if (!this.ladder.order().length) return this.stop(error);
-    this.hooks.onFailed(error);
+  /** All transports have failed, for the reasons given. */
+  async onFailed(attempts) {
+    const reasons = attempts.map(({ transport, reason }) => `${transport}: ${reason}`);
+    const unreachable = () =>
+      new HybridError(0, "unreachable", reasons.join("; ") || "no transport is left", { attempts });
+    if (!this.ladder.order().length) return this.stop(unreachable());
     this.#retry(Math.max(...attempts.map(({ delayMs }) => delayMs)));
+    const isReachable = await probe(this.context);
+    reasons.push(isReachable ? "the server answers" : "no server");
+    if (this.#isOpen) this.hooks.onFailed(unreachable());
   }
 
   #retry(delayMs = 0) {
+    this.#clear();
     this.#wakes = !delayMs;
-    this.#wait(Math.max(delayMs, this.#backoff.next()), () => this.#race());
+    if (this.#isAsleep) return;
+    const hiddenMs = this.environment.isHidden() ? HIDDEN_MS * (1 + this.environment.random()) : 0;
+    const waitMs = Math.max(delayMs, this.#backoff.next()) + hiddenMs;
+    this.#timer = this.environment.setTimeout(() => this.#begin(), waitMs);
   }
 
-  #attached(leg, attached) {
+  // -- what legs tell
+
+  onAttached(leg, attached) {
     this.hooks.onAttached(attached);
-    if (!this.#candidates.delete(leg)) {
+    if (!this.#candidates.has(leg)) {
       // A node that did not know the polled session has made a new one. On a former leg that means nothing any more.
       if (leg === this.current) this.#adopt(leg);
       return;
     }
     this.hooks.onLeg(leg, "attached");
-    this.#clear();
-    this.#former?.close();
-    this.#former = this.current;
+    // What comes in lumps opens late.
+    if (leg.probationMs && leg.latencyMs > 4 * this.current.latencyMs + 1_000)
+      return leg.end({ reason: "too slow", why: "slow" });
+    // Who was first is given the time to show that it works.
+    const delayMs = leg.probationMs || (this.current && !this.current.isReady && CONFIRM_MS);
+    if (delayMs) this.environment.setTimeout(() => this.#candidates.has(leg) && this.#take(leg), delayMs);
+    else this.#take(leg);
+  }
+
+  /** From here on the session runs on this leg, or on none. */
+  #take(leg) {
+    const former = this.current;
+    this.#candidates.delete(leg);
     this.current = leg;
-    this.#dismiss("another was first");
     this.#adopt(leg);
     leg.confirm(this.hooks.subscriptions());
+    if (former?.isReady) this.#former = former;
+    else former?.end({ reason: "confirmed, then nothing", why: "held" });
   }
 
   /** In a new session everything is numbered anew, in both directions. */
@@ -199,7 +212,7 @@ export class Session {
     this.hooks.onNewSession();
   }
 
-  #push(leg, push) {
+  onPush(leg, push) {
     // An answer counts on whatever leg it comes; everything else only on the current one.
     if (push.reply) return this.hooks.onPush(leg, push);
     if (leg !== this.current) return;
@@ -213,73 +226,91 @@ export class Session {
   }
 
   #ready(leg, subscribed) {
-    leg.ready();
+    this.#clear();
+    this.#dismiss("another was first");
     this.#former?.close();
     this.#former = undefined;
-    this.ladder.worked(leg.transport);
+    leg.ready();
+    this.ladder.worked(leg.transport, leg.latencyMs);
     this.hooks.onLeg(leg, "confirmed");
     this.hooks.onReady(leg, subscribed);
-    leg.onFailure = undefined;
+    leg.onFailure = () => {};
     leg.onReady?.();
-    this.#probe(PROBE_MS);
+    this.#upgrade(UPGRADE_MS);
   }
 
   /** On a lesser transport better ones are tried from time to time, ever more rarely; nobody notices a failure. */
-  #probe(delayMs) {
-    this.environment.clearTimeout(this.#probeTimer);
-    if (!this.ladder.better(this.current?.transport).length) return;
-    this.#probeTimer = this.environment.setTimeout(async () => {
+  #upgrade(delayMs) {
+    this.environment.clearTimeout(this.#upgradeTimer);
+    if (!this.ladder.names.indexOf(this.current?.transport)) return;
+    this.#upgradeTimer = this.environment.setTimeout(async () => {
       for (const name of this.ladder.better(this.current?.transport)) {
-        const isMoved = await this.move(name).then(
+        const isMoved = await this.move(name, PROBATION_MS).then(
           () => true,
           () => false,
         );
         if (isMoved) return;
       }
-      if (this.#isOpen) this.#probe(Math.min(PROBE_CEILING_MS, 2 * delayMs));
+      if (this.#isOpen) this.#upgrade(Math.min(UPGRADE_CEILING_MS, 2 * delayMs));
     }, delayMs);
   }
 
   #dismiss(reason) {
-    for (const leg of this.#candidates) {
-      this.#candidates.delete(leg);
-      leg.close();
-      this.hooks.onLeg(leg, "lost", reason);
-      leg.onFailure?.({ code: 0, reason, delayMs: 0 });
-    }
+    for (const leg of this.#candidates) leg.end({ reason, why: "slow" });
   }
 
-  #ended(leg, end) {
-    this.hooks.onLeg(leg, end.code === REPLACED ? "replaced" : "lost", end.reason);
-    if (isTokenSpent(end.code)) this.tokens.spend();
-    if (isTransportRefused(end.code) || !leg.module?.isSupported(this.environment)) this.ladder.refuse(leg.transport);
-    if (leg === this.#former) this.#former = undefined;
-    if (leg === this.current) this.#lost(leg, end);
-    else if (this.#candidates.delete(leg)) leg.onFailure?.(end);
+  /** No sign of life came. After sleep that needs no explanation; otherwise it is the transport if others get through. */
+  async onDoubt(leg) {
+    const isFault = !leg.isWoken && (await probe(this.context));
+    if (leg.isInDoubt) leg.end({ reason: "silence", isOwn: !isFault, fault: isFault && "mute" });
+  }
+
+  onEnd(leg, end) {
+    const { code, reason, why, comesBack } = end;
+    this.hooks.onLeg(leg, code === REPLACED ? "replaced" : "lost", reason);
+    if (isTokenSpent(code)) this.tokens.spend();
+    if (isTransportRefused(code) || !leg.module?.isSupported(this.environment)) this.ladder.refuse(leg.transport);
+    if (leg === this.#former) return (this.#former = undefined);
+    const isCurrent = leg === this.current;
+    this.#candidates.delete(leg);
+    if (isCurrent && [SESSION_UNKNOWN, OUT_OF_ORDER].includes(code)) this.id = "";
+    const isFinal = code !== REPLACED && (isStayAway(code) || (isCurrent && comesBack === false));
+    if (isFinal && (isCurrent || this.#race)) {
+      leg.onFailure(end);
+      const attempts = [{ transport: leg.transport, ...end }];
+      return this.stop(new HybridError(code, isCurrent ? "disconnected" : "refused", reason, { attempts }));
+    }
+    if (!leg.readyMs) this.ladder.failed(leg.transport, why ?? (leg.latencyMs ? "dying" : "refused"));
+    if (isCurrent && (leg.readyMs || !this.#race)) return this.#lost(leg, end);
+    // Beaten before it was ready: the round goes on without it.
+    if (isCurrent) this.current = undefined;
+    leg.onFailure(end);
   }
 
   #lost(leg, end) {
-    const { code, reason, comesBack, isOwn } = end;
+    const { code, reason, isOwn, fault } = end;
     const livedMs = leg.readyMs ? this.environment.now() - leg.readyMs : 0;
     this.current = undefined;
     this.#former?.close();
+    this.#former = undefined;
     this.#clear();
     this.#backoff.lived(livedMs);
-    if (!isOwn && (!code || code === 1006)) this.ladder.broke(leg.transport, livedMs);
-    this.#dismiss("the session lost its leg");
-    leg.onFailure?.(end);
-    if (code !== REPLACED && (isStayAway(code) || comesBack === false))
-      return this.stop(new HybridError(code, "disconnected", reason));
-    this.hooks.onLost(end);
-    if (!this.#isOpen || this.#round) return; // a listener has decided otherwise
+    if (!isOwn && (!code || code === 1006)) this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
+    this.#dismiss("the session broke");
+    leg.onFailure(end);
+    this.hooks.onLost(reason);
+    if (!this.#isOpen || this.#race) return; // a listener has decided otherwise
     let { delayMs } = end;
-    if ([SESSION_UNKNOWN, OUT_OF_ORDER].includes(code)) this.id = "";
     if (code === REPLACED && leg.attempt === this.#attempt) {
       // Somebody else goes on with our session: a cloned tab. Jitter, or two clones would meet again.
       this.id = "";
       delayMs = CLONE_PAUSE_MS * (0.5 + this.environment.random());
     }
-    if (code === ROTATED && !delayMs) this.#race();
+    if (code === ROTATED && !delayMs) this.#begin();
     else this.#retry(delayMs);
+  }
+
+  async #blame(leg, story) {
+    if (story.fault || (await probe(this.context))) this.ladder.broke(leg, story);
   }
 }

@@ -26,6 +26,7 @@ def test_the_figures_of_scaling_that_are_limits_are_those_of_the_code() -> None:
     for said in (
         f"{limits.links_max:,} (`links_max`)",
         f"{limits.accepts_per_s:g}/s (`accepts_per_s`)",
+        f"{limits.admissions_per_s:g}/s (`admissions_per_s`), and {limits.admissions_burst_s:g} s' worth",
         f"{limits.rings_max_bytes >> 20} MB at most (`rings_max_bytes`)",
         f"{limits.high_water_bytes >> 10} KB (`high_water_bytes`)",
         f"`shutdown_grace_s` ({limits.shutdown_grace_s:g} s)",

@@ -11,18 +11,12 @@ const parse = (chunks, maximum) => {
   return events;
 };
 
-const message = (data) => ({ data, event: "message" });
+const message = (data) => data;
 
 const STREAM =
   ": padding\n\ndata: one\n\nevent: said\r\ndata: two\r\ndata:  lines\r\n\r\n" +
   ':\rdata:three\r\rdata\n\nid: 7\nretry: 10\nunknown: x\ndata: {"a":"é😀"}\n\ndata: never finished';
-const EVENTS = [
-  message("one"),
-  { data: "two\n lines", event: "said" },
-  message("three"),
-  message(""),
-  message('{"a":"é😀"}'),
-];
+const EVENTS = [message("one"), "two\n lines", message("three"), message(""), message('{"a":"é😀"}')];
 
 test("a whole stream, with every line ending", () => {
   assert.deepEqual(parse([STREAM]), EVENTS);

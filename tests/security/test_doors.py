@@ -39,6 +39,7 @@ DOORS: dict[str, tuple[str, str, dict[str, str], bytes]] = {
     "session event stream": ("POST", "/v1/stream", {**JSON, **EVENTS}, ATTACH),
     "session poll": ("POST", "/v1/stream", JSON, ATTACH),
     "preflight": ("OPTIONS", "/v1/stream", {}, b""),
+    "ping": ("GET", "/v1/ping", {}, b""),
     "nothing": ("GET", "/v1/nothing", {}, b""),
 }
 

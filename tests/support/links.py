@@ -27,6 +27,7 @@ class FakeLink:
     def __init__(self, framing: Framing = joined, *, is_fast: bool = False, high_water_bytes: int = 65_536) -> None:
         self.framing = framing
         self.is_bidirectional = True
+        self.peer = "192.0.2.1:9"
         self.last_received_s = 0.0
         self.segments: list[Segment] = []
         self.is_closed = False

@@ -124,12 +124,15 @@ class RawLeg(ABC):
         """End at once."""
 
     async def next(self, *names: str) -> dict[str, Any]:
-        """The next push with one of these fields; those before it are in `seen` only. Raises Ended."""
+        """The next push with one of these fields; those before it are in `seen` only. Raises Ended.
+
+        Heartbeats are passed over in silence unless they are asked for.
+        """
         while True:
             while not self._pushes:
                 await self._read()
             push = self._pushes.popleft()
-            if "heartbeat" in push:
+            if "heartbeat" in push and "heartbeat" not in names:
                 continue
             self.seen.append(push)
             if "attached" in push:

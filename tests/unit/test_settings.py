@@ -140,6 +140,7 @@ def test_the_file_is_found_by_variable_and_in_the_working_directory(
         ("[limits]\nauth_timeout_s = -1.0", "limits.auth_timeout_s", "positive"),
         ("[limits]\nauth_timeout_s = inf", "limits.auth_timeout_s", "a number"),
         ("[limits]\nauth_timeout_s = nan", "limits.auth_timeout_s", "a number"),
+        ("[limits]\naccepts_per_s = 1001", "limits.accepts_per_s", "at most limits.admissions_per_s"),
         ("[limits]\nlow_water_bytes = 65536", "limits.low_water_bytes", "less than limits.high_water_bytes"),
         ("[limits]\ndata_max_bytes = 70000", "limits.data_max_bytes", "less than limits.command_max_bytes"),
         ("[limits]\nworker_silence_s = 2.9", "worker_silence_s", "at least 3"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
-from tests.support.bytewise import EVENTS, call, event_stream
+from hybrid.limits import Limits
+from tests.support.bytewise import EVENTS, WEBSOCKET, call, event_stream, websocket
 from tests.support.server import AUDIENCE, RunningServer, running_server, settings_for
 
 APP = "https://app.example"
-PATHS = ["/v1/channels/news", "/v1/history/news", "/v1/nothing", "/v1/channels/%"]
+PATHS = ["/v1/ping", "/v1/channels/news", "/v1/history/news", "/v1/nothing", "/v1/channels/%"]
 
 
 @pytest.fixture
@@ -90,3 +92,32 @@ async def test_nobody_caches_or_sniffs(server: RunningServer, headers: dict[str,
         assert "no-store" in found["cache-control"]
         assert found["x-content-type-options"] == "nosniff"
         assert found["referrer-policy"] == "no-referrer"
+
+
+async def test_a_ping_says_that_somebody_is_here(server: RunningServer) -> None:
+    """By it a client tells a dead server from a network that spoils its streams."""
+    answer = await call(server, "GET", "/v1/ping?t=1", {"Origin": APP})
+    assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+    assert set(answer.json()) == {"at_ms"}
+    assert abs(answer.json()["at_ms"] / 1000 - time.time()) < 60
+    assert (await call(server, "HEAD", "/v1/ping")).body == b""
+    posted = await call(server, "POST", "/v1/ping")
+    assert (posted.status, posted.name) == (404, "not_found")
+    assert "GET only" in posted.json()["detail"]
+    assert (await call(server, "GET", "/v1/ping/more")).status == 404
+
+
+async def test_a_ping_asks_for_no_token_and_believes_none(server: RunningServer) -> None:
+    assert (await call(server, "GET", "/v1/ping", {"Authorization": "Bearer x.y.z"})).status == 200
+    in_the_url = await call(server, "GET", "/v1/ping?access_token=x")
+    assert (in_the_url.status, in_the_url.name) == (400, "bad_request")
+
+
+async def test_a_ping_is_answered_where_nobody_else_is_let_in() -> None:
+    limits = Limits(links_max=1, unauthenticated_max=1, unauthenticated_per_address_max=1, auth_timeout_s=30.0)
+    async with running_server(settings_for(limits=limits)) as server, websocket(server, "/v1/stream"):
+        assert (await call(server, "GET", "/v1/stream", WEBSOCKET)).status == 429
+        assert (await call(server, "GET", "/v1/channels/news", server.bearer())).status == 429
+        assert (await call(server, "GET", "/v1/ping")).status == 200
+        server.engine.is_draining = True
+        assert (await call(server, "GET", "/v1/ping")).status == 200

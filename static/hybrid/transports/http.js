@@ -30,10 +30,12 @@ export const post = async ({ environment, url, tokens }, path, body, accept, sig
 
 /** The problem document (RFC 9457) in an answer, or what can be said of an answer that is not our server's. */
 const refusal = async (response) => {
-  const problem = await response.json().catch(() => ({}));
-  const seconds = Number(response.headers.get("Retry-After"));
-  return new HybridError(problem?.number ?? 0, problem?.name ?? "http", problem?.detail ?? `HTTP ${response.status}`, {
-    status: response.status,
-    retryAfterS: problem?.retry_after_s ?? (seconds > 0 ? seconds : undefined),
-  });
+  const { status, headers } = response;
+  const problem = {
+    name: "http",
+    detail: `HTTP ${status}`,
+    retry_after_s: Number(headers.get("Retry-After")) || undefined,
+    ...(await response.json().catch(() => undefined)),
+  };
+  return Object.assign(HybridError.fromWire(problem), { status, problem });
 };

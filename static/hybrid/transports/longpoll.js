@@ -9,24 +9,24 @@ import { openUplink } from "./uplink.js";
 
 const GATEWAY_TIMEOUTS = [408, 502, 504, 524];
 const GATEWAY_FAILURES_MAX = 3;
-const WAIT_MIN_S = 1;
+const WAIT_MIN_S = 0.5;
+const WAIT_S = 25;
+const MARGIN = 0.6; // of the patience shown
 const EMPTY_PAUSE_MS = 500;
 
-/** A polled session numbers no commands: each carries the list instead. */
-export const isPolled = true;
+const isSupported = ({ fetch }) => Boolean(fetch);
 
-export const isSupported = ({ fetch }) => Boolean(fetch);
-
-export const open = (context) => {
-  const { environment } = context;
+const open = (context) => {
+  const { environment, memory } = context;
   let sealed = "";
   let polled = ""; // the list that the poll in flight carries
-  let waitS = 25;
+  let waitS = memory.wait_s ?? WAIT_S;
+  let isAsked = false; // somebody wants to know at once whether we are heard
   let polling;
   let isClosed = false;
   let isRunning = false;
 
-  const isListed = ({ method }) => method === "subscribe" || method === "unsubscribe";
+  const isListed = ({ method }) => /subscribe$/.test(method);
   const repeat = () => {
     if (sealed !== polled) polling?.abort();
   };
@@ -67,6 +67,8 @@ export const open = (context) => {
     isRunning = true;
     for (let failures = 0; !isClosed;) {
       polled = sealed;
+      const isWaiting = !isAsked;
+      isAsked = false;
       const startedMs = environment.now();
       try {
         const isFull = await exchange({
@@ -76,28 +78,27 @@ export const open = (context) => {
           last_seq: context.lastSeq(),
           positions: context.positions(),
           sealed,
-          wait_s: waitS,
+          wait_s: isWaiting ? waitS : 0,
           ...(confirm && { confirm }),
         });
         failures = 0;
         confirm &&= polling.signal.aborted;
         // An empty answer long before its time (two tabs of one session, a bad proxy) must not become a hot loop.
-        if (!isFull && environment.now() - startedMs < EMPTY_PAUSE_MS)
+        if (!isFull && isWaiting && environment.now() - startedMs < EMPTY_PAUSE_MS)
           await new Promise((resolve) => environment.setTimeout(resolve, EMPTY_PAUSE_MS));
       } catch (error) {
         if (polling.signal.aborted) continue;
         // A gateway that gives up on a waiting request is told apart from a dead one by asking for less.
         if (error.number || !GATEWAY_TIMEOUTS.includes(error.status) || ++failures === GATEWAY_FAILURES_MAX)
           throw error;
-        waitS = Math.max(WAIT_MIN_S, waitS / 2);
+        const patienceS = (environment.now() - startedMs) / 1000;
+        waitS = Math.max(WAIT_MIN_S, Math.min(waitS / 2, patienceS * MARGIN));
+        memory.keep({ wait_s: waitS });
       }
     }
   };
 
-  const run = (promise) =>
-    promise.catch((error) => {
-      if (!isClosed) context.onEnd(endOf(error));
-    });
+  const run = (promise) => promise.catch((error) => context.onEnd(endOf(error)));
 
   run(
     exchange(context.attach).then(() => {
@@ -110,6 +111,10 @@ export const open = (context) => {
     confirm() {
       if (!isRunning) run(poll(true));
     },
+    ask() {
+      isAsked = true;
+      polling?.abort();
+    },
     close() {
       isClosed = true;
       polling?.abort();
@@ -117,3 +122,6 @@ export const open = (context) => {
     },
   };
 };
+
+/** A polled session numbers no commands: each carries the list instead. */
+export const longpoll = { isPolled: true, isSupported, open };

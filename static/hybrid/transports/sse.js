@@ -9,17 +9,17 @@ import { EventStreamParser } from "../eventstream.js";
 import { post } from "./http.js";
 import { openUplink } from "./uplink.js";
 
-export const isSupported = ({ fetch }) => Boolean(fetch && globalThis.ReadableStream);
+const isSupported = ({ fetch }) => Boolean(fetch && (globalThis.ReadableStream || globalThis.EventSource));
 
-export const open = (context) => {
+const open = (context) => {
   const aborter = new AbortController();
   const uplink = openUplink(context);
 
   const read = async () => {
+    if (!globalThis.ReadableStream) return (await import("./eventsource.js")).read(context, aborter.signal);
     const response = await post(context, "/stream", context.attach, "text/event-stream", aborter.signal);
-    if (!/^text\/event-stream/i.test(response.headers.get("Content-Type") ?? ""))
-      throw new Error("not an event stream");
-    const parser = new EventStreamParser(({ data }) => decode(data).forEach(context.onPush));
+    if (!/event-stream/.test(response.headers.get("Content-Type"))) throw new Error("not an event stream");
+    const parser = new EventStreamParser((data) => decode(data).forEach(context.onPush));
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     for (;;) {
@@ -30,18 +30,17 @@ export const open = (context) => {
     }
   };
 
-  read().catch((error) => {
-    if (!aborter.signal.aborted) context.onEnd(endOf(error));
-  });
+  read().catch((error) => context.onEnd(endOf(error)));
 
   return {
     send: uplink.send,
-    confirm(command) {
-      uplink.send([command]);
-    },
+    confirm: (command) => uplink.send([command]),
+    ask: (command) => uplink.send([command]),
     close() {
       aborter.abort();
       uplink.close();
     },
   };
 };
+
+export const sse = { isSupported, open };

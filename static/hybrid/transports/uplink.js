@@ -24,7 +24,6 @@ export const openUplink = (
   const queue = [];
   const aborters = new Set();
   let isBusy = false;
-  let isClosed = false;
 
   const take = () => {
     const batch = [];
@@ -41,7 +40,7 @@ export const openUplink = (
   const exchange = async (commands, timeoutMs) => {
     const aborter = new AbortController();
     aborters.add(aborter);
-    const timer = environment.setTimeout(() => aborter.abort(new Error("no answer to a POST")), timeoutMs);
+    const timer = environment.setTimeout(() => aborter.abort(new Error("no answer")), timeoutMs);
     try {
       const body = { session: context.session(), last_seq: context.lastSeq(), commands };
       const response = await post(context, "/command", body, "application/json", aborter.signal);
@@ -49,29 +48,24 @@ export const openUplink = (
     } catch (error) {
       const isAnswer = error.number >= 3000 && error.number < 4000;
       if (!isAnswer || [UNAUTHORIZED, SESSION_UNKNOWN, OUT_OF_ORDER].includes(error.number)) throw error;
-      const { number, name, message: detail, retryAfterS: retry_after_s } = error;
-      return commands.map(({ id }) => ({ id, error: { number, name, detail, retry_after_s } }));
+      return commands.map(({ id }) => ({ id, error: error.problem }));
     } finally {
       environment.clearTimeout(timer);
       aborters.delete(aborter);
     }
   };
 
+  /** That a POST is answered says nothing of the way down. */
   const deliver = (replies) => {
-    context.onAlive();
     for (const reply of replies) context.onPush({ reply: reply.reply ?? reply });
   };
 
-  const failed = (error) => isClosed || context.onEnd(endOf(error));
+  const failed = (error) => context.onEnd(endOf(error));
 
   const pump = async () => {
     isBusy = true;
     try {
-      while (queue.length && !isClosed) {
-        const replies = await exchange(take(), POST_TIMEOUT_MS);
-        if (isClosed) return;
-        deliver(replies);
-      }
+      while (queue.length) deliver(await exchange(take(), POST_TIMEOUT_MS));
       isBusy = false;
       onIdle();
     } catch (error) {
@@ -79,8 +73,7 @@ export const openUplink = (
     }
   };
 
-  const call = (command) =>
-    exchange([prepare(command)], CALL_TIMEOUT_MS).then((replies) => isClosed || deliver(replies), failed);
+  const call = (command) => exchange([prepare(command)], CALL_TIMEOUT_MS).then(deliver, failed);
 
   return {
     send(commands) {
@@ -88,10 +81,10 @@ export const openUplink = (
         if (command.method === "call") call(command);
         else queue.push(command);
       }
-      if (queue.length && !isBusy && !isClosed) pump();
+      if (queue.length && !isBusy) pump();
     },
     close() {
-      isClosed = true;
+      queue.length = 0;
       for (const aborter of aborters) aborter.abort();
     },
   };

@@ -1,22 +1,23 @@
 /** Frames both ways (RFC 6455). A browser cannot set a header here, so the token is the first frame. */
 
-import { decode, encode } from "../codec.js";
 import { endOf } from "../codes.js";
 
-export const isSupported = ({ WebSocket }) => Boolean(WebSocket);
+const isSupported = ({ WebSocket }) => Boolean(WebSocket);
 
-export const open = (context) => {
+const open = (context) => {
+  const { codec } = context;
   let socket;
   let isClosed = false;
 
   const write = (command) => {
-    if (socket?.readyState === 1) socket.send(encode(command));
+    if (socket?.readyState === 1) socket.send(codec.encode(command));
   };
 
   const start = async () => {
     const token = await context.tokens.get();
     if (isClosed) return;
-    socket = new context.environment.WebSocket(context.url.replace(/^http/, "ws") + "/stream", ["hybrid.v1"]);
+    socket = new context.environment.WebSocket(context.url.replace(/^http/, "ws") + "/stream", [codec.subprotocol]);
+    socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       if (token) write({ method: "auth", token });
       write(context.attach);
@@ -24,7 +25,7 @@ export const open = (context) => {
     socket.onmessage = ({ data }) => {
       context.onAlive();
       try {
-        decode(data).forEach(context.onPush);
+        codec.decode(data).forEach(context.onPush);
       } catch (error) {
         context.onEnd(endOf(error));
       }
@@ -40,16 +41,15 @@ export const open = (context) => {
       for (const command of commands)
         write(command.method === "refresh" ? { ...command, token: context.tokens.value } : command);
     },
-    confirm(command) {
-      write(command);
-    },
+    confirm: write,
+    ask: write,
     close(isGoodbye) {
       isClosed = true;
-      if (!socket) return;
-      socket.onopen = socket.onmessage = socket.onclose = null;
       // 1000 tells the server that nobody will come back for the session.
-      if (isGoodbye) socket.close(1000);
-      else socket.close();
+      if (isGoodbye) socket?.close(1000);
+      else socket?.close();
     },
   };
 };
+
+export const websocket = { isSupported, open };

@@ -5,17 +5,24 @@
 
 import { wireError } from "./server.js";
 
+const LUMP_MS = 4_000;
+
 const utf8 = new TextEncoder();
 
 /**
  * `faults[transport]`: undefined (works), "refused", "hang" (nothing ever comes back), "mute" (opens, the way down is
- * swallowed), "killed" (cut 200 ms after it opened), "held" (sse: the answer is kept back); for `command` (POSTs)
- * "refused" or "hang".
+ * swallowed), "killed" (cut 200 ms after it opened), "held" (sse: the answer is kept back), "behind" (what comes down is
+ * kept back until the next does), "lumpy" (it comes down every four seconds), a number (HTTP status of a proxy); for
+ * `command` (POSTs) and `ping` "refused" or "hang".
+ *
+ * `idleMs`: streams are cut when nothing has passed for so long. `freeze()`: what is open goes dead without an end.
  */
 export class Network {
   faults = {};
   latencyMs = () => 5;
   isDown = false;
+  isHidden = false;
+  idleMs = Infinity;
   opened = []; // transports, in the order in which connections were begun
   tokensSeen = [];
   urls = [];
@@ -46,8 +53,9 @@ export class Network {
       location: "https://example.org/page",
       storage: undefined,
       makeKey: () => `key-${++keys}-${Math.floor(random() * 1e9)}`,
-      onWake: (callback) => {
-        this.wake = callback;
+      isHidden: () => this.isHidden,
+      onWake: (wake, sleep) => {
+        Object.assign(this, { wake, sleep });
         return () => {};
       },
       ...more,
@@ -59,22 +67,40 @@ export class Network {
     for (const link of [...this.#links]) link.break();
   }
 
+  /** As when the network changes: nothing passes any more on what is open, and nobody is told. */
+  freeze() {
+    for (const link of this.#links) link.isFrozen = true;
+  }
+
   /** Connections that are open or on their way. */
   get open() {
     return this.#links.size;
   }
 
-  link(onBreak) {
+  /** `fault` concerns what comes `down` on a stream. */
+  link(onBreak, fault) {
     const { clock } = this;
     const link = {
       isBroken: false,
       lastMs: 0,
       later: (callback) => {
         link.lastMs = Math.max(link.lastMs, clock.now() + this.latencyMs());
-        clock.setTimeout(() => link.isBroken || callback(), link.lastMs - clock.now());
+        if (fault === "lumpy") link.lastMs = Math.ceil(link.lastMs / LUMP_MS) * LUMP_MS;
+        clock.setTimeout(() => link.isBroken || link.isFrozen || callback(), link.lastMs - clock.now());
+      },
+      down: (callback) => {
+        link.touch();
+        if (fault !== "behind") return link.later(callback);
+        if (link.kept) link.later(link.kept);
+        link.kept = callback;
+      },
+      touch: () => {
+        clock.clearTimeout(link.idleTimer);
+        if (this.idleMs < Infinity && !link.isBroken) link.idleTimer = clock.setTimeout(link.break, this.idleMs);
       },
       close: () => {
         link.isBroken = true;
+        clock.clearTimeout(link.idleTimer);
         this.#links.delete(link);
       },
       break: () => {
@@ -88,9 +114,10 @@ export class Network {
   }
 
   /** Fetch as the client uses it: POST to /stream and /command. */
-  async fetch(url, { headers, body, signal }) {
+  async fetch(url, { headers = {}, body, signal }) {
     this.urls.push(url);
     const path = url.slice(url.indexOf("/v1"));
+    if (path === "/v1/ping") return this.#ping(signal);
     const isStream = headers.Accept === "text/event-stream";
     const transport = path === "/v1/command" ? "command" : isStream ? "sse" : "longpoll";
     const command = JSON.parse(body);
@@ -100,10 +127,13 @@ export class Network {
     const fault = this.isDown ? "refused" : this.faults[transport];
     return new Promise((resolve, reject) => {
       let leg;
-      const link = this.link(() => {
-        if (leg) this.server.lost(leg);
-        reject(new TypeError("network error"));
-      });
+      const link = this.link(
+        () => {
+          if (leg) this.server.lost(leg);
+          reject(new TypeError("network error"));
+        },
+        transport === "sse" ? fault : undefined,
+      );
       const abort = () => {
         if (link.isBroken) return;
         link.close();
@@ -130,6 +160,23 @@ export class Network {
     });
   }
 
+  #ping(signal) {
+    return new Promise((resolve, reject) => {
+      const link = this.link(() => reject(new TypeError("network error")));
+      signal.addEventListener("abort", () => {
+        link.close();
+        reject(signal.reason);
+      });
+      const fault = this.isDown ? "refused" : this.faults.ping;
+      if (fault === "hang") return;
+      link.later(() => {
+        if (fault === "refused") return link.break();
+        link.close();
+        resolve(Response.json({ at_ms: this.clock.now() }));
+      });
+    });
+  }
+
   #command({ session: id, commands }, token, answer) {
     const { server } = this;
     const session = server.sessions.get(id);
@@ -151,7 +198,7 @@ export class Network {
         done(1);
       } else {
         server.command(leg ?? (session && { session, transport: "sse" }), command, token, (reply) => {
-          replies.push(reply);
+          if (reply) replies.push(reply);
           done(1);
         });
       }
@@ -199,7 +246,7 @@ export class Network {
       if (fault === "mute" || fault === "held") return;
       const bytes = utf8.encode(text);
       const middle = Math.floor(this.random() * bytes.length);
-      link.later(() => {
+      link.down(() => {
         controller.enqueue(bytes.slice(0, middle));
         controller.enqueue(bytes.slice(middle));
       });
@@ -231,10 +278,10 @@ class FakeWebSocket {
     this.link = network.link(() => {
       server.lost(leg);
       this.#closed(1006, "");
-    });
+    }, fault);
     leg.write = (push) => {
       if (fault === "mute") return;
-      this.link.later(() => this.onmessage?.({ data: JSON.stringify(push) }));
+      this.link.down(() => this.onmessage?.({ data: JSON.stringify(push) }));
     };
     leg.end = (code, reason) => {
       this.link.later(() => {
@@ -254,6 +301,7 @@ class FakeWebSocket {
   send(text) {
     const { network, leg, link } = this;
     if (this.readyState !== 1) throw new Error("not open");
+    link.touch();
     link.later(() => {
       leg.heardMs = network.clock.now();
       for (const line of text.split("\n")) this.#receive(JSON.parse(line));
@@ -282,7 +330,7 @@ class FakeWebSocket {
       if (refusal) return leg.end(refusal, "refused");
       return server.attach(leg, command, this.token);
     }
-    server.command(leg, command, this.token, (reply) => leg.write({ reply }));
+    server.command(leg, command, this.token, (reply) => reply && leg.write({ reply }));
   }
 
   #closed(code, reason) {

@@ -105,7 +105,9 @@ export class FakeServer {
     let session = this.sessions.get(command.session);
     const isResumed = Boolean(session);
     session ??= this.#newSession();
-    Object.assign(leg, { session, token, attempt: command.attempt, list: command.subscriptions, state: "candidate" });
+    const intervalS = Math.min(this.heartbeatIntervalS, command.heartbeat_s ?? Infinity);
+    Object.assign(leg, { session, token, attempt: command.attempt, list: command.subscriptions, intervalS });
+    leg.state = "candidate";
     this.#acknowledge(session, command.last_seq);
     session.candidates.add(leg);
     const [oldest] = session.candidates;
@@ -147,11 +149,11 @@ export class FakeServer {
   #beat(leg) {
     leg.beatTimer = this.clock.setTimeout(() => {
       if (leg.state === "ended") return;
-      if (leg.transport === "websocket" && this.clock.now() - leg.heardMs > 2500 * this.heartbeatIntervalS)
+      if (leg.transport === "websocket" && this.clock.now() - leg.heardMs > 2500 * leg.intervalS)
         return this.#drop(leg, 4409);
       leg.write({ heartbeat: { at_ms: this.clock.now() } });
       this.#beat(leg);
-    }, this.heartbeatIntervalS * 1000);
+    }, leg.intervalS * 1000);
   }
 
   #newSession() {
@@ -175,13 +177,14 @@ export class FakeServer {
       session: leg.session.id,
       attempt: leg.attempt,
       nonce,
-      heartbeat_interval_s: this.heartbeatIntervalS,
+      heartbeat_interval_s: leg.intervalS,
       limits: {
         data_max_bytes: 65_536,
         command_max_bytes: this.commandMaxBytes,
         channels_max: 256,
         key_window_s: this.keyWindowS,
         poll_wait_max_s: this.pollWaitMaxS,
+        echo_interval_s: 1,
       },
       ...(isResumed && { is_resumed: true }),
       ...(endsMs && { token_expires_in_s: (endsMs - this.clock.now()) / 1000 }),
@@ -256,6 +259,7 @@ export class FakeServer {
         token,
         attempt: command.attempt,
         state: "current",
+        intervalS: this.heartbeatIntervalS,
         write,
         end() {},
       };
@@ -330,7 +334,11 @@ export class FakeServer {
     const { id, n, method } = command;
     const session = leg?.session;
     const answer = (result) => reply({ id, ...(n && { n }), ...result });
-    if (method === "heartbeat") return this.#acknowledge(session, command.last_seq);
+    if (method === "heartbeat") {
+      if (command.echo) leg?.write?.({ heartbeat: { at_ms: this.clock.now(), echo: command.echo } });
+      if (session) this.#acknowledge(session, command.last_seq);
+      return reply();
+    }
     if (method === "confirm") return this.confirm(leg, command.subscriptions);
     if (!["subscribe", "unsubscribe", "refresh"].includes(method)) return answer(this.#stateless(command));
     if (!session) return answer({ error: wireError(3404) });

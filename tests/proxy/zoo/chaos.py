@@ -21,6 +21,7 @@ _READ_MAX: Final = 65_536
 _BUFFER_BYTES: Final = 32_768
 """What waits in the relay; behind that the sender feels a slow reader. Heads have to fit."""
 _CONNECTION: Final = re.compile(rb"\r\n(?:Connection|Keep-Alive):[^\r]*", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\nContent-Length: *(\d+)", re.IGNORECASE)
 _REFUSAL: Final = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: 33\r\n\r\n"
     b"<p>Blocked by your network.</p>\r\n"
@@ -40,6 +41,12 @@ class Way:
     async def take(self, most: int = _READ_MAX) -> bytes:
         """What has come, at most so much; nothing at the end."""
         return await self._source.read(most)
+
+    async def pass_on(self, count: int) -> None:
+        """So many bytes."""
+        while count and (data := await self.take(min(count, _READ_MAX))):
+            count -= len(data)
+            await self.give(data)
 
     async def give(self, data: bytes) -> None:
         """Pass it on."""
@@ -296,6 +303,8 @@ class Network:
             await _swallow(flow.up)  # or its body would make a reset of our end
             return
         await flow.up.give(request if _is_upgrade(request) else _once(request))
+        if length := _LENGTH.search(request):  # nobody answers half a request
+            await flow.up.pass_on(int(length[1]))
         answer = await flow.down.head()
         if answer.split(b" ", 2)[1] == b"101":
             await flow.down.give(answer)

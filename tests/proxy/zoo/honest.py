@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.proxy.zoo.animals.authorities import make_authority, make_leaf
 from tests.proxy.zoo.animals.base import Origin
@@ -21,12 +21,12 @@ _TEXT, _MASKED = 0x81, 0x80
 
 @dataclass
 class Honest:
-    """`/v1/ws` sends a tick every `pause_s` and echoes; `/v1/events` sends `events` events `pause_s` apart, in the manner of
-    a server that knows nothing of proxies, or with X-Accel-Buffering at `/v1/events/accel`; `/v1/poll` answers after `poll_s`;
-    `/v1/command` answers at once; `/v1/large` has `large` bytes.
+    """`/v1/ws` sends a tick every `pause_s`, and echoes. `/v1/events` sends `events` events that far apart, as a server
+    that knows nothing of proxies; `/v1/events/careful` also asks not to be buffered and not to be changed. `/v1/poll`
+    answers after `poll_s`, `/v1/command` at once, and `/v1/large` with `large` bytes.
 
-    `padding` bytes are added to each event. `sent_all` is set when the last event is under way, `heads` are the heads
-    of all requests as they arrived, and `frames` what came in them over WebSockets.
+    `padding` bytes are added to each event. `sent_all` is set when the last event is under way. `heads` are those of
+    all requests as they arrived here, `frames` what came over WebSockets, and `open` how many connections there are.
     """
 
     pause_s: float = 0.3
@@ -37,15 +37,18 @@ class Honest:
     heads: list[str] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     sent_all: asyncio.Event = field(default_factory=asyncio.Event)
+    open: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """All requests of one connection."""
+        self.open += 1
         try:
             while await self._one(reader, writer):
                 pass
         except (OSError, asyncio.IncompleteReadError):
             pass  # the other side has gone
         finally:
+            self.open -= 1
             writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -62,7 +65,7 @@ class Honest:
                 return False
             return await _answered(writer, "426 Upgrade Required", keeps)
         if target.startswith("/v1/events"):
-            return await self._event_stream(writer, "accel" in target, is_old) and keeps
+            return await self._event_stream(writer, "careful" in target, is_old) and keeps
         if target == "/v1/poll":
             await asyncio.sleep(self.poll_s)
         return await _answered(writer, "200 OK", keeps, b"x" * self.large if target == "/v1/large" else b"{}")
@@ -93,10 +96,12 @@ class Honest:
             with suppress(asyncio.CancelledError, OSError):
                 await ticking
 
-    async def _event_stream(self, writer: asyncio.StreamWriter, forbids_buffering: bool, is_old: bool) -> bool:
-        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n"
-        if forbids_buffering:
-            head += "X-Accel-Buffering: no\r\n"
+    async def _event_stream(self, writer: asyncio.StreamWriter, is_careful: bool, is_old: bool) -> bool:
+        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        if is_careful:
+            head += "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
+        else:
+            head += "Cache-Control: no-cache\r\n"
         writer.write((head + ("Connection: close" if is_old else "Transfer-Encoding: chunked") + "\r\n\r\n").encode())
         for number in range(self.events):
             if number:
@@ -143,9 +148,9 @@ def _masked(text: bytes, mask: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def honest(folder: Path | None = None, **options: float) -> AsyncIterator[tuple[Honest, Origin]]:
+async def honest(folder: Path | None = None, **options: Any) -> AsyncIterator[tuple[Honest, Origin]]:
     """One on free ports of the loopback; with TLS, too, where there is a folder for its certificate."""
-    made = Honest(**options)  # type: ignore[arg-type]
+    made = Honest(**options)
     serving: set[asyncio.Task[None]] = set()
 
     def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

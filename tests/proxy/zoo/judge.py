@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from hybrid.model import START, Position
@@ -17,7 +18,7 @@ _FINDINGS_MAX: Final = 8
 Log = Sequence[tuple[Position, Any]]
 
 
-def verdict(records: Records, logs: dict[str, Log]) -> dict[str, Any]:
+def verdict(records: Records, logs: Mapping[str, Log]) -> dict[str, Any]:
     """Lost, repeated and reordered publications of both ways and all readers, and in words what else is wrong."""
     total: dict[str, Any] = {"lost": 0, "repeated": 0, "reordered": 0, "refused": 0, "findings": []}
     for way in (records.down, records.up):
@@ -80,7 +81,7 @@ def latencies(way: Way, ids: Iterable[str]) -> dict[str, Any]:
     took = sorted(1_000 * max(0.0, arrived[id] - sent[id]) for id in wanted if id in arrived)
     figures: dict[str, Any] = {"sent": len(wanted), "received": len(took)}
     if took:
-        figures |= {"p50_ms": round(statistics.median(took)), "p99_ms": round(took[int(0.99 * (len(took) - 1))])}
+        figures |= {"p50_ms": round(statistics.median(took)), "p99_ms": round(took[math.ceil(0.99 * len(took)) - 1])}
     return figures
 
 
@@ -113,14 +114,22 @@ def changes(trace: Trace, transport: str | None, since_s: float) -> int:
     return len(carried) - (carried[:1] == [transport])
 
 
-def unused(trace: Trace, used: str | None) -> dict[str, str]:
-    """Why each other transport does not carry the session: the reason its legs ended with most often."""
+def unused(trace: Trace, used: str | None, faults: Sequence[tuple[float, float]] = ()) -> dict[str, str]:
+    """Why each other transport does not carry the session: the reason its legs ended with most often.
+
+    What ended during a fault of the course's own making, from one second to another, tells nothing of the network.
+    """
     reasons: dict[str, Counter[str]] = {name: Counter() for name in TRANSPORTS if name != used}
-    opened = {details[0] for _, what, *details in trace if what == "leg" and details[1] == "opened"}
-    for _, what, *details in trace:
-        if what == "leg" and details[1] == "lost" and details[0] in reasons:
-            reasons[details[0]][str(details[2])] += 1
+    tried = set(transports_of(trace))
+    for at_ms, what, *details in trace:
+        if what != "leg" or any(since_s <= at_ms / 1_000 <= until_s for since_s, until_s in faults):
+            continue
+        transport, event, reason = details
+        if event == "opened":
+            tried.add(transport)
+        elif event == "lost" and transport in reasons:
+            reasons[transport][str(reason)] += 1
     return {
-        name: count.most_common(1)[0][0] if count else ("it was left" if name in opened else "it was not tried")
+        name: count.most_common(1)[0][0] if count else ("left for a better one" if name in tried else "not tried")
         for name, count in reasons.items()
     }

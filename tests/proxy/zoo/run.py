@@ -24,8 +24,6 @@ _LOOK_S: Final = 0.2
 _CONNECTING_MAX_S: Final = 45.0
 _HEALING_MAX_S: Final = 75.0
 _DELIVERED_MAX_S: Final = 45.0
-_STAY_S: Final = 2.0
-"""On the page, before it is loaded again."""
 _TICK_S: Final = 0.05
 _BUSY_S: Final = 0.25
 """Between publications of either end while the network changes and the server restarts."""
@@ -35,10 +33,12 @@ _QUIET_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything. `publications` go each way, one every `every_s`."""
+    """How much of everything. `publications` go each way, one every `every_s`; for `stay_s` nothing is done to a client
+    that has just come."""
 
     publications: int = 200
     every_s: float = 0.02
+    stay_s: float = 2.0
     changes_network: bool = True
     restarts: bool = True
     look_again_s: float = 30.0
@@ -46,7 +46,7 @@ class Plan:
 
 
 FULL: Final = Plan()
-QUICK: Final = Plan(publications=50, changes_network=False, restarts=False, settled_s=0.0)
+QUICK: Final = Plan(publications=50, stay_s=0.5, changes_network=False, restarts=False, settled_s=0.0)
 
 
 class CourseFailed(Exception):
@@ -66,11 +66,12 @@ class Course:
     plan: Plan
     say: Callable[[str], None]
     result: dict[str, Any] = field(default_factory=dict)
+    faults: list[tuple[float, float]] = field(default_factory=list)
 
     async def run(self) -> None:
         """All parts, in order. Raises CourseFailed, DriverError."""
         await self._connect("cold")
-        await asyncio.sleep(_STAY_S)
+        await asyncio.sleep(self.plan.stay_s)
         await self._look()
         await self._connect("warm")
         await self._exchange()
@@ -93,7 +94,7 @@ class Course:
             "verdict": judge.verdict(self.records, logs),
             "transport": self.records.transport,
             "transports": judge.transports_of(self.records.trace),
-            "unused": judge.unused(self.records.trace, self.records.transport),
+            "unused": judge.unused(self.records.trace, self.records.transport, self.faults),
             "stats": self.records.stats,
             "trace": self.records.trace,
         }
@@ -142,7 +143,7 @@ class Course:
         before = self.records.transport
         self.publisher.pace(_BUSY_S)
         await self._publish(every_s=_BUSY_S)
-        await self._is_until(lambda: False, _STAY_S)
+        await self._is_until(lambda: False, self.plan.stay_s)
         dead = 0
 
         def change() -> None:
@@ -151,7 +152,7 @@ class Course:
 
         at_s = _now_s()
         is_told = await self.client.change_network(change)
-        took_s = await self._healed("change", at_s)
+        took_s = await self._healed("change", at_s, at_s)
         self.result["change"] = self._healing(before, took_s) | {"is_told": is_told, "connections": dead}
         self.say(f"network changed: {self.result['change']}")
 
@@ -161,7 +162,7 @@ class Course:
         stopped_s = _now_s()
         await self.server.node.restart()
         ready_s = _now_s()
-        took_s = await self._healed("restart", ready_s)
+        took_s = await self._healed("restart", stopped_s, ready_s)
         self.result["restart"] = self._healing(before, took_s) | {"away_s": round(ready_s - stopped_s, 2)}
         self.say(f"restarted: {self.result['restart']}")
 
@@ -213,7 +214,8 @@ class Course:
             await asyncio.sleep(_LOOK_S)
         return sent[:count]
 
-    async def _healed(self, what: str, since_s: float) -> float:
+    async def _healed(self, what: str, began_s: float, since_s: float) -> float:
+        """Seconds from `since_s` on, when nothing was in the way any more of a fault that began at `began_s`."""
         took_s: float | None = None
 
         def has_healed() -> bool:
@@ -221,7 +223,9 @@ class Course:
             took_s = judge.healed_s(self.records, since_s)
             return took_s is not None
 
-        if not await self._is_until(has_healed, _HEALING_MAX_S) or took_s is None:
+        is_healed = await self._is_until(has_healed, _HEALING_MAX_S)
+        self.faults.append((began_s, _now_s()))
+        if not is_healed or took_s is None:
             self.result[what] = {"error": f"not healed within {_HEALING_MAX_S:.0f} s"}
             raise CourseFailed(f"{what}: not healed within {_HEALING_MAX_S:.0f} s")
         return took_s
@@ -255,7 +259,8 @@ async def _through(
     animal: Animal, folder: Path, *, redis_url: str, issuer: DevelopmentIssuer
 ) -> AsyncIterator[tuple[Server, Switch, Route]]:
     """An origin, the animal in front of it, and the switch in front of that."""
-    async with Switch() as switch:
+    switch = Switch()
+    async with switch:
         serves = serving(folder / "origin", redis_url=redis_url, issuer=issuer, pages_at=[switch.port])
         async with serves as server:
             den = folder / "animal"

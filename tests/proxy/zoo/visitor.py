@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,12 +28,9 @@ class Head:
 class Conversation:
     """One connection through an animal."""
 
-    def __init__(self, route: Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, host: str, prefix: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
-        parts = urlsplit(route.url)
-        self._host = parts.netloc
-        # A proxy is told the whole URL, unless it was asked for a tunnel.
-        self._prefix = route.url if route.proxy and parts.scheme == "http" else ""
+        self._host, self._prefix = host, prefix
 
     async def ask(self, method: str, path: str, *more: str) -> Head:
         """Send a request without a body, and read the head of what comes back."""
@@ -67,6 +65,17 @@ class Conversation:
         length = head.headers.get("content-length")
         return await (self.reader.read() if length is None else self.reader.readexactly(int(length)))
 
+    async def pieces(self, head: Head) -> AsyncIterator[bytes]:
+        """The body as it comes, without what was done to it for the transfer."""
+        expand = zlib.decompressobj(31).decompress if head.headers.get("content-encoding") == "gzip" else bytes
+        is_chunked = head.headers.get("transfer-encoding") == "chunked"
+        while piece := await (self._chunk() if is_chunked else self.reader.read(65_536)):
+            yield expand(piece)
+
+    async def _chunk(self) -> bytes:
+        size = int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
+
     async def _head(self) -> Head:
         first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
         version, status = first.split(" ")[:2]
@@ -74,28 +83,40 @@ class Conversation:
         return Head(version, int(status), headers)
 
 
+class Refused(Exception):
+    """A proxy did not open a tunnel; `status` is its answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 @asynccontextmanager
-async def conversation(route: Route) -> AsyncIterator[Conversation]:
-    """Connect as the route says. Raises ConnectionRefusedError where the proxy refuses a tunnel."""
+async def conversation(route: Route, *, in_tunnel: bool = False) -> AsyncIterator[Conversation]:
+    """Connect as the route says: by a tunnel for https://, and for http:// where that is wanted. Raises Refused."""
     aim = urlsplit(route.url)
     assert aim.hostname is not None
-    assert aim.port is not None
+    port = aim.port or {"http": 80, "https": 443}[aim.scheme]
     context = None
     if aim.scheme == "https":
         context = ssl.create_default_context(cafile=route.ca)
         context.set_alpn_protocols(["http/1.1"])
     if route.proxy is None:
-        reader, writer = await asyncio.open_connection(aim.hostname, aim.port, ssl=context)
+        reader, writer = await asyncio.open_connection(aim.hostname, port, ssl=context)
     else:
         proxy = urlsplit(route.proxy)
         reader, writer = await asyncio.open_connection(proxy.hostname, proxy.port)
     try:
-        if route.proxy is not None and context is not None:
-            writer.write(f"CONNECT {aim.netloc} HTTP/1.1\r\nHost: {aim.netloc}\r\n\r\n".encode())
-            said = await reader.readuntil(b"\r\n\r\n")
-            if said.split(b" ")[1] != b"200":
-                raise ConnectionRefusedError(said.decode("latin-1"))
-            await writer.start_tls(context, server_hostname=aim.hostname)
-        yield Conversation(route, reader, writer)
+        if route.proxy is not None and (context is not None or in_tunnel):
+            writer.write(f"CONNECT {aim.hostname}:{port} HTTP/1.1\r\nHost: {aim.hostname}:{port}\r\n\r\n".encode())
+            status = int((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+            if status != 200:
+                raise Refused(status)
+            if context is not None:
+                await writer.start_tls(context, server_hostname=aim.hostname)
+            prefix = ""
+        else:
+            prefix = route.url if route.proxy else ""  # a proxy is told the whole URL
+        yield Conversation(aim.netloc, prefix, reader, writer)
     finally:
         writer.transport.abort()

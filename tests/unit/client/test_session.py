@@ -622,6 +622,38 @@ async def test_what_the_server_itself_says_demotes_nobody(server: Scripted) -> N
         assert client.transport == "sse"
 
 
+async def test_a_leg_that_is_not_let_in_does_not_end_one_that_was(server: Scripted) -> None:
+    """In a storm the server answers late, so a second transport is tried; that is one more who wants to be let in."""
+    async with connecting(server, ("websocket", "sse")) as client:
+        leg = await server.websocket()
+        attach = await leg.receive()
+        await (await server.request()).refuse(1012, 503, retry_after_s=5.0)
+        while not any(event.number == 1012 for event in client.log):  # noqa: ASYNC110 -- nothing tells of it
+            await asyncio.sleep(0.002)
+        await leg.send(attached(attach))
+        confirm = await leg.receive()
+        assert (confirm["method"], confirm["attempt"]) == ("confirm", attach["attempt"])
+        await leg.send(subscribed())
+        await client.connected()
+        assert client.transport == "websocket"
+
+
+async def test_who_waits_for_a_leg_in_vain_comes_when_it_was_told(server: Scripted) -> None:
+    async with connecting(server, ("websocket", "sse")) as client:
+        leg = await server.websocket()
+        await leg.receive()
+        await (await server.request()).refuse(1012, 503, retry_after_s=0.2)
+        assert await leg.closed_with() is None
+        again = await server.websocket()
+        attach = await again.receive()
+        waiting = [float(event.detail.removesuffix(" s")) for event in client.log if event.what == "waiting"]
+        assert waiting == [0.0], "the time for the other leg was the time to wait"
+        await again.send(attached(attach))
+        await again.receive()
+        await again.send(subscribed())
+        await client.connected()
+
+
 async def test_a_nonce_that_does_not_fit_proves_nothing(server: Scripted) -> None:
     async with connecting(server, "websocket") as client:
         leg = await server.websocket()

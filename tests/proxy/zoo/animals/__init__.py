@@ -8,6 +8,7 @@ from tests.proxy.zoo.animals import (
     apache,
     caddy,
     chaos,
+    e2guardian,
     haproxy,
     hybrid_nginx,
     loss,
@@ -30,6 +31,7 @@ _ALL: Final[tuple[Animal, ...]] = (
     *tinyproxy.ANIMALS,
     *privoxy.ANIMALS,
     apache.ANIMALS[0],
+    *e2guardian.ANIMALS,
     *mitmproxy.ANIMALS,
     # These stand in front of the origin, and clients do not know.
     *nginx.ANIMALS,

@@ -13,8 +13,8 @@ from tests.proxy.zoo.animals.base import Animal, Origin, Release, Route
 from tests.proxy.zoo.animals.daemons import HOST, daemon, give_to, is_root, required, to_front
 from tests.support.processes import free_port
 
-# Programs and modules are the system's. The rest is relative to the folder in which it runs, because it reads and writes
-# there as a user who may not look into the folders above.
+# Programs and modules are the system's. The rest is relative to the folder in which it runs, because it reads and
+# writes there as a user who may not look into the folders above.
 _ROOT: Final = """\
 prefix: .
 exec_prefix: .

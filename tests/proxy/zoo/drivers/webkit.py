@@ -91,8 +91,8 @@ async def webkit(route: Route, folder: Path) -> AsyncIterator[WebKit]:
             **{f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CACHE", "CONFIG", "DATA")},
         }
         async with program(driver, f"--port={port}", environment=environment):
-            options = {"base_url": f"http://127.0.0.1:{port}", "trust_env": False, "timeout": _SCRIPT_MAX_MS / 1_000}
-            async with httpx2.AsyncClient(**options) as http:
+            base = f"http://127.0.0.1:{port}"
+            async with httpx2.AsyncClient(base_url=base, trust_env=False, timeout=_SCRIPT_MAX_MS / 1_000) as http:
                 await _until_ready(http)
                 session = await _posted(http, "/session", {"capabilities": _capabilities(route, browser)})
                 try:

@@ -1,0 +1,291 @@
+/**
+ * Networks that fight back: each spoils a transport in its own way, and the client finds out by what it measures. In
+ * all of them every publication comes once and in order, and what works is kept.
+ */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { World, events, record } from "./support/world.js";
+
+class Storage {
+  items = new Map();
+  getItem = (key) => this.items.get(key) ?? null;
+  setItem = (key, value) => this.items.set(key, value);
+}
+
+const begin = async (world, options) => {
+  const client = world.client(options);
+  const channel = client.channel("chat:lobby", { position: { offset: 0 } });
+  const got = record(channel);
+  channel.subscribe().catch(() => {});
+  client.connect();
+  return { client, channel, got };
+};
+
+/** For so long, with a publication every so often; and then until all must have come. */
+const live = async (world, ms, everyMs = 1_000) => {
+  for (let passed = 0; passed < ms; passed += everyMs) {
+    world.server.publish("chat:lobby", passed);
+    await world.advance(everyMs);
+  }
+};
+
+const whole = (world, got) => {
+  const all = world.server.log("chat:lobby").entries.map(({ offset }) => offset);
+  assert.deepEqual(
+    got.map(({ offset }) => offset),
+    all,
+  );
+  assert.deepEqual(got.resets, []);
+};
+
+const changes = (client, transports = events(client, "transport").map(({ transport }) => transport)) =>
+  transports.filter((transport, index) => index && transport !== transports[index - 1]).length;
+
+for (const fault of ["refused", "hang", "mute", "killed", "behind", 403, 426])
+  for (const also of [undefined, "refused", "mute", "held", "behind", 502]) {
+    test(`WebSocket ${fault}, event stream ${also ?? "works"}: the first publication within 3 s, then within 1 s`, async () => {
+      const world = new World();
+      const storage = new Storage();
+      Object.assign(world.network.faults, { websocket: typeof fault === "number" ? "refused" : fault, sse: also });
+      world.server.publish("chat:lobby", "before");
+      for (const limitMs of [3_000, 1_000]) {
+        const { client, got } = await begin(world, { storage });
+        await world.advance(limitMs);
+        assert.ok(got.length > 0, `within ${limitMs} ms`);
+        await live(world, 20_000);
+        whole(world, got);
+        assert.equal(client.transport, also ? "longpoll" : "sse");
+        client.disconnect();
+        await world.advance(1_000);
+      }
+    });
+  }
+
+test("what dies soon after it opened is not flapped to: tried again on probation, ever more rarely", async () => {
+  const world = new World();
+  world.network.faults.websocket = "killed";
+  const { client, got } = await begin(world);
+  await live(world, 5_000);
+  assert.equal(client.transport, "sse");
+  const settled = changes(client);
+  await live(world, 600_000, 5_000);
+  assert.equal(changes(client), settled, "no change of transport in ten minutes");
+  assert.ok(world.network.opened.filter((name) => name === "websocket").length < 8);
+  assert.equal(client.stats.reconnects, 1);
+  whole(world, got);
+  world.network.faults = {};
+  await live(world, 1_300_000, 10_000);
+  assert.equal(client.transport, "websocket", "the network was mended");
+  whole(world, got);
+});
+
+for (const transport of ["websocket", "sse"])
+  for (const fault of ["behind", "lumpy"]) {
+    test(`${transport} that turns ${fault} is left, for one that is prompt`, async () => {
+      const world = new World();
+      const { client, got } = await begin(world, { transports: [transport, "longpoll"] });
+      await live(world, 5_000);
+      assert.equal(client.transport, transport);
+      world.network.faults[transport] = fault;
+      world.network.cut();
+      await live(world, 200_000, 9_000);
+      assert.equal(client.transport, "longpoll");
+      assert.ok(changes(client) <= 3, `${changes(client)}`);
+      whole(world, got);
+    });
+  }
+
+test("an idle cut: more frequent heartbeats are asked for, and the transport stays", async () => {
+  const world = new World();
+  const storage = new Storage();
+  world.network.idleMs = 12_000;
+  const { client, got } = await begin(world, { storage });
+  await world.advance(30_000);
+  const { reconnects } = client.stats;
+  assert.ok(reconnects >= 1);
+  await world.advance(600_000);
+  assert.equal(client.stats.reconnects, reconnects);
+  assert.equal(client.transport, "websocket");
+  await live(world, 3_000);
+  whole(world, got);
+  client.disconnect();
+  const again = await begin(world, { storage });
+  await world.advance(600_000);
+  assert.equal(again.client.stats.reconnects, 0, "the next page knows");
+});
+
+test("an idle cut below what heartbeats can bridge: the next transport, and no flapping", async () => {
+  const world = new World();
+  world.network.idleMs = 1_000;
+  const { client, got } = await begin(world);
+  await live(world, 3_000, 500);
+  await world.advance(10_000);
+  await live(world, 600_000, 5_000);
+  assert.equal(client.transport, "longpoll");
+  assert.ok(changes(client) <= 4, `${changes(client)}`);
+  whole(world, got);
+});
+
+for (const [transport, limitMs] of [
+  ["websocket", 12_000],
+  ["sse", 20_000],
+  ["longpoll", 60_000],
+]) {
+  test(`${transport}: the network changes and nobody is told: a command that stays unanswered tells`, async () => {
+    const world = new World();
+    const { client, channel, got } = await begin(world, { transports: [transport] });
+    await live(world, 10_000);
+    world.network.freeze();
+    const published = [];
+    for (let second = 0; second < limitMs / 1_000; second++) {
+      published.push(world.outcome(channel.publish(second), 0));
+      await world.advance(1_000);
+    }
+    assert.equal(client.state, "connected");
+    await world.advance(15_000);
+    for (const outcome of published) assert.ok((await outcome).value);
+    whole(world, got);
+  });
+
+  test(`${transport}: the network changes and the page is told: healed within 5 s`, async () => {
+    const world = new World();
+    const { client, got } = await begin(world, { transports: [transport] });
+    await live(world, 10_000);
+    world.network.freeze();
+    world.network.wake();
+    world.server.publish("chat:lobby", "meanwhile");
+    await world.advance(5_000);
+    assert.equal(client.state, "connected");
+    whole(world, got);
+  });
+
+  test(`${transport}: waking costs a question, and nothing more where all is well`, async () => {
+    const world = new World();
+    const { client } = await begin(world, { transports: [transport] });
+    await live(world, 3_000);
+    for (let i = 0; i < 5; i++) {
+      world.network.wake();
+      await world.advance(3_000);
+    }
+    assert.equal(client.stats.reconnects, 0);
+    assert.equal(world.network.opened.length, 1);
+  });
+}
+
+test("a silence without a word is the transport's fault only where plain requests get through", async () => {
+  for (const [ping, expected] of [
+    [undefined, "sse"],
+    ["refused", "websocket"],
+  ]) {
+    const world = new World();
+    const { client } = await begin(world, { transports: ["websocket", "sse"] });
+    await world.advance(1_000);
+    world.network.faults.ping = ping;
+    for (let deaths = 0; deaths < 4; deaths++) {
+      world.network.freeze();
+      await world.advance(40_000);
+    }
+    assert.equal(client.transport, expected);
+  }
+});
+
+test("a server that dies and comes back demotes nothing, however often it does", async () => {
+  for (let seed = 1; seed <= 10; seed++) {
+    const world = new World({ seed });
+    const { client, got } = await begin(world);
+    await live(world, 3_000);
+    for (let restarts = 0; restarts < 5; restarts++) {
+      world.network.isDown = true;
+      world.network.cut();
+      await world.advance(1_000 + 4_000 * world.random());
+      world.network.isDown = false;
+      await live(world, 4_000);
+    }
+    await world.advance(30_000);
+    assert.equal(client.transport, "websocket", `seed ${seed}`);
+    whole(world, got);
+  }
+});
+
+test("all transports fail: the error says whether the server itself can be reached", async () => {
+  for (const [ping, words] of [
+    [undefined, /the server answers$/],
+    ["refused", /no server$/],
+  ]) {
+    const world = new World();
+    Object.assign(world.network.faults, { websocket: "refused", sse: 403, longpoll: 403, ping });
+    const { client } = await begin(world);
+    await world.advance(1_000);
+    assert.match(events(client, "error")[0].message, words);
+  }
+});
+
+test("an attach tells why better transports are not used", async () => {
+  const world = new World();
+  const seen = [];
+  const { attach } = world.server;
+  world.server.attach = function (leg, command, ...rest) {
+    seen.push([leg.transport, command.tried]);
+    return attach.call(this, leg, command, ...rest);
+  };
+  Object.assign(world.network.faults, { websocket: "refused", sse: "held" });
+  await begin(world);
+  await world.advance(5_000);
+  const websocket = { transport: "websocket", reason: "refused" };
+  assert.deepEqual(seen, [
+    ["sse", [websocket]],
+    ["longpoll", [websocket, { transport: "sse", reason: "slow" }]],
+  ]);
+});
+
+test("the page is put away: nothing stays open; it comes back at once, with all it missed", async () => {
+  for (const transport of ["websocket", "sse", "longpoll"]) {
+    const world = new World();
+    const { client, got } = await begin(world, { transports: [transport] });
+    await live(world, 3_000);
+    world.network.sleep();
+    assert.equal(client.state, "connecting");
+    await live(world, 50_000);
+    assert.equal(world.network.open, 0, transport);
+    world.network.wake();
+    await world.advance(100);
+    assert.equal(client.state, "connected");
+    whole(world, got);
+  }
+});
+
+test("asleep before it was connected, and in the middle of a race", async () => {
+  for (const ms of [0, 3, 8, 12, 503]) {
+    const world = new World();
+    world.network.faults.websocket = ms > 500 ? "hang" : undefined;
+    const { client } = await begin(world);
+    await world.advance(ms);
+    world.network.sleep();
+    await world.advance(60_000);
+    assert.equal(world.network.open, 0, `${ms}`);
+    world.network.wake();
+    await world.advance(2_000);
+    assert.equal(client.state, "connected");
+  }
+});
+
+test("hidden tabs come back last; shown, at once", async () => {
+  const world = new World();
+  const { client } = await begin(world);
+  await world.advance(1_000);
+  world.network.isHidden = true;
+  world.network.cut();
+  await world.advance(5_000);
+  assert.equal(client.state, "connecting");
+  world.network.isHidden = false;
+  world.network.wake();
+  await world.advance(100);
+  assert.equal(client.state, "connected");
+  await world.advance(10_000);
+  world.network.isHidden = true;
+  world.network.cut();
+  await world.advance(10_600);
+  assert.equal(client.state, "connected", "hidden is not forgotten");
+});
