@@ -17,16 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tests.proxy.zoo import results as ours
 from tests.proxy.zoo.animals import ANIMALS, Absent, Animal, Origin, Route
-from tests.proxy.zoo.peers import cache, results
+from tests.proxy.zoo.peers import cache, report, results
 from tests.proxy.zoo.peers.course import run
 from tests.proxy.zoo.peers.setups import SETUPS, Setup
+from tests.proxy.zoo.report import PAGE
 
 CORE: Final = (
     "squid-default",
     "squid-bump",
     "privoxy-filter",
-    "apache-fwd",
     "mitmproxy-intercepted",
     "mitmproxy-mute-intercepted",
     "nginx-default",
@@ -87,6 +88,7 @@ class Visit:
         result["at"] = datetime.now(UTC).isoformat(timespec="seconds")
         self._kept.setdefault(animal.name, {})[setup.name] = result
         results.store(self._kept)
+        report.write(PAGE, ours.load())
         self._say(animal, setup, _summary(result))
 
     def _say(self, animal: Animal, setup: Setup, text: str) -> None:
@@ -136,7 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--animals", default="", help='names, separated by blanks; "direct" and a core when empty')
     parser.add_argument("--peers", default="", help=f"separated by semicolons, out of {'; '.join(SETUPS)}")
     parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="runs at the same time")
+    parser.add_argument("--page-only", action="store_true", help="write the page from what is kept")
     options = parser.parse_args(arguments)
+    if options.page_only:
+        report.write(PAGE, ours.load())
+        return 0
     peers = [name.strip() for name in options.peers.split(";") if name.strip()]
     with suppress(KeyboardInterrupt):
         return asyncio.run(visit_all(chosen(options.animals.split(), peers), options.at_once))

@@ -91,8 +91,8 @@ NOT_RUN: Final = {
     "SignalR": "its server is part of ASP.NET Core, of which Debian 12 has no package, and .NET could not be had where"
     " this was measured. Servers of the same protocol by others, which lack some of its transports, would not be a fair"
     " stand-in",
-    "Phoenix": "its server needs packages of Hex and, since 1.8, Elixir 1.15. Debian 12 has Elixir 1.14, and"
-    " `mix local.hex` could not reach Hex where this was measured",
+    "Phoenix": "its server comes from Hex, which `mix local.hex` of Debian's Elixir 1.14 could not reach where this was"
+    " measured",
 }
 """What was to be compared and could not be run, and why."""
 
