@@ -14,6 +14,8 @@ from tests.support.checker import Checker
 
 TRANSPORTS: Final = ("websocket", "sse", "longpoll")
 _FINDINGS_MAX: Final = 8
+_UNTOLD: Final = ("another was first", "another move began", "the session broke", "stopped")
+"""Ends of legs that say nothing about their transport."""
 
 Log = Sequence[tuple[Position, Any]]
 
@@ -115,7 +117,8 @@ def changes(trace: Trace, transport: str | None, since_s: float) -> int:
 
 
 def unused(trace: Trace, used: str | None, faults: Sequence[tuple[float, float]] = ()) -> dict[str, str]:
-    """Why each other transport does not carry the session: the reason its legs ended with most often.
+    """Why each other transport does not carry the session: the reason its legs ended with most often, and one that says
+    something rather than one that does not.
 
     What ended during a fault of the course's own making, from one second to another, tells nothing of the network.
     """
@@ -129,7 +132,9 @@ def unused(trace: Trace, used: str | None, faults: Sequence[tuple[float, float]]
             tried.add(transport)
         elif event == "lost" and transport in reasons:
             reasons[transport][str(reason)] += 1
-    return {
-        name: count.most_common(1)[0][0] if count else ("left for a better one" if name in tried else "not tried")
+    told = {
+        name: max(count, key=lambda reason: (reason not in _UNTOLD, count[reason]))
         for name, count in reasons.items()
+        if count
     }
+    return {name: told.get(name, "left for a better one" if name in tried else "not tried") for name in reasons}

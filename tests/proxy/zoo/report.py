@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +58,7 @@ def page(results: Results) -> str:
         *_summary(results, rows),
         "## What carries the session, and how soon\n",
         "The transport, and milliseconds from `connect()` to the first publication, cold / warm; there is one every"
-        " 50 ms. A transport in parentheses is the one that carried the warm start, where it is another at the end.\n",
+        " 50 ms. An arrow leads to the transport of the warm start, or of the quiet time, where it is another.\n",
         table(["animal", *(_NAMES[client] for client in clients)], (_carried(results, a, clients) for a in animals)),
         "## Why not the others\n",
         "What the client says of the transports that are better than the one it uses, in its own words.\n",
@@ -112,10 +113,9 @@ def _carried(results: Results, animal: Animal, clients: Sequence[str]) -> list[s
 def _carries(run: dict[str, Any]) -> str:
     if "warm" not in run or "ms" not in run["warm"]:
         return f"cold {run['cold']['ms']} ms, then failed" if "ms" in run.get("cold", {}) else "**failed**"
-    warm = run["warm"]["transport"]
-    used = run.get("transport") or warm
-    note = f" ({warm})" if used != warm else ""
-    return f"{used}{note} {run['cold']['ms']} / {run['warm']['ms']}"
+    carriers = [run["cold"]["transport"], run["warm"]["transport"], run.get("transport")]
+    one_after_another = (name for name, _ in groupby(filter(None, carriers)))
+    return f"{' → '.join(one_after_another)} {run['cold']['ms']} / {run['warm']['ms']}"
 
 
 def _reasons(results: Results, rows: Iterable[tuple[str, str]]) -> Iterator[list[Any]]:
@@ -160,7 +160,7 @@ def _healed(results: Results, animal: str, client: str) -> list[Any]:
         _seconds(restart),
         stays or "-",
         f"{settled['changes']} in {settled['seconds']} s" if settled else "-",
-        _seconds(change),
+        _seconds(change) + (f", {change['after']}" if change.get("after") != change.get("before") else ""),
     ]
 
 

@@ -41,7 +41,7 @@ class Plan:
     stay_s: float = 2.0
     changes_network: bool = True
     restarts: bool = True
-    look_again_s: float = 30.0
+    look_again_s: float = 35.0  # a client that has evaded to a lesser transport looks for a better one after 30 s
     settled_s: float = 60.0
 
 
@@ -79,6 +79,7 @@ class Course:
             await self._restart()
         if self.plan.settled_s:
             await self._settle()
+        self.result["transport"] = self.records.transport
         if self.plan.changes_network:  # last: what is dead would still be in the way of the others
             await self._change_network()
 
@@ -90,11 +91,11 @@ class Course:
             self.result["is_delivered"] = await self._is_until(self._is_delivered, _DELIVERED_MAX_S)
             await self._look()
         logs = {channel: await read_log(self.server, channel) for channel in (DOWN, UP)}
+        carrier = self.result.setdefault("transport", self.records.transport)
         self.result |= {
             "verdict": judge.verdict(self.records, logs),
-            "transport": self.records.transport,
             "transports": judge.transports_of(self.records.trace),
-            "unused": judge.unused(self.records.trace, self.records.transport, self.faults),
+            "unused": judge.unused(self.records.trace, carrier, self.faults),
             "stats": self.records.stats,
             "trace": self.records.trace,
         }
@@ -221,7 +222,7 @@ class Course:
         def has_healed() -> bool:
             nonlocal took_s
             took_s = judge.healed_s(self.records, since_s)
-            return took_s is not None
+            return took_s is not None and self.records.transport is not None
 
         is_healed = await self._is_until(has_healed, _HEALING_MAX_S)
         self.faults.append((began_s, _now_s()))
