@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import shutil
 from pathlib import Path
 from typing import Final
 
 from tests.proxy.zoo.animals.base import Absent
+from tests.proxy.zoo.drivers.base import program
 from tests.proxy.zoo.peers.setups import GO_TOOLS, HERE, MANIFEST, ROOT
 
 CACHE: Final = ROOT / ".zoo"
@@ -32,8 +31,7 @@ def server(name: str) -> Path:
 async def install() -> list[str]:
     """Install what is not there in the pinned versions; what went wrong, one sentence each."""
     (CACHE / "npm").mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(_SERVERS, ignore_errors=True)
-    shutil.copytree(HERE / "servers", _SERVERS)
+    shutil.copytree(HERE / "servers", _SERVERS, dirs_exist_ok=True)
     wrong = []
     if not _is_current(MANIFEST, CACHE / "npm" / "package.json") or not MODULES.is_dir():
         for name in ("package.json", ".npmrc"):
@@ -54,15 +52,10 @@ def _is_current(manifest: Path, installed: Path) -> bool:
     return installed.exists() and installed.read_bytes() == manifest.read_bytes()
 
 
-async def _succeeds(program: str, *arguments: str, **environment: str) -> bool:
-    """Run it, with its output on the terminal; whether it was there and succeeded. It ends with this program."""
-    found = shutil.which(program)
+async def _succeeds(name: str, *arguments: str, **environment: str) -> bool:
+    """Run it, with its output on the terminal; whether it was there and succeeded."""
+    found = shutil.which(name)
     if found is None:
         return False
-    process = await asyncio.create_subprocess_exec(found, *arguments, env={**os.environ, **environment})
-    try:
+    async with program(found, *arguments, environment=environment, stdout=None, stderr=None) as process:
         return await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()

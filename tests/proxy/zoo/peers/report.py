@@ -22,7 +22,9 @@ Other systems' clients through the same animals, in Chromium, each in front of i
 documentation says; `make zoo-peers` installs and measures them. The server sends a message every 50 ms, and all of its
 life long. The page connects with an empty memory (*cold*) and is loaded again (*warm*); while it receives 200 of those
 messages it sends 200 of its own, one every 20 ms; the server is restarted; and at last the network changes twice: once
-Chromium is told (`offline`, `online`), as in the runs above, and once nobody is.
+Chromium is told (`offline`, `online`), as in the runs above, and once nobody is. Either way idle connections that
+Chromium keeps for requests are dead, too, and it does not know: whoever comes back with a request meets them first. (A
+change that the system itself reports would have Chromium close them.)
 
 What is asked is less than what hybrid is asked above: messages are counted in the 200 each way and over the changes of
 the network, not over the restart, which empties the memory that the servers here keep their history in; and *back*
