@@ -88,9 +88,9 @@ SETUPS: Final = {
 }
 
 NOT_RUN: Final = {
-    "SignalR": "its server is part of ASP.NET Core, of which neither Debian 12 nor npm, Go's modules or PyPI have a package"
-    " (PyPI's `dotnetcore2` is a .NET without it). Servers of the same protocol by others, which lack some of its"
-    " transports, would not be a fair stand-in",
+    "SignalR": "its server is part of ASP.NET Core, of which neither Debian 12 nor npm, Go's modules or PyPI have a"
+    " package (PyPI's `dotnetcore2` is a .NET without it). Servers of the same protocol by others, which lack some of"
+    " its transports, would not be a fair stand-in",
     "Phoenix": "its server comes from Hex, which `mix local.hex` of Debian's Elixir 1.14 could not reach where this was"
     " measured",
 }
