@@ -18,7 +18,7 @@ RUN: dict[str, Any] = {
     "transports": ["polling", "websocket"],
     "down": {**NOTHING, "lost": 3},
     "up": NOTHING,
-    "changes": 0,
+    "taken_over": 0,
     "restart_s": None,
     "told": {"back_s": 1.25, **NOTHING, "lost": 7},
     "silent": None,

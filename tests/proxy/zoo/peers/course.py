@@ -79,7 +79,7 @@ async def _through(tab: Tab, server: Server, switch: Switch, outcome: dict[str, 
     cold_ms = await tab.start(FIRST_MAX_S)
     if cold_ms is None:
         outcome["never"] = True
-        outcome["transports"] = [name for name, _ in (await tab.seen()).transports]
+        outcome["transports"] = list(dict.fromkeys(name for name, _ in (await tab.seen()).transports))
         return
     outcome["cold_ms"] = cold_ms
     outcome["warm_ms"] = await tab.start(FIRST_MAX_S)
@@ -105,8 +105,8 @@ async def _settled(tab: Tab, server: Server, outcome: dict[str, Any]) -> None:
     seen = await tab.seen()
     outcome["down"] = asdict(Count.of(expected, [n for of, n, _ in seen.got if of == life]))
     outcome["up"] = asdict(Count.of(range(MESSAGES), ups))
-    outcome["transports"] = [name for name, _ in seen.transports]
-    outcome["changes"] = sum(at_ms > began_ms for _, at_ms in seen.transports)
+    outcome["transports"] = list(dict.fromkeys(name for name, _ in seen.transports))
+    outcome["taken_over"] = sum(at_ms > began_ms for _, at_ms in seen.transports)
 
 
 async def _ups(server: Server) -> list[int]:

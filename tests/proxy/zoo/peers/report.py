@@ -70,7 +70,8 @@ def section(peers: Results, ours: Results) -> Iterator[str]:
     yield "".join(f"- **{name}**: {why}.\n" for name, why in NOT_RUN.items())
     yield "### What connects, and how soon\n"
     yield (
-        "The transports one after the other, and milliseconds from connecting to the first message, cold / warm."
+        "The transports that connected, in the order of their first use, and milliseconds from connecting to the first"
+        " message, cold / warm."
         f" *Never*: not within {FIRST_MAX_S:.0f} s. hybrid's figures are those of Chromium above.\n"
     )
     head = ["animal", "hybrid", *names]
@@ -79,12 +80,12 @@ def section(peers: Results, ours: Results) -> Iterator[str]:
     )
     yield "### What arrives, and what heals\n"
     yield (
-        "Of those that connected: lost, repeated and reordered of 200 messages each way; changes of the transport"
-        " meanwhile; seconds until messages came again: after a restart, counted from the server being ready, and after"
-        " a change of the network, with what was lost and repeated over it. What is left out is 0; *no* is not within"
-        f" {BACK_MAX_S:.0f} s.\n"
+        "Of those that connected: lost, repeated and reordered of 200 messages each way; how often another connection"
+        " took over meanwhile, of another transport or the same; seconds until messages came again: after a restart,"
+        " counted from the server being ready, and after a change of the network, with what was lost over it. What is"
+        f" left out is 0; *no* is not within {BACK_MAX_S:.0f} s.\n"
     )
-    head = ["animal", "client", "down", "up", "changes", "restart", "network change", "silent change"]
+    head = ["animal", "client", "down", "up", "taken over", "restart", "network change", "silent change"]
     yield table(head, (_fares(animal, name, peers[animal][name]) for animal, name in _connected(peers, animals, names)))
 
 
@@ -134,7 +135,7 @@ def _fares(animal: str, name: str, run: dict[str, Any]) -> list[Any]:
         name,
         _counts(run["down"]),
         _counts(run["up"]),
-        run["changes"],
+        run["taken_over"],
         restart,
         _change(run, "told"),
         silent,

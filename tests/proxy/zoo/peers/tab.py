@@ -27,7 +27,7 @@ class Seen:
     got: list[tuple[str, int, float]]
     """The server's life, the number, the time."""
     transports: list[tuple[str, float]]
-    """Each that differs from the one before."""
+    """One for each connection that took over."""
     sent: int
 
 

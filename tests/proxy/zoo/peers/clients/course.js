@@ -1,6 +1,6 @@
 /**
- * What a page does with any peer's client: `window.peer` connects, is told of each message and transport, and sends
- * numbers. It keeps what it saw with the time of it, and judges nothing. Times are milliseconds since `start()`.
+ * What a page does with any peer's client: `window.peer` connects, tells of each message and of each connection
+ * that takes over, and sends numbers. It keeps what it saw with the time of it, and judges nothing. Times are milliseconds since `start()`.
  */
 
 {
@@ -15,9 +15,7 @@
       startedMs = performance.now();
       window.peer.connect(options, {
         message: ({ life, n }) => seen.got.push([life, n, now()]),
-        transport: (name) => {
-          if (seen.transports.at(-1)?.[0] !== name) seen.transports.push([name, now()]);
-        },
+        transport: (name) => seen.transports.push([name, now()]),
       });
     },
 
