@@ -15,10 +15,10 @@ CLIENTS ?= 300
 ANIMALS ?=
 PEERS ?=
 SETTLED ?= 60
-FOREIGN := tests/foreign/issuer
-COURSE := tests/proxy/zoo/course
+# What npm installs for the tests: programs that were not written here.
+FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,12 +38,14 @@ $(VENV)/.tested: $(VENV)/.installed
 	@touch $@
 
 # Not made where there is no npm or it gets nothing: it is tried again the next time, and its tests skip loudly.
-$(FOREIGN)/node_modules/.installed: $(FOREIGN)/package.json $(FOREIGN)/package-lock.json
-	@if npm ci --silent --prefix $(FOREIGN); then touch $@; \
-	elif [ -n "$$TEST_REQUIRE" ]; then echo "oidc-provider is required and npm cannot install it" >&2; exit 1; \
-	else echo "SKIPPED: the tests against oidc-provider, which npm could not install" >&2; fi
+tests/foreign/%/node_modules/.installed: tests/foreign/%/package.json tests/foreign/%/package-lock.json
+	@if npm ci --silent --prefix tests/foreign/$*; then touch $@; \
+	elif [ -n "$$TEST_REQUIRE" ]; then echo "tests/foreign/$* is required and npm cannot install it" >&2; exit 1; \
+	else echo "SKIPPED: the tests against tests/foreign/$*, which npm could not install" >&2; fi
 
-issuer: $(FOREIGN)/node_modules/.installed ## Install the authorization server of the tests, which was not written here
+issuer: tests/foreign/issuer/node_modules/.installed ## Install the authorization server of the tests, which was not written here
+undici: tests/foreign/undici/node_modules/.installed ## Install what takes Node through proxies, in the tests
+runtimes: tests/foreign/runtimes/node_modules/.installed ## Install the JavaScript runtimes of the tests beside Node
 
 demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 	@exec $(BIN)/hybrid demo --port $(PORT)
@@ -51,10 +53,10 @@ demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
-test: $(VENV)/.tested issuer undici style types js ## Install what the tests need and run them all but the slow ones
+test: $(VENV)/.tested $(FOREIGN) style types js ## Install what the tests need and run them all but the slow ones
 	$(PYTEST) -m "not slow and not faults and not zoo" $(TESTS)
 
-test-pythons: issuer undici ## The Python tests on the oldest and the newest Python found here, each in its own environment
+test-pythons: $(FOREIGN) ## The Python tests on the oldest and the newest Python found here, each in its own environment
 	@tests/pythons.sh
 
 style: $(VENV)/.tested ## Lint and formatting
@@ -91,14 +93,6 @@ bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: R
 bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
 
-# Node has no WebSocket before version 22, and nothing that takes a proxy: the same rule as above.
-$(COURSE)/node_modules/.installed: $(COURSE)/package.json $(COURSE)/package-lock.json
-	@if npm ci --silent --prefix $(COURSE); then touch $@; \
-	elif [ -n "$$TEST_REQUIRE" ]; then echo "undici is required and npm cannot install it" >&2; exit 1; \
-	else echo "SKIPPED: the zoo in Node, which needs undici, which npm could not install" >&2; fi
-
-undici: $(COURSE)/node_modules/.installed
-
 zoo: CLIENTS = chromium node firefox webkit
 zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md
 	@exec $(BIN)/python -m tests.proxy.zoo --animals "$(ANIMALS)" --clients "$(CLIENTS)" --settled $(SETTLED)
@@ -107,5 +101,5 @@ zoo-peers: $(VENV)/.tested ## The same proxies with other systems' clients and s
 	@exec $(BIN)/python -m tests.proxy.zoo.peers --animals "$(ANIMALS)" --peers "$(PEERS)"
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* $(FOREIGN)/node_modules $(COURSE)/node_modules .zoo/mitmproxy .zoo/npm .zoo/go build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy .zoo/npm .zoo/go build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

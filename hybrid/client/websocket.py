@@ -24,6 +24,7 @@ FRAME_MAX_BYTES: Final = 16_777_216
 _SUBPROTOCOLS: Final = {"json": Subprotocol("hybrid.v1"), "msgpack": Subprotocol("hybrid.v1.msgpack")}
 _CLOSE_TIMEOUT_S: Final = 2.0
 _PUSHES_IN_A_ROW: Final = 64  # then others have a turn: frames that are here already are read without waiting
+_UNAUTHORIZED: Final = 3401
 
 
 async def open_websocket(
@@ -66,6 +67,12 @@ async def open_websocket(
         return network(error)
 
 
+def _as_network(refused: Ending) -> Ending:
+    """A session's handshake is taken, and asked for its token behind that: who answers that there is none was shown a
+    plain GET, without the `Upgrade` that something on the way has taken out. Other transports do not need it."""
+    return network("`Upgrade` is taken out on the way") if refused.number == _UNAUTHORIZED else refused
+
+
 def ending_of(closed: ConnectionClosed) -> Ending:
     """The end that a closed connection tells; a missing close frame is a cut."""
     if closed.rcvd is None:
@@ -87,7 +94,7 @@ class WebSocketLeg(Leg):
         headers = await self.host.credentials.headers()
         socket = await open_websocket(self.host.endpoint, STREAM_PATH, headers, [subprotocol])
         if isinstance(socket, Ending):
-            return socket
+            return _as_network(socket)
         self._socket = socket
         sender: asyncio.Task[None] | None = None
         try:

@@ -162,10 +162,15 @@ class _HandedOff(asyncio.Protocol):
             if half_close:
                 # A close() now could reset the connection, if the peer has sent what we have not read, and the reset
                 # can destroy the farewell on its way. So only our half ends, and the peer's end is waited for.
-                if transport.can_write_eof():
-                    transport.write_eof()
-                else:
-                    transport.close()
+                try:
+                    if transport.can_write_eof():
+                        transport.write_eof()
+                    else:
+                        transport.close()
+                except OSError:
+                    # The peer has reset it, which asyncio has not seen yet: nobody is there to be told.
+                    transport.abort()
+                    return
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._limits.close_timeout_s, transport.abort)

@@ -37,7 +37,7 @@ function networkReturned() {
 
 function makePane(id, title, transports, clock, signIn) {
   const getToken = tokenProvider(signIn);
-  const client = new Client({ url: "/v1", getToken, transports, storage: FORGETFUL });
+  const client = new Client({ url: "/v1", getToken, transports, storage: FORGETFUL, tabs: false });
   return new Pane({ id, title, client, clock, now: steadyNow, networkReturned });
 }
 

@@ -5,7 +5,7 @@
 
 const BASE_MS = 500;
 const CEILING_MS = 30_000;
-const MINIMUM_UPTIME_MS = 5_000;
+const MINIMUM_UPTIME_MS = 1_000;
 
 export class Backoff {
   #failures = 0;

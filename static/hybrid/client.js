@@ -15,6 +15,7 @@ import { Ladder } from "./ladder.js";
 import { Memory } from "./memory.js";
 import { Outbox } from "./outbox.js";
 import { Session } from "./session.js";
+import { sharing } from "./sharing.js";
 import { Tokens } from "./tokens.js";
 
 const RETRY_MS = 2_000;
@@ -25,6 +26,7 @@ const copy = (data) => JSON.parse(JSON.stringify(data ?? null));
 export class Client extends Emitter {
   state = "disconnected";
   stats = { received: 0, dropped: 0, gaps: 0, legs: 0, reconnects: 0, latencyMs: undefined };
+  limits; // as told at the last attach
   #channels = new Map(); // names are the server's and the application's to choose: never an object's keys
   #environment;
   #tokens;
@@ -45,6 +47,7 @@ export class Client extends Emitter {
     storage,
     codec = json,
     debug = false,
+    tabs = true,
     ["environment"]: replaced, // quoted: the name stays in the one-file build
   }) {
     super();
@@ -65,6 +68,8 @@ export class Client extends Emitter {
       client: { name, version },
       hooks: this,
     });
+    if (tabs && environment.locks)
+      this.#session.modules.shared = sharing(this, { ...arguments[0], ["environment"]: environment, tabs: false });
   }
 
   /** The transport in use, undefined while there is none. */
@@ -96,6 +101,8 @@ export class Client extends Emitter {
   async moveTo(transport) {
     await this.#session.move(transport);
     this.#ladder.pin(transport);
+    const { shared } = this.#session.modules;
+    if (shared) shared.isWanted = transport === "shared";
   }
 
   /** For demonstrations: the leg breaks without a goodbye. */
@@ -195,6 +202,7 @@ export class Client extends Emitter {
   }
 
   onAttached(attached) {
+    this.limits = attached.limits;
     this.#tokens.expiresIn(attached.token_expires_in_s);
   }
 
@@ -251,7 +259,7 @@ export class Client extends Emitter {
     else if (unsubscribed) this.#unsubscribed(unsubscribed);
     else if (join) this.#channels.get(join.channel)?.emit("join", join);
     else if (leave) this.#channels.get(leave.channel)?.emit("leave", leave);
-    else if (expiring) this.#renewToken();
+    else if (expiring) this.refresh().catch((error) => error.name === "superseded" || this.emit("error", error));
   }
 
   #unsubscribed({ channel: name, error }) {
@@ -260,14 +268,6 @@ export class Client extends Emitter {
     // As we asked, some time ago: we may want it again by now.
     channel?.detached();
     if (channel) this.reconcile(channel);
-  }
-
-  async #renewToken() {
-    try {
-      await this.refresh();
-    } catch (error) {
-      if (error.name !== "superseded") this.emit("error", error);
-    }
   }
 
   #gap() {

@@ -8,6 +8,7 @@ export const platform = () => ({
   random: Math.random,
   now: Date.now,
   location: globalThis.location?.href,
+  locks: globalThis.document && globalThis.navigator?.locks, // of pages: elsewhere there are no tabs
   storage: storage(),
   isHidden,
   onWake,
@@ -31,8 +32,8 @@ const isHidden = () => globalThis.document?.visibilityState === "hidden";
  */
 const onWake = (onWoken, onAsleep) => {
   const listener = ({ type, persisted }) => {
-    if (type === "freeze" || (persisted && type === "pagehide")) onAsleep();
-    else if (type === "online" || (type !== "pagehide" && !isHidden())) onWoken();
+    if (type === "freeze" || (type === "pagehide" && persisted)) onAsleep();
+    else if (type !== "pagehide" && (type !== "visibilitychange" || !isHidden())) onWoken();
   };
   const each = (act) => {
     for (const type of ["online", "pageshow", "pagehide", "visibilitychange", "resume", "freeze"])

@@ -1,6 +1,8 @@
 /** The public surface, kept by hand and checked by a test. Words and numbers are those of docs/protocol.md. */
 
 export type TransportName = "websocket" | "sse" | "longpoll";
+/** "shared": over the connection of another tab, or with other tabs over one that this tab holds for all. */
+export type CarrierName = TransportName | "shared";
 export type ClientState = "disconnected" | "connecting" | "connected";
 export type ChannelState = "unsubscribed" | "subscribing" | "subscribed";
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
@@ -25,7 +27,7 @@ export interface Publication {
 
 /** A publication and the transport that brought it. */
 export interface DeliveredPublication extends Publication {
-  readonly transport: TransportName;
+  readonly transport: CarrierName;
 }
 
 export interface PresenceEntry {
@@ -35,7 +37,7 @@ export interface PresenceEntry {
 
 /** How one transport failed; `code` is 0 where nobody gave a number. */
 export interface Attempt {
-  readonly transport: TransportName;
+  readonly transport: CarrierName;
   readonly code: number;
   readonly reason: string;
   readonly delayMs: number;
@@ -77,6 +79,9 @@ export interface Environment {
   random(): number;
   /** Milliseconds. */
   now(): number;
+  /** Of tabs that share a connection; without it there is none. */
+  locks?: Pick<LockManager, "request">;
+  BroadcastChannel?: unknown;
   /** What a relative `url` is relative to. */
   location?: string;
   storage?: Pick<Storage, "getItem" | "setItem">;
@@ -116,17 +121,29 @@ export interface ClientOptions {
   codec?: Codec;
   /** Where to remember for a day what worked on this network; localStorage by default, where there is one. */
   storage?: Pick<Storage, "getItem" | "setItem">;
+  /**
+   * Tabs share one connection: those of one origin and browser with the same `url` and `transports` whose tokens speak
+   * for the same issuer, subject and client with the same rights (opaque tokens: the same token), or which are all
+   * anonymous. True by default; it has an effect in pages whose browser has Web Locks (and so a secure context). One
+   * tab leads: it holds the connection for all and brings its own token. When it goes, another one takes over, and all
+   * go on from their positions. A leader that cannot be reached is passed by. For the server, and in presence, the tabs
+   * are one session.
+   *
+   * The code for it is loaded from beside this client (`tabs/`, or `hybrid.tabs.min.js`); where that cannot be had each
+   * tab has its own connection, as with false.
+   */
+  tabs?: boolean;
   /** Writes the legs' events to the console. */
   debug?: boolean;
   environment?: Partial<Environment>;
 }
 
 export interface ClientEvents {
-  state: { state: ClientState; transport?: TransportName; reason?: string };
+  state: { state: ClientState; transport?: CarrierName; reason?: string };
   /** Another leg carries the session. */
-  transport: { transport: TransportName; session: string; attempt: number };
+  transport: { transport: CarrierName; session: string; attempt: number };
   leg: {
-    transport: TransportName;
+    transport: CarrierName;
     attempt: number;
     event: "opened" | "attached" | "confirmed" | "lost" | "replaced";
     reason?: string;
@@ -199,7 +216,9 @@ export interface Channel extends Emits<ChannelEvents>, AsyncIterable<DeliveredPu
 export class Client implements Emits<ClientEvents> {
   constructor(options: ClientOptions);
   readonly state: ClientState;
-  readonly transport: TransportName | undefined;
+  readonly transport: CarrierName | undefined;
+  /** As the server told it at the last attach, e.g. `data_max_bytes`; undefined before the first one. */
+  readonly limits: Readonly<Record<string, number>> | undefined;
   readonly session: string | undefined;
   readonly stats: Stats;
   on<Name extends keyof ClientEvents>(event: Name, listener: (value: ClientEvents[Name]) => void): () => void;
@@ -207,8 +226,11 @@ export class Client implements Emits<ClientEvents> {
   connect(): void;
   /** What is unanswered is rejected; channels keep their positions and come back with the next `connect()`. */
   disconnect(): void;
-  /** Make-before-break. Rejects with the reason where the transport does not work; the session then stays as it is. */
-  moveTo(transport: TransportName): Promise<void>;
+  /**
+   * Make-before-break. Rejects with the reason where the transport does not work; the session then stays as it is. From
+   * then on this tab keeps to its own connection; "shared" ends that.
+   */
+  moveTo(transport: CarrierName): Promise<void>;
   /** For demonstrations: breaks the current leg without a goodbye. */
   cut(): void;
   /** The same object for the same name. The first subscribe starts at `position`, or `history` publications back. */

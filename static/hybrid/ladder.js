@@ -9,6 +9,7 @@
 const DEMOTION_MS = 30_000;
 const DEMOTION_CEILING_MS = 86_400_000;
 const SOUND_LIFE_MS = 60_000;
+const CUT_MIN_MS = 900; // a silence before the end that may be why
 const IDLE_MIN_MS = 8_000; // legs that are cut sooner cannot be kept by heartbeats
 const HEARTBEAT_MIN_S = 5;
 const MARGIN = 0.6; // of the silence that was not survived: a network's patience varies
@@ -17,7 +18,6 @@ export class Ladder {
   #reasons = {};
   #strikes = {};
   #pinned;
-  #pollIdleMs;
 
   /** `names` in order of preference; `memory`: see memory.js. */
   constructor(names, memory, now) {
@@ -27,14 +27,13 @@ export class Ladder {
   /** The transports to try, in order: the one asked for, what worked last, then by preference; spoilt ones last. */
   order() {
     const { transport } = this.memory;
-    const rank = (name) =>
-      (name === this.#pinned ? -2 : name === transport ? -1 : 0) + (this.#isDemoted(name) ? 10 : 0);
+    const rank = (name) => (name === this.#pinned ? -2 : name === transport ? -1 : 0) + (this.isDemoted(name) ? 10 : 0);
     return [...this.names].sort((a, b) => rank(a) - rank(b));
   }
 
   /** Those preferred to `name` that deserve a try from time to time. */
   better(name) {
-    return name === this.#pinned ? [] : this.#above(name).filter((other) => !this.#isDemoted(other));
+    return name === this.#pinned ? [] : this.#above(name).filter((other) => !this.isDemoted(other));
   }
 
   /** What an attach tells of the transports preferred to `name`: why they are not used. */
@@ -48,6 +47,7 @@ export class Ladder {
   }
 
   worked(transport, latencyMs) {
+    if (!this.names.includes(transport)) return; // over another tab's connection
     delete this.#reasons[transport];
     this.memory.keep({ transport, latency_ms: latencyMs });
   }
@@ -67,13 +67,7 @@ export class Ladder {
    * ("mute", "late") without an end that could be heard.
    */
   broke({ transport, isPolled, intervalMs }, { livedMs, idleMs, fault }) {
-    if (isPolled && idleMs > 500) {
-      // Twice after the same silence is no coincidence; once may have been anything, and short polls are dear.
-      if (Math.abs(idleMs - this.#pollIdleMs) < idleMs / 5)
-        this.memory.keep({ wait_s: Math.max(0.5, (idleMs * MARGIN) / 1000) });
-      this.#pollIdleMs = idleMs;
-      return;
-    }
+    if (isPolled) return; // polls mend themselves, and there is nothing below them
     if (idleMs >= IDLE_MIN_MS) {
       // Cut in a silence: a shorter one may be survived. Where it went deaf, nobody knows when.
       const boundMs = fault ? intervalMs / 2 : idleMs * MARGIN;
@@ -81,7 +75,15 @@ export class Ladder {
       if (heartbeat_s * 1000 < intervalMs) return this.memory.keep({ heartbeat_s });
     }
     if (livedMs >= SOUND_LIFE_MS && !fault) delete this.#strikes[transport];
-    else this.#strike(transport, fault ?? (idleMs > 900 ? "idle_cut" : "dying"));
+    else if (fault || idleMs < CUT_MIN_MS) this.#strike(transport, fault ?? "dying");
+    // Who cuts a stream for its silence cuts the other kind as well.
+    else for (const name of this.names) if (name !== "longpoll") this.#strike(name, "idle_cut");
+  }
+
+  /** Was seen to be spoilt, not long ago. */
+  isDemoted(name) {
+    const { count, atMs } = this.#strikes[name] ?? {};
+    return this.now() - atMs < Math.min(DEMOTION_CEILING_MS, DEMOTION_MS * 10 ** (count - 1));
   }
 
   #above(name) {
@@ -93,10 +95,5 @@ export class Ladder {
     const { count = 0 } = this.#strikes[name] ?? {};
     this.#strikes[name] = { count: count + 1, atMs: this.now() };
     if (this.memory.transport === name) this.memory.keep({ transport: undefined });
-  }
-
-  #isDemoted(name) {
-    const { count, atMs } = this.#strikes[name] ?? {};
-    return this.now() - atMs < Math.min(DEMOTION_CEILING_MS, DEMOTION_MS * 10 ** (count - 1));
   }
 }

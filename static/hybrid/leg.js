@@ -2,7 +2,7 @@
  * One open transport of a session, from the attach to its end. It proves itself by the echoed nonce, asks for a sign of
  * life when it has a doubt, and tells its session what it hears. It decides nothing about channels or other legs.
  *
- * opening -> candidate (attached) -> current (confirm sent) -> ready (subscribed) -> ended
+ * opening -> attached (a candidate) -> confirmed -> ready (subscribed) -> ended
  */
 
 import { HybridError, endOf } from "./codes.js";
@@ -15,8 +15,9 @@ const PATIENCE_MS = 2_000;
 const QUIET_MS = 5_000;
 
 export class Leg {
-  state = "opening";
-  session = "";
+  session = ""; // until it is attached
+  isReady = false;
+  #isEnded = false;
   limits = {};
   #pipe;
   #timer;
@@ -39,8 +40,7 @@ export class Leg {
   }
 
   open() {
-    if (!this.module?.isSupported(this.environment))
-      return this.end({ reason: "not supported here", why: "unsupported" });
+    if (!this.module?.isSupported(this.environment)) return this.end({ why: "unsupported" });
     this.#arm(OPENING_TIMEOUT_MS, () =>
       this.end({ reason: `nothing came back within ${OPENING_TIMEOUT_MS / 1000} s`, why: "mute" }),
     );
@@ -49,17 +49,13 @@ export class Leg {
       attach: this.attach,
       session: () => this.session,
       onAlive: () => this.#alive(),
-      onPush: (push) => this.state !== "ended" && this.#push(push),
+      onPush: (push) => this.#isEnded || this.#push(push),
       onEnd: (end) => this.end(end),
     });
   }
 
   get isPolled() {
     return Boolean(this.module.isPolled);
-  }
-
-  get isReady() {
-    return this.state === "ready";
   }
 
   /** A sign of life was asked for, and has not come. */
@@ -74,14 +70,13 @@ export class Leg {
 
   /** From here on publications are taken from this leg. `subscriptions` as they stand at this moment. */
   confirm(subscriptions) {
-    this.state = "current";
     // What attached but then never says `subscribed` is as useless as what never attached.
-    this.#arm(OPENING_TIMEOUT_MS, () => this.end({ reason: "confirmed, then nothing", why: "held" }));
+    this.#arm(OPENING_TIMEOUT_MS, () => this.end({ why: "held" }));
     if (!this.attach.confirm) this.#pipe.confirm({ method: "confirm", attempt: this.attempt, subscriptions });
   }
 
   ready() {
-    this.state = "ready";
+    this.isReady = true;
     this.readyMs = this.environment.now();
     // What comes with the next event only (some virus scanners do that) has come this far; by itself it will not.
     if (this.isPolled) this.#watch();
@@ -106,14 +101,15 @@ export class Leg {
   }
 
   /** Ends the leg and says so; once. */
-  end({ code = 0, reason = "", delayMs = 0, ...verdict }) {
-    if (this.close()) this.hooks.onEnd(this, { code, reason, delayMs, ...verdict });
+  end(verdict) {
+    if (this.close()) this.hooks.onEnd(this, { code: 0, reason: verdict.why, delayMs: 0, ...verdict });
   }
 
   /** Ends the leg without a word to its session. False when it has ended before. `isGoodbye`: the session ends too. */
   close(isGoodbye = false) {
-    if (this.state === "ended") return false;
-    this.state = "ended";
+    if (this.#isEnded) return false;
+    this.#isEnded = true;
+    this.isReady = false;
     this.environment.clearTimeout(this.#timer);
     this.#pipe?.close(isGoodbye);
     return true;
@@ -178,19 +174,19 @@ export class Leg {
     // Attach and confirm have no id: an error that answers nothing else is about them.
     if (reply?.error && !reply.id) return this.end(endOf(HybridError.fromWire(reply.error)));
     if (disconnect) {
-      const { code, reason, reconnect: comesBack = true, delay_ms: delayMs } = disconnect;
+      const { code, reason, reconnect: comesBack = true, delay_ms: delayMs = 0 } = disconnect;
       return this.end({ code, reason, delayMs, comesBack });
     }
     if (heartbeat) return this.#heartbeat(heartbeat);
     if (!attached) return this.hooks.onPush(this, push);
-    if (this.state === "opening" && attached.nonce !== this.attach.nonce) return this.end({ reason: "not our nonce" });
+    const isFirst = !this.session;
+    if (isFirst && attached.nonce !== this.attach.nonce) return this.end({ reason: "not our nonce" });
     this.session = attached.session;
     this.limits = attached.limits;
     this.intervalMs = attached.heartbeat_interval_s * 1000;
     const now = this.environment.now();
     this.#beatMs ??= now;
-    if (this.state === "opening") {
-      this.state = "candidate";
+    if (isFirst) {
       this.latencyMs = now - this.startedMs;
       this.patienceMs = PATIENCE_MS + Math.min(PATIENCE_MS, 2 * this.latencyMs);
     }

@@ -12,8 +12,8 @@ export const messagePack = ({ encode, decode }) => ({
   subprotocol: "hybrid.v1.msgpack",
 
   encode: (command) => {
-    const { binary, data } = command;
-    return encode(binary ? { ...command, data: bytesOf(data.base64) } : command);
+    const plain = JSON.parse(JSON.stringify(command)); // what is undefined is left out, where libraries make it nil
+    return encode(plain.binary ? { ...plain, data: bytesOf(plain.data.base64) } : plain);
   },
 
   /** The one push that a frame carries. */

@@ -4,7 +4,11 @@
  * by what comes back on it.
  */
 
+import { probe } from "./probe.js";
+
 const HEAD_START_MS = 500; // a WebSocket that works needs less; more would be felt where it does not
+const LAST_RESORT_MS = 5_000; // before one that was spoilt: the others may only be late
+const SHARED_HEAD_START_MS = 300; // a leader of tabs answers in a few
 const HEAD_START_CEILING_MS = 1_000; // of one that took longer when it worked last
 
 export class Race {
@@ -14,19 +18,26 @@ export class Race {
   #timer;
 
   /**
-   * `host`: {ladder, environment, open(name, confirm, onFailure), onFailed(failures)}, the last called when all have
-   * failed.
+   * `host`: {ladder, environment, modules, context, open(name, confirm, onFailure), onFailed(failures)}, the last called
+   * when all have failed.
    */
   constructor(host) {
     Object.assign(this, { host, environment: host.environment });
   }
 
   start() {
-    const { ladder } = this.host;
+    const { ladder, modules } = this.host;
     const { transport, latency_ms: latencyMs } = ladder.memory;
     const names = (this.#names = ladder.order());
     const knownMs = names[0] === transport ? 3 * latencyMs : 0;
-    this.#next(knownMs || !names[1], Math.min(HEAD_START_CEILING_MS, Math.max(HEAD_START_MS, knownMs)));
+    let begin = () => {
+      begin = () => {};
+      this.#next(knownMs || !names[1], Math.min(HEAD_START_CEILING_MS, Math.max(HEAD_START_MS, knownMs)));
+    };
+    if (!modules.shared?.isWanted) return begin();
+    // What has a leader waits for it: it may be on its way back itself.
+    const leg = this.host.open("shared", true, () => begin());
+    this.#timer = this.environment.setTimeout(() => leg.latencyMs ?? begin(), SHARED_HEAD_START_MS);
   }
 
   /** Somebody has won, or it is called off. */
@@ -41,11 +52,15 @@ export class Race {
     const [transport, ...others] = this.#names;
     this.#names = others;
     if (!transport) return this.#inAir || this.host.onFailed(this.#failures);
-    if (others.length) this.#timer = this.environment.setTimeout(() => this.#next(), headStartMs);
+    const waitMs = this.host.ladder.isDemoted(others[0]) ? LAST_RESORT_MS : headStartMs;
+    if (others.length) this.#timer = this.environment.setTimeout(() => this.#next(), waitMs);
     this.#inAir++;
-    this.host.open(transport, Boolean(confirm), (end) => {
+    this.host.open(transport, Boolean(confirm), async (end) => {
       this.#inAir--;
       this.#failures.push({ transport, ...end });
+      // The server itself asks to come later, or is away: that is so on any transport. What worked here before is not
+      // given up for it.
+      if ((end.code && end.delayMs) || (confirm && !(await probe(this.host.context)))) this.#names &&= [];
       this.#next();
     });
   }

@@ -170,7 +170,8 @@ export class Session {
     this.#wakes = !delayMs;
     if (this.#isAsleep) return;
     const hiddenMs = this.environment.isHidden() ? HIDDEN_MS * (1 + this.environment.random()) : 0;
-    const waitMs = Math.max(delayMs, this.#backoff.next()) + hiddenMs;
+    // A delay that the server gave is a place kept for us at that time.
+    const waitMs = (delayMs || this.#backoff.next()) + hiddenMs;
     this.#timer = this.environment.setTimeout(() => this.#begin(), waitMs);
   }
 
@@ -185,8 +186,7 @@ export class Session {
     }
     this.hooks.onLeg(leg, "attached");
     // What comes in lumps opens late.
-    if (leg.probationMs && leg.latencyMs > 4 * this.current.latencyMs + 1_000)
-      return leg.end({ reason: "too slow", why: "slow" });
+    if (leg.probationMs && leg.latencyMs > 4 * this.current.latencyMs + 1_000) return leg.end({ why: "slow" });
     // Who was first is given the time to show that it works.
     const delayMs = leg.probationMs || (this.current && !this.current.isReady && CONFIRM_MS);
     if (delayMs) this.environment.setTimeout(() => this.#candidates.has(leg) && this.#take(leg), delayMs);
@@ -201,7 +201,7 @@ export class Session {
     this.#adopt(leg);
     leg.confirm(this.hooks.subscriptions());
     if (former?.isReady) this.#former = former;
-    else former?.end({ reason: "confirmed, then nothing", why: "held" });
+    else former?.end({ why: "held" });
   }
 
   /** In a new session everything is numbered anew, in both directions. */
@@ -227,7 +227,7 @@ export class Session {
 
   #ready(leg, subscribed) {
     this.#clear();
-    this.#dismiss("another was first");
+    this.#dismiss("slow");
     this.#former?.close();
     this.#former = undefined;
     leg.ready();
@@ -244,13 +244,12 @@ export class Session {
     this.environment.clearTimeout(this.#upgradeTimer);
     if (!this.ladder.names.indexOf(this.current?.transport)) return;
     this.#upgradeTimer = this.environment.setTimeout(async () => {
-      for (const name of this.ladder.better(this.current?.transport)) {
-        const isMoved = await this.move(name, PROBATION_MS).then(
-          () => true,
-          () => false,
-        );
-        if (isMoved) return;
-      }
+      for (const name of this.ladder.better(this.current?.transport))
+        try {
+          return await this.move(name, PROBATION_MS);
+        } catch {
+          // the next one
+        }
       if (this.#isOpen) this.#upgrade(Math.min(UPGRADE_CEILING_MS, 2 * delayMs));
     }, delayMs);
   }
@@ -296,7 +295,7 @@ export class Session {
     this.#clear();
     this.#backoff.lived(livedMs);
     if (!isOwn && (!code || code === 1006)) this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
-    this.#dismiss("the session broke");
+    this.#dismiss("lost");
     leg.onFailure(end);
     this.hooks.onLost(reason);
     if (!this.#isOpen || this.#race) return; // a listener has decided otherwise

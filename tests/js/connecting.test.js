@@ -257,3 +257,25 @@ test("better transports are probed in the background, ever more rarely, and take
   assert.equal(client.transport, "websocket");
   assert.equal(client.stats.reconnects, 0, "make before break: never without a leg");
 });
+
+test("a server that lets in so many a second: nobody tries another transport, and comes exactly when told", async () => {
+  for (const transport of ALL) {
+    const world = new World();
+    const refused = [];
+    const { attach } = world.server;
+    world.server.attach = function (leg, ...rest) {
+      if (refused.length) return attach.call(this, leg, ...rest);
+      refused.push(world.clock.now());
+      leg.write({ disconnect: { code: 1012, reason: "draining", delay_ms: 7_300 } });
+      leg.end(1012, "draining");
+    };
+    const client = world.client({ transports: [transport, ...ALL.filter((other) => other !== transport)] });
+    client.connect();
+    await world.advance(7_290);
+    assert.deepEqual(world.network.opened, [transport]);
+    assert.equal(client.state, "connecting");
+    await world.advance(100);
+    assert.equal(client.transport, transport);
+    assert.deepEqual(world.network.opened, [transport, transport]);
+  }
+});

@@ -1,20 +1,25 @@
 /**
- * Makes static/hybrid.min.js, the client as one file for a script tag: `node tests/js/dist.mjs`, or with `--check` tells
- * whether the one that is there is what its sources give now. Needs npx, which gets the minifier.
+ * Makes static/hybrid.min.js, the client as one file for a script tag, and static/hybrid.tabs.min.js, which the former
+ * loads from beside itself where tabs share a connection: `node tests/js/dist.mjs`, or with `--check` tells whether those
+ * that are there are what their sources give now. Needs npx, which gets the minifiers.
  *
  * Exit status: 0, or 1 for a file that is stale, or 3 where the minifier cannot be had.
  */
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const MINIFIER = "esbuild@0.28.2"; // to the digit: another version may write the same in other words
+// To the digit: another version may write the same in other words.
+const BUNDLER = "esbuild@0.28.2";
+const MINIFIER = "terser@5.51.4"; // of what a bundler leaves, 3 % more
 // What no application and no wire ever sees: shortened, since a name like `isAttached` costs bytes at each use.
 const INTERNAL = `
   ask beats better broke canContinue check comesBack command context current detached ended environment expiresIn
   failAll failed fault feed firstSentMs forget fromWire granted hooks host idleMs intervalMs isAlone isAsWanted
-  isAttached isGoodbye isInDoubt isOutOfStep isOwn isPending isPolled isReady isSupported isWanted isWoken keep
+  isAttached isDemoted isGoodbye isInDoubt isOutOfStep isOwn isPending isPolled isReady isSupported isWanted isWoken keep
   ladder lastSeq leg listed lived livedMs maximum memory module modules move names newSession onAlive onAttached
   onDoubt onEnd onEvent onFailed onFailure onIdle onLeg onLost onNewSession onPush onReady onStopped onSubscribed
   order patienceMs pin prepare probationMs provider ready readyMs reattach receive reconcile refuse renew resolve
@@ -22,43 +27,64 @@ const INTERNAL = `
   .trim()
   .split(/\s+/);
 const source = fileURLToPath(new URL("../../static/hybrid/", import.meta.url));
+const TABS = "./tabs/index.js";
 const ENTRY = 'import { Client, HybridError } from "./index.js"; globalThis.hybrid = { Client, HybridError };';
-const target = fileURLToPath(new URL("../../static/hybrid.min.js", import.meta.url));
 const { version, license } = JSON.parse(readFileSync(`${source}package.json`, "utf8"));
 
-/** A page without modules uses `hybrid.Client`. */
-export const build = () =>
-  execFileSync(
-    "npx",
-    [
-      "-y",
-      "-p",
-      MINIFIER,
-      "--",
-      "esbuild",
-      "--bundle",
-      "--minify",
-      "--target=es2022",
-      "--format=esm", // an iife's would not leave `import()` alone
-      "--charset=utf8",
-      "--external:./eventsource.js",
-      `--mangle-props=^(${INTERNAL.join("|")})$`,
-      `--banner:js=/*! hybrid ${version} | ${license} */\n(() => {`,
-      "--footer:js=})();",
-    ],
-    // Smaller than a module's namespace under a global name: nobody enumerates or replaces its getters.
-    { input: ENTRY, cwd: source, encoding: "utf8" },
-  );
+const npx = (program, input, ...options) =>
+  execFileSync("npx", ["-y", "-p", program, "--", program.split("@")[0], ...options], {
+    input,
+    cwd: source,
+    encoding: "utf8",
+  });
 
+/** Names that both files use are shortened alike: `names` is where the first build leaves them for the second. */
+const bundle = (entry, names, ...options) => {
+  const bundled = npx(
+    BUNDLER,
+    entry,
+    "--bundle",
+    "--minify",
+    "--target=es2022",
+    "--format=esm", // an iife's would not leave `import()` alone
+    "--charset=utf8",
+    "--external:./eventsource.js",
+    `--mangle-props=^(${INTERNAL.join("|")})$`,
+    `--mangle-cache=${names}`,
+    ...options,
+  );
+  const minified = npx(MINIFIER, bundled, "--compress", "passes=3,ecma=2022", "--mangle");
+  return `/*! hybrid ${version} | ${license} */\n${minified}`;
+};
+
+/** A script's `import()` is resolved against the script, not against the page. */
+const main = (names) => {
+  // Smaller than a module's namespace under a global name: nobody enumerates or replaces its getters.
+  const made = bundle(ENTRY, names, `--external:${TABS}`, "--banner:js=(() => {", "--footer:js=})();");
+  const parts = made.split(`import("${TABS}")`);
+  if (parts.length !== 2) throw new Error(`import("${TABS}") should be there once`);
+  return parts.join('import("./hybrid.tabs.min.js")');
+};
+
+const tabs = (names) => bundle(`export * from "${TABS}";`, names);
+
+const folder = mkdtempSync(join(tmpdir(), "hybrid-dist-"));
 let made;
 try {
-  made = build();
+  const names = join(folder, "names.json");
+  made = { "hybrid.min.js": main(names), "hybrid.tabs.min.js": tabs(names) };
 } catch (error) {
-  console.error(`${MINIFIER} cannot be had here: ${String(error.stderr || error.message).trim()}`);
-  process.exit(3);
+  if (!("status" in error)) throw error;
+  console.error(`${BUNDLER} or ${MINIFIER} cannot be had here: ${String(error.stderr || error.message).trim()}`);
+  process.exitCode = 3;
+} finally {
+  rmSync(folder, { recursive: true });
 }
-if (!process.argv.includes("--check")) writeFileSync(target, made);
-else if (readFileSync(target, "utf8") !== made) {
-  console.error("static/hybrid.min.js is not what its sources give now; run: make js");
-  process.exit(1);
+for (const [name, text] of Object.entries(made ?? {})) {
+  const target = fileURLToPath(new URL(`../../static/${name}`, import.meta.url));
+  if (!process.argv.includes("--check")) writeFileSync(target, text);
+  else if (readFileSync(target, "utf8") !== text) {
+    console.error(`static/${name} is not what its sources give now; run: make js`);
+    process.exitCode = 1;
+  }
 }

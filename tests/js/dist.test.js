@@ -9,6 +9,7 @@ import { createContext, runInContext } from "node:vm";
 import { gzipSync } from "node:zlib";
 
 const SIZE_MAX_BYTES = 10_000;
+const TABS_SIZE_MAX_BYTES = 7_000;
 const text = readFileSync(new URL("../../static/hybrid.min.js", import.meta.url), "utf8");
 const manifest = JSON.parse(readFileSync(new URL("../../static/hybrid/package.json", import.meta.url), "utf8"));
 
@@ -22,6 +23,13 @@ test("it is what its sources give now", (t) => {
 test(`it tells its version, and is below ${SIZE_MAX_BYTES} bytes gzipped`, () => {
   assert.ok(text.startsWith(`/*! hybrid ${manifest.version} | ${manifest.license} */\n`));
   assert.ok(gzipSync(text, { level: 9 }).length < SIZE_MAX_BYTES);
+});
+
+test("what tabs need lies beside it, of the same version", () => {
+  const tabs = readFileSync(new URL("../../static/hybrid.tabs.min.js", import.meta.url), "utf8");
+  assert.ok(tabs.startsWith(`/*! hybrid ${manifest.version} | ${manifest.license} */\n`));
+  assert.ok(gzipSync(tabs, { level: 9 }).length < TABS_SIZE_MAX_BYTES);
+  assert.equal(text.match(/import\("[^"]*tabs[^"]*"\)/g).join(), 'import("./hybrid.tabs.min.js")');
 });
 
 test("a page without modules has it as `hybrid`, and nothing else of it", async () => {

@@ -42,13 +42,31 @@ for (const [name, happen] of Object.entries(ways)) {
   });
 }
 
-test("a hidden page is woken by the network only", () => {
+test("a hidden page is woken by the network and by being thawed, not by its being hidden", () => {
   let count = 0;
   const off = platform().onWake(() => count++);
   document.visibilityState = "hidden";
-  for (const happen of Object.values(ways)) happen();
-  assert.equal(count, 1);
+  ways.visibilitychange();
+  assert.equal(count, 0);
+  for (const name of ["online", "pageshow", "resume"]) ways[name]();
+  assert.equal(count, 3);
   off();
+});
+
+test("frozen, and put into the back/forward cache, it goes to sleep; left for good, nobody cares", () => {
+  let count = 0;
+  const off = platform().onWake(
+    () => assert.fail(),
+    () => count++,
+  );
+  document.dispatchEvent(new Event("freeze"));
+  page.dispatchEvent(Object.assign(new Event("pagehide"), { persisted: true }));
+  assert.equal(count, 2);
+  page.dispatchEvent(Object.assign(new Event("pagehide"), { persisted: false }));
+  assert.equal(count, 2);
+  off();
+  document.dispatchEvent(new Event("freeze"));
+  assert.equal(count, 2);
 });
 
 test("where there is no page and no such event, nothing is asked for", () => {

@@ -150,3 +150,22 @@ test("replaced: told in the answer to a poll", async () => {
   assert.equal(client.state, "connected");
   assert.notEqual(client.session, session.id);
 });
+
+test("polls that are cut after the same silence get shorter; cut at random, they do not", async () => {
+  for (const [cuts, expected] of [
+    [[10_000, 10_300], 6.18],
+    [[10_000, 3_000, 17_000], 25],
+  ]) {
+    const { world, seen, client, got } = await connected();
+    for (const ms of cuts) {
+      await world.advance(ms);
+      world.network.cut();
+      await world.advance(20);
+      world.server.publish("a", ms);
+      await world.advance(20);
+    }
+    assert.ok(Math.abs(seen.at(-1).wait_s - expected) < 0.1);
+    assert.equal(client.stats.reconnects, 0, "the leg goes on");
+    assert.equal(got.length, cuts.length);
+  }
+});

@@ -84,8 +84,9 @@ for (const from of ALL) {
     }
     assert.deepEqual(offsets(got), [1, 2, 3, 4, 5, 6]);
     assert.equal(client.session, session);
-    assert.equal(client.stats.reconnects, 3);
-    assert.deepEqual(states.slice(0, 2), ["subscribing", "subscribed"]);
+    // A poll that was cut after some waiting is only sent again.
+    assert.equal(client.stats.reconnects, from === "longpoll" ? 0 : 3);
+    if (from !== "longpoll") assert.deepEqual(states.slice(0, 2), ["subscribing", "subscribed"]);
   });
 
   test(`${from}: the server forgets everything but its logs: a new session goes on from the position`, async () => {
@@ -207,7 +208,7 @@ test("moving is refused without a connection, and to what does not exist", async
   const idle = world.client();
   assert.equal((await world.outcome(idle.moveTo("sse"))).error.name, "disconnected");
   const client = await world.connected();
-  assert.match((await world.outcome(client.moveTo("pigeon"))).error.message, /not supported/);
+  assert.match((await world.outcome(client.moveTo("pigeon"))).error.message, /unsupported/);
   assert.equal(client.transport, "websocket");
 });
 

@@ -54,8 +54,14 @@ test("transports know no session, and a session no channels: imports point one w
       "messagepack",
       "probe",
       "race",
+      "sharing",
       "tokens",
     ],
+    ["tabs/name", "tabs/tail", "tabs/pipe"],
+    ["tabs/feed"],
+    ["tabs/hub"],
+    ["tabs/tabs"],
+    ["tabs/index"],
     ["transports/http"],
     ["transports/uplink", "transports/eventsource"],
     ["transports/websocket", "transports/sse", "transports/longpoll", "outbox", "leg", "channel"],
@@ -78,6 +84,16 @@ test("importing touches nothing: no global is read before it is needed", () => {
     const top = read(name).replace(/\/\*[^]*?\*\//g, "");
     assert.ok(!/^(globalThis|window|document|navigator|localStorage)\b/m.test(top), name);
   }
+});
+
+test("what tabs need is loaded by one import(), and by nothing else", () => {
+  const isOfTabs = (name) => name.startsWith("tabs/");
+  for (const name of files.filter((name) => !isOfTabs(name)))
+    for (const from of imports(name)) assert.doesNotMatch(from, /tabs/, name);
+  assert.deepEqual(
+    files.filter((name) => /import\("[^"]*tabs/.test(read(name))),
+    ["sharing.js"],
+  );
 });
 
 test("the declarations compile, strictly, with a program that uses all of them", (t) => {

@@ -43,7 +43,7 @@ async def hear_on(talk: Conversation) -> None:
 
 async def commands_pass(route: Route) -> None:
     async with conversation(route) as talk:
-        assert (await talk.ask("POST", "/v1/command")).status == 200
+        assert (await talk.ask("POST", "/v1/command", body=b"{}")).status == 200
 
 
 @asynccontextmanager
@@ -66,7 +66,7 @@ async def upgraded(route: Route) -> AsyncIterator[Conversation]:
 async def test_each_lets_a_short_answer_through(name: str, tmp_path: Path) -> None:
     async with asyncio.timeout(20), honest() as (_, origin), ANIMALS[name].release(origin, tmp_path) as route:
         async with conversation(route) as talk:
-            head = await talk.ask("GET", "/static/page.html")
+            head = await talk.ask("POST", "/v1/publish", body=b"x" * 100_000)
             assert (head.status, await talk.body(head)) == (200, b"{}")
 
 
@@ -90,7 +90,7 @@ async def test_mute_nothing_passes_either_way_behind_the_101() -> None:
 
 
 async def test_one_behind_each_piece_waits_for_the_next() -> None:
-    network = Network(upgraded=chaos.one_behind, streams=chaos.one_behind)
+    network = Network(upgraded=chaos.downward(chaos.one_behind), streams=chaos.one_behind)
     async with behind(network, pause_s=_NEVER_S) as (_, route):
         async with upgraded(route) as talk:
             await hears_nothing(talk)
@@ -135,7 +135,7 @@ async def test_max_response_a_stream_ends_early_and_other_answers_do_not() -> No
 
 async def test_dribble_the_first_bytes_come_alone() -> None:
     async with (
-        behind(Network(anything=chaos.dribbled(8, 0.02)), large=1_000) as (_, route),
+        behind(Network(anything=chaos.downward(chaos.dribbled(8, 0.02))), large=1_000) as (_, route),
         conversation(route) as talk,
     ):
         talk.writer.write(b"GET /v1/large HTTP/1.1\r\nConnection: close\r\n\r\n")
@@ -180,7 +180,10 @@ async def test_rate_bytes_take_their_time() -> None:
 
 async def test_lumpy_many_frames_come_at_the_same_moment() -> None:
     loop = asyncio.get_running_loop()
-    async with behind(Network(anything=chaos.in_lumps(0.4)), pause_s=0.02) as (_, route), upgraded(route) as talk:
+    async with (
+        behind(Network(anything=chaos.downward(chaos.in_lumps(0.4))), pause_s=0.02) as (_, route),
+        upgraded(route) as talk,
+    ):
         came_s: list[float] = []
         while len(came_s) < 40:
             await talk.hear()
@@ -192,7 +195,7 @@ async def test_lumpy_many_frames_come_at_the_same_moment() -> None:
 async def test_post_blocked_commands_are_refused_and_streams_are_not() -> None:
     async with behind(Network(refused=("POST /v1/command",)), pause_s=0.01) as (server, route):
         async with conversation(route) as talk:
-            head = await talk.ask("POST", "/v1/command")
+            head = await talk.ask("POST", "/v1/command", body=b"{}")
             assert (head.status, await talk.body(head)) == (403, b"<p>Blocked by your network.</p>\r\n")
         async with stream(route) as talk:
             assert (await talk.reader.read()).count(b"data: ") == server.events

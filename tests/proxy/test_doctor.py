@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
-from hybrid.client import doctor
-from hybrid.client.doctor import Finding, examine
+from hybrid.client import Client
+from hybrid.client.doctor import TRANSPORTS, Finding, Pace, examine
+from hybrid.client.doctor.idle import hold_line
+from hybrid.client.doctor.lines import EventStreamLine
+from hybrid.client.doctor.verdict import conclude
 from hybrid.client.endpoint import Endpoint
+from hybrid.limits import Limits
 from tests.support.meddler import Meddler, Meddling, meddler
 from tests.support.nodes import ROOT
 from tests.support.processes import free_port
 from tests.support.server import RunningServer, running_server, settings_for
 
-PATIENCE_S = 1.0
-WAIT_S = 0.5
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "WAIT_S", WAIT_S)
-    monkeypatch.setattr(doctor, "HELD_S", 0.3)
+PACE = Pace(patience_s=1.0, wait_s=0.5, held_s=0.3, gap_s=0.15, beats=4, grace_s=0.5, heartbeat_s=0.2)
+LIMITS = Limits(echo_interval_s=0.05, heartbeat_interval_min_s=1.0)
+"""Echoes below the pace: what is asked for sooner comes together. Heartbeats above the silences."""
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
-    async with running_server(settings_for()) as running:
+    async with running_server(settings_for(limits=LIMITS)) as running:
         yield running
 
 
@@ -40,24 +42,25 @@ async def proxy(server: RunningServer) -> AsyncIterator[Meddler]:
         yield running
 
 
-async def examined(port: int, token: str | None) -> dict[str, Finding]:
+async def examined(port: int, token: str | None, pace: Pace = PACE) -> dict[str, Finding]:
     endpoint = Endpoint(f"http://127.0.0.1:{port}")
     await endpoint.open()
     try:
-        return {found.name: found for found in await examine(endpoint, token, patience_s=PATIENCE_S)}
+        return {found.name: found for found in await examine(endpoint, token, pace=pace)}
     finally:
         await endpoint.close()
 
 
 def works(findings: dict[str, Finding]) -> list[str]:
-    return [name for name, finding in findings.items() if finding.works]
+    return [name for name in ("server", *TRANSPORTS) if name in findings and findings[name].works]
 
 
 async def test_where_nothing_is_in_between_all_works(server: RunningServer) -> None:
     findings = await examined(server.port, server.token())
     assert works(findings) == ["server", "websocket", "sse", "longpoll"]
-    assert re.fullmatch(r"open after \d+ ms, a command answered in \d+ ms", findings["websocket"].facts[0])
-    assert re.fullmatch(r"first event after \d+ ms", findings["sse"].facts[0])
+    beats = r"heartbeats come \d+ ms after they are asked for"
+    assert re.fullmatch(rf"open after \d+ ms; {beats}", findings["websocket"].facts[0])
+    assert re.fullmatch(rf"first event after \d+ ms; {beats}", findings["sse"].facts[0])
     assert re.fullmatch(r"answered in \d+ ms, a poll of 0.5 s after 0.[5-9] s", findings["longpoll"].facts[0])
     assert all(len(finding.facts) == 1 for finding in findings.values())
 
@@ -65,13 +68,12 @@ async def test_where_nothing_is_in_between_all_works(server: RunningServer) -> N
 async def test_without_a_token_the_server_is_heard_refusing(server: RunningServer) -> None:
     findings = await examined(server.port, None)
     assert works(findings) == ["server", "websocket", "sse", "longpoll"]
-    assert findings["websocket"].facts == ("the server is heard, and wants a token",)
-    assert all("wants a token; whether" in findings[name].facts[0] for name in ("sse", "longpoll"))
+    assert all("is heard, and wants a token" in findings[name].facts[0] for name in TRANSPORTS)
 
 
 async def test_a_refused_token_is_the_servers_word_and_not_the_networks(server: RunningServer) -> None:
     findings = await examined(server.port, "nonsense")
-    assert all("the server is heard, and refuses: " in findings[n].facts[0] for n in ("websocket", "sse", "longpoll"))
+    assert all("the server is heard, and refuses: " in findings[n].facts[0] for n in TRANSPORTS)
 
 
 async def test_where_there_is_no_server_one_sentence_says_so() -> None:
@@ -148,7 +150,7 @@ async def test_the_body_of_a_stream_is_swallowed(server: RunningServer, proxy: M
     findings = await examined(proxy.port, server.token())
     assert works(findings) == ["server", "websocket", "longpoll"]
     assert re.fullmatch(
-        r"the head came after \d+ ms and nothing behind it: the body is held back on the way", findings["sse"].facts[0]
+        r"the head came after \d+ ms and nothing behind it: the body is held back", findings["sse"].facts[0]
     )
 
 
@@ -157,6 +159,7 @@ async def test_a_body_that_is_held_back_for_a_while_is_told(server: RunningServe
     findings = await examined(proxy.port, server.token())
     assert findings["sse"].works
     assert re.fullmatch(r"the body was held back for 0.[5-9] s", findings["sse"].facts[1])
+    assert findings["sse"].flaws == ("held",)
 
 
 async def test_a_gateway_that_cuts_requests_that_wait(server: RunningServer, proxy: Meddler) -> None:
@@ -174,7 +177,7 @@ async def test_a_gateway_that_cuts_requests_that_wait(server: RunningServer, pro
     findings = await examined(proxy.port, server.token())
     assert findings["longpoll"].works
     assert re.fullmatch(
-        r"a poll that waits is cut after 0.[2-4] s with HTTP 504; shorter ones are used then",
+        r"a poll that waits is cut after 0.[2-4] s \(answered with HTTP 504, not by the server\); shorter ones .*",
         findings["longpoll"].facts[1],
     )
 
@@ -197,21 +200,217 @@ async def test_a_cut_behind_the_handshake(server: RunningServer, proxy: Meddler)
     assert "the handshake failed: " in findings["websocket"].facts[0]
 
 
+# -- what comes late
+
+
+IS_STREAM = {"websocket": lambda head: b"Upgrade: websocket" in head, "sse": is_event_stream}
+
+
+@pytest.mark.parametrize("transport", IS_STREAM)
+async def test_each_event_waits_for_the_next(server: RunningServer, proxy: Meddler, transport: str) -> None:
+    proxy.rule = lambda head: Meddling(body="behind") if IS_STREAM[transport](head) else Meddling()
+    findings = await examined(proxy.port, server.token())
+    assert works(findings) == ["server", "websocket", "sse", "longpoll"]
+    assert findings[transport].flaws == ("behind",)
+    assert findings[transport].facts[1].startswith("one behind: each event is held back until the next one comes")
+    assert conclude(findings.values()).will_use == ("sse" if transport == "websocket" else "websocket")
+
+
+@pytest.mark.parametrize("transport", IS_STREAM)
+async def test_events_come_in_lumps(server: RunningServer, proxy: Meddler, transport: str) -> None:
+    proxy.rule = lambda head: Meddling(body="lumps", lump_s=0.4) if IS_STREAM[transport](head) else Meddling()
+    findings = await examined(proxy.port, server.token())
+    assert findings[transport].flaws in {("lumps",), ("held", "lumps")}
+    assert any(re.match(r"in lumps: up to [234] events at once, up to .* late", f) for f in findings[transport].facts)
+
+
+async def test_commands_that_are_posted_do_not_pass(server: RunningServer, proxy: Meddler) -> None:
+    page = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nVia: 1.1 filter\r\nConnection: close\r\n\r\n"
+    proxy.rule = lambda head: Meddling(answer=page) if is_(b"/v1/command")(head) else Meddling()
+    findings = await examined(proxy.port, server.token())
+    assert works(findings) == ["server", "websocket", "longpoll"]
+    told = "a POST beside it is answered with HTTP 403, not by the server"
+    assert findings["sse"].facts == (told, "Via: 1.1 filter")
+
+
+# -- what happens in silence
+
+
+SILENT = replace(PACE, idle_s=0.6)
+
+
+async def test_nothing_is_said_and_all_stays(server: RunningServer) -> None:
+    findings = await examined(server.port, server.token(), SILENT)
+    for name in ("websocket-idle", "sse-idle"):
+        assert re.fullmatch(r"still there after \d+ ms, \d+ ms of it without a byte", findings[name].facts[0])
+    assert findings["longpoll-idle"].facts == ("a request that waits for 600 ms is answered",)
+    assert all(not finding.flaws for finding in findings.values())
+
+
+async def test_heartbeats_come_in_between() -> None:
+    limits = replace(LIMITS, heartbeat_interval_s=0.3)
+    async with running_server(settings_for(limits=limits)) as server:
+        findings = await examined(server.port, server.token(), replace(SILENT, idle_s=1.2))
+        for name in ("websocket-idle", "sse-idle"):
+            assert re.search(r"and [2-5] heartbeats came$", findings[name].facts[0]), findings[name]
+
+
+@pytest.mark.parametrize("transport", IS_STREAM)
+async def test_an_idle_connection_is_cut(server: RunningServer, proxy: Meddler, transport: str) -> None:
+    proxy.rule = lambda head: Meddling(idle_s=0.4) if IS_STREAM[transport](head) else Meddling()
+    findings = await examined(proxy.port, server.token(), SILENT)
+    finding = findings[f"{transport}-idle"]
+    often = "a heartbeat every 1 s does not keep it open"
+    assert re.fullmatch(rf"idle cut after \d+ ms; {often}", finding.facts[0])
+    assert finding.flaws == ("idle_cut",)
+    verdict = conclude(findings.values())
+    assert verdict.will_use == ("sse" if transport == "websocket" else "websocket")
+
+
+@pytest.mark.parametrize(
+    ("transport", "is_mute"), [pytest.param("websocket", True, marks=pytest.mark.slow), ("sse", False)]
+)
+async def test_heartbeats_that_are_asked_for_keep_it_open(transport: str, is_mute: bool) -> None:
+    limits = replace(LIMITS, heartbeat_interval_min_s=0.2)
+    async with running_server(settings_for(limits=limits)) as server, meddler(server.port) as proxy:
+        rule = Meddling(idle_s=0.7, idle_mute=is_mute)
+        proxy.rule = lambda head: rule if IS_STREAM[transport](head) else Meddling()
+        findings = await examined(proxy.port, server.token(), replace(SILENT, idle_s=1.5))
+    finding = findings[f"{transport}-idle"]
+    what = "found silently dead after" if is_mute else "idle cut after"
+    assert re.fullmatch(rf"{what} .*; with a heartbeat every 0.2 s it stays open", finding.facts[0])
+    assert finding.flaws == ()
+    assert conclude(findings.values()).will_use == "websocket"
+
+
+@pytest.mark.parametrize("transport", IS_STREAM)
+async def test_an_idle_connection_dies_in_silence(server: RunningServer, proxy: Meddler, transport: str) -> None:
+    proxy.rule = lambda head: Meddling(idle_s=0.4, idle_mute=True) if IS_STREAM[transport](head) else Meddling()
+    findings = await examined(proxy.port, server.token(), SILENT)
+    assert findings[f"{transport}-idle"].facts[0].startswith("found silently dead after ")
+    assert findings[f"{transport}-idle"].flaws == ("idle_dead",)
+
+
+async def test_a_heartbeat_that_is_due_does_not_come(proxy: Meddler, server: RunningServer) -> None:
+    """Noticed long before the silence was to end."""
+    limits = replace(LIMITS, heartbeat_interval_s=0.6)
+    async with running_server(settings_for(limits=limits)) as beating, meddler(beating.port) as between:
+        between.rule = lambda head: Meddling(idle_s=0.4, idle_mute=True) if is_event_stream(head) else Meddling()
+        pace = replace(SILENT, idle_s=60.0)
+        endpoint = Endpoint(f"http://127.0.0.1:{between.port}")
+        await endpoint.open()
+        try:
+            line = EventStreamLine(endpoint, beating.token(), pace.patience_s)
+            try:
+                async with asyncio.timeout(20):
+                    finding = await hold_line(line, pace)
+            finally:
+                await line.close()
+        finally:
+            await endpoint.close()
+    assert finding.flaws == ("idle_dead",)
+
+
+@pytest.mark.slow
+async def test_a_connection_may_only_grow_so_old() -> None:
+    limits = replace(LIMITS, heartbeat_interval_s=0.3)
+    async with running_server(settings_for(limits=limits)) as server, meddler(server.port) as proxy:
+        proxy.rule = lambda head: Meddling(life_s=1.5) if IS_STREAM["websocket"](head) else Meddling()
+        findings = await examined(proxy.port, server.token(), replace(SILENT, idle_s=3.0))
+    assert findings["websocket-idle"].flaws == ("life_cut",)
+    assert "after its beginning, though it was in use" in findings["websocket-idle"].facts[0]
+
+
+# -- what hybrid will use
+
+
+RULES: dict[str, Callable[[bytes], Meddling]] = {
+    "websocket": lambda head: Meddling(),
+    "sse": lambda head: upgrade_is_taken_out(head) if b"Upgrade: websocket" in head else Meddling(),
+    "longpoll": lambda head: (
+        Meddling(body="swallow")
+        if b"Upgrade: websocket" in head
+        else Meddling(body="keep")
+        if is_event_stream(head)
+        else Meddling()
+    ),
+}
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", pytest.param("longpoll", marks=pytest.mark.slow)])
+async def test_the_client_uses_what_was_said(server: RunningServer, proxy: Meddler, transport: str) -> None:
+    proxy.rule = RULES[transport]
+    verdict = conclude((await examined(proxy.port, server.token())).values())
+    async with asyncio.timeout(20), Client(f"http://127.0.0.1:{proxy.port}", server.token) as client:
+        await client.subscribe("chat:lobby")
+        assert client.transport == verdict.will_use == transport
+
+
 # -- the command
 
 
-async def test_the_command_says_what_will_be_used(server: RunningServer, proxy: Meddler) -> None:
-    proxy.rule = lambda head: upgrade_is_taken_out(head) if b"Upgrade: websocket" in head else Meddling()
-    environment = {**os.environ, "HYBRID_TOKEN": server.token(), "PYTHONPATH": str(ROOT)}
+async def hybrid_doctor(*arguments: str, token: str = "") -> tuple[int, list[str], str]:
+    """The command's exit status, the lines of its output, and what it says beside them."""
+    environment = {**os.environ, "HYBRID_TOKEN": token, "PYTHONPATH": str(ROOT)}
     running = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "hybrid", "doctor", f"http://127.0.0.1:{proxy.port}"),
+        *(sys.executable, "-m", "hybrid", "doctor", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
     )
-    out, error = await running.communicate()
-    assert running.returncode == 0, error
-    lines = out.decode().splitlines()
-    assert lines[1] == "websocket  fails: `Upgrade` is taken out on the way (Via: 1.1 office (squid/5.7))"
-    assert lines[-1] == "hybrid will use sse here, or else longpoll."
-    assert server.token().encode() not in out + error
+    try:
+        out, error = await running.communicate()
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    assert running.returncode is not None
+    assert not token or token.encode() not in out + error
+    return running.returncode, out.decode().splitlines(), error.decode()
+
+
+async def test_the_command_says_what_will_be_used(server: RunningServer, proxy: Meddler) -> None:
+    proxy.rule = lambda head: upgrade_is_taken_out(head) if b"Upgrade: websocket" in head else Meddling()
+    url = f"http://127.0.0.1:{proxy.port}"
+    status, lines, _ = await hybrid_doctor(url, "--idle", "1", token=server.token())
+    assert status == 0
+    told = "`Upgrade` is taken out on the way (Via: 1.1 office (squid/5.7))"
+    assert lines[1] == f"websocket  fails: {told}"
+    assert any(line.startswith("idle       sse: still there after ") for line in lines)
+    assert lines[-1] == f"hybrid will use SSE here: WebSocket fails, {told}."
+
+
+async def test_the_command_where_nobody_is() -> None:
+    status, lines, _ = await hybrid_doctor(f"http://127.0.0.1:{free_port()}", token="x")
+    assert status == 1
+    assert lines[-1].startswith("hybrid cannot get through here: cannot be reached: ")
+
+
+@pytest.mark.slow
+async def test_the_command_as_json_tells_what_it_knows_when_it_is_interrupted(server: RunningServer) -> None:
+    environment = {**os.environ, "HYBRID_TOKEN": server.token(), "PYTHONPATH": str(ROOT)}
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hybrid", "doctor", server.url, "--idle", "600", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        assert running.stderr is not None
+        while not (await running.stderr.readline()).startswith(b"holding connections open"):
+            assert not running.stderr.at_eof()
+        running.send_signal(signal.SIGINT)
+        out, error = await running.communicate()
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    assert running.returncode == 130
+    assert b"Traceback" not in error
+    told = json.loads(out)
+    assert (told["will_use"], told["is_complete"], told["has_token"]) == ("websocket", False, True)
+    assert {finding["name"] for finding in told["findings"]} == {"server", *TRANSPORTS}
+    [beats] = [finding["figures"]["beats_ms"] for finding in told["findings"] if finding["name"] == "sse"]
+    assert len(beats) == Pace().beats
+    assert all(came_ms >= sent_ms for sent_ms, came_ms in beats)

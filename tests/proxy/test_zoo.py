@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.proxy.zoo.__main__ import chosen
-from tests.proxy.zoo.animals import ANIMALS, Absent
+from tests.proxy.zoo.animals import Absent
+from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.run import FULL, QUICK, Plan, run
 from tests.support.http_issuer import http_issuer
 from tests.support.nodes import AUDIENCE
@@ -41,7 +42,7 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
 
             async def drive(animal: str, client: str, plan: Plan) -> dict[str, Any]:
                 folder = tmp_path_factory.mktemp(f"{animal}-{client}")
-                return await run(ANIMALS[animal], client, folder, redis_url=redis.url, issuer=issuer, plan=plan)
+                return await run(WAYS[animal], client, folder, redis_url=redis.url, issuer=issuer, plan=plan)
 
             yield drive
 
@@ -89,7 +90,7 @@ async def test_a_short_course(
     ("animal", "client"), [pytest.param(a.name, client, id=f"{a.name}-{client}") for a, client in chosen((), ())]
 )
 async def test_the_whole_course(animal: str, client: str, course: Course) -> None:
-    if absent := ANIMALS[animal].missing():
+    if absent := WAYS[animal].missing():
         pytest.skip(f"needs {', '.join(absent)}, not found")
     try:
         result = await course(animal, client, FULL)

@@ -9,7 +9,7 @@ import pytest
 
 from hybrid.model import Position
 from tests.proxy.zoo import judge, report
-from tests.proxy.zoo.animals import ANIMALS
+from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.records import Asked, Got, Records, Way
 
 Log = list[tuple[Position, Any]]
@@ -103,8 +103,8 @@ TRACE: list[list[Any]] = [
 
 def test_changes_are_of_transports_not_of_legs() -> None:
     assert judge.transports_of(TRACE) == ["sse", "longpoll"]
-    assert judge.changes(TRACE, "sse", since_s=4.0) == 1
-    assert judge.changes(TRACE, "sse", since_s=9.5) == 0
+    assert judge.transports_of(TRACE, 2.0, 8.0) == ["sse"]
+    assert judge.transports_of(TRACE, 9.5) == []
 
 
 def test_reasons_are_the_clients_and_not_of_the_courses_own_faults() -> None:
@@ -113,7 +113,7 @@ def test_reasons_are_the_clients_and_not_of_the_courses_own_faults() -> None:
 
 
 def test_the_page_tells_what_failed() -> None:
-    animal = next(iter(ANIMALS))
+    animal = next(iter(WAYS))
     page = report.page({animal: {"node": {"at": "2026-01-02T03:04:05", "error": "cold: nothing | came"}}})
     assert "1 did not come to their end" in page
     assert f"| `{animal}` | Node | cold: nothing \\| came |" in page

@@ -136,4 +136,6 @@ async def test_all_clients_of_a_storm_get_in(carried: Pipe | tuple[str, ...], ha
         await here.publish(CHANNEL, 1)
         await asyncio.gather(*(reader.until(1) for reader in readers))
         if not here.others:
-            assert 10 < len(refusals) <= 30
+            assert len(refusals) > 10
+            if isinstance(carried, Pipe):  # who races its transports may be refused on each of them
+                assert len(set(refusals)) == len(refusals)

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Page:
         self._connection = connection
         self._browser_url = browser_url
         self._session: str | None = None
+        self._target: str | None = None
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
 
@@ -116,11 +117,14 @@ class Page:
 
     async def send(self, method: str, **parameters: Any) -> Any:
         """One DevTools command and its result."""
+        session = {} if self._session is None else {"sessionId": self._session}
+        return await self._command(method, parameters, session)
+
+    async def _command(self, method: str, parameters: dict[str, Any], session: Mapping[str, str] = {}) -> Any:
+        """To the page where `session` names it, otherwise to the browser."""
         number = next(self._ids)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        command: dict[str, Any] = {"id": number, "method": method, "params": parameters}
-        if self._session is not None:
-            command["sessionId"] = self._session
+        command = {"id": number, "method": method, "params": parameters, **session}
         await self._connection.send(json.dumps(command))
         try:
             return await answer
@@ -133,13 +137,28 @@ class Page:
         async with _attached(self._browser_url, is_opened=True) as page:
             yield page
 
-    async def _start(self, is_opened: bool) -> None:
-        target = None
+    @asynccontextmanager
+    async def tab(self) -> AsyncIterator[Page]:
+        """One more tab of this browser, with the same storage and locks; closed afterwards, if it is not by then."""
+        target = (await self._command("Target.createTarget", {"url": "about:blank"}))["targetId"]
+        try:
+            async with _attached(self._browser_url, target=target) as page:
+                yield page
+        finally:
+            with suppress(Exception):
+                await self._command("Target.closeTarget", {"targetId": target})
+
+    async def close(self) -> None:
+        """Close the tab as a person does."""
+        await self._command("Target.closeTarget", {"targetId": self._target})
+
+    async def _start(self, is_opened: bool, target: str | None) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while target is None:
                 targets = (await self.send("Target.getTargets"))["targetInfos"]
                 pages = [target for target in targets if target["type"] == "page"]
                 target = next((page["targetId"] for page in pages if ("openerId" in page) == is_opened), None)
+        self._target = target
         attached = await self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -212,13 +231,13 @@ async def open_browser(executable: str, profile: Path, *flags: str) -> AsyncIter
 
 
 @asynccontextmanager
-async def _attached(url: str, *, is_opened: bool) -> AsyncIterator[Page]:
-    """The first page of the browser at `url`, or one that was opened by a page, over a connection of its own."""
+async def _attached(url: str, *, is_opened: bool = False, target: str | None = None) -> AsyncIterator[Page]:
+    """The page `target` of the browser at `url`, or the first one, or one opened by a page; by its own connection."""
     async with connect(url, max_size=None, proxy=None, ping_interval=None) as connection:
         page = Page(connection, url)
         listening = asyncio.create_task(page._listen())
         try:
-            await page._start(is_opened)
+            await page._start(is_opened, target)
             yield page
         finally:
             listening.cancel()

@@ -9,6 +9,7 @@ import { openUplink } from "./uplink.js";
 
 const GATEWAY_TIMEOUTS = [408, 502, 504, 524];
 const GATEWAY_FAILURES_MAX = 3;
+const CUT_MIN_MS = 900; // a poll that ended without an answer after less was not cut for its silence
 const WAIT_MIN_S = 0.5;
 const WAIT_S = 25;
 const MARGIN = 0.6; // of the patience shown
@@ -21,6 +22,7 @@ const open = (context) => {
   let sealed = "";
   let polled = ""; // the list that the poll in flight carries
   let waitS = memory.wait_s ?? WAIT_S;
+  let cutMs; // how long the last poll lived that was cut
   let isAsked = false; // somebody wants to know at once whether we are heard
   let polling;
   let isClosed = false;
@@ -88,12 +90,17 @@ const open = (context) => {
           await new Promise((resolve) => environment.setTimeout(resolve, EMPTY_PAUSE_MS));
       } catch (error) {
         if (polling.signal.aborted) continue;
-        // A gateway that gives up on a waiting request is told apart from a dead one by asking for less.
-        if (error.number || !GATEWAY_TIMEOUTS.includes(error.status) || ++failures === GATEWAY_FAILURES_MAX)
-          throw error;
-        const patienceS = (environment.now() - startedMs) / 1000;
-        waitS = Math.max(WAIT_MIN_S, Math.min(waitS / 2, patienceS * MARGIN));
-        memory.keep({ wait_s: waitS });
+        const livedMs = environment.now() - startedMs;
+        const isGateway = GATEWAY_TIMEOUTS.includes(error.status);
+        const isCut = isGateway || (!error.status && livedMs > CUT_MIN_MS);
+        if (error.number || !isCut || ++failures === GATEWAY_FAILURES_MAX) throw error;
+        // A gateway that gives up on a waiting request is told apart from a dead one by asking for less. Without its
+        // word: cut once may be anything, twice after the same time is no coincidence.
+        if (isGateway || Math.abs(livedMs - cutMs) < livedMs / 5) {
+          waitS = Math.max(WAIT_MIN_S, Math.min(waitS / 2, (livedMs * MARGIN) / 1000));
+          memory.keep({ wait_s: waitS });
+        }
+        cutMs = livedMs;
       }
     }
   };

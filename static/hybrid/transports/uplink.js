@@ -13,13 +13,10 @@ const POST_TIMEOUT_MS = 10_000; // the server answers within 2 s; a proxy that s
 const CALL_TIMEOUT_MS = 30_000; // a call's handler may take 20 s
 
 /**
- * `prepare(command)`: the command as it goes out, asked at the last moment. `isAlone(command)`: it goes in a POST of
- * its own. `onIdle`: all is answered.
+ * `rules`, if any: `prepare(command)`: the command as it goes out, asked at the last moment; `isAlone(command)`: it goes
+ * in a POST of its own; `onIdle()`: all is answered.
  */
-export const openUplink = (
-  context,
-  { prepare = (command) => command, isAlone = () => false, onIdle = () => {} } = {},
-) => {
+export const openUplink = (context, rules) => {
   const { environment } = context;
   const queue = [];
   const aborters = new Set();
@@ -29,10 +26,11 @@ export const openUplink = (
     const batch = [];
     let size = 0;
     while (queue.length && batch.length < BATCH_COMMANDS && size < BATCH_CHARACTERS) {
-      if (batch.length && isAlone(queue[0])) break;
-      batch.push(prepare(queue.shift()));
+      if (batch.length && rules?.isAlone(queue[0])) break;
+      const command = queue.shift();
+      batch.push(rules?.prepare(command) ?? command);
       size += encode(batch.at(-1)).length;
-      if (isAlone(batch[0])) break;
+      if (rules?.isAlone(command)) break;
     }
     return batch;
   };
@@ -67,13 +65,13 @@ export const openUplink = (
     try {
       while (queue.length) deliver(await exchange(take(), POST_TIMEOUT_MS));
       isBusy = false;
-      onIdle();
+      rules?.onIdle();
     } catch (error) {
       failed(error);
     }
   };
 
-  const call = (command) => exchange([prepare(command)], CALL_TIMEOUT_MS).then(deliver, failed);
+  const call = (command) => exchange([command], CALL_TIMEOUT_MS).then(deliver, failed);
 
   return {
     send(commands) {

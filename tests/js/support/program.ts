@@ -7,6 +7,7 @@ const client = new Client({
   name: "program",
   version: "1",
   debug: true,
+  tabs: false,
   queueMax: 10,
   timeoutMs: 1000,
   storage: localStorage,
@@ -25,6 +26,8 @@ const off: () => void = client.on("error", (error) => {
 off();
 client.connect();
 await client.moveTo("sse");
+await client.moveTo("shared");
+console.log(client.transport === "shared", client.limits?.data_max_bytes);
 client.cut();
 
 const start: Position = { offset: 0 };
@@ -52,6 +55,8 @@ console.log(stats.received, client.transport, client.session, client.state, chan
 
 // @ts-expect-error there is no such transport
 await client.moveTo("pigeon");
+// @ts-expect-error it is no transport to ask for
+new Client({ url: "/v1", transports: ["shared"] });
 // @ts-expect-error a state cannot be set
 client.state = "connected";
 // @ts-expect-error there is no such event

@@ -14,6 +14,7 @@ const NAMES = {
   3405: "method_unknown",
   3406: "not_found",
   3409: "out_of_order",
+  3410: "unrecoverable",
   3411: "already_subscribed",
   3412: "not_subscribed",
   3415: "key_conflict",
@@ -445,7 +446,9 @@ export class FakeServer {
       return { position };
     }
     if (method === "history") {
-      const found = log.entries.filter(({ offset }) => offset > (after?.offset ?? 0));
+      const from = after ? log.continue({ position: after }) : { recovered: true, publications: [...log.entries] };
+      if (!from.recovered) return { error: wireError(3410) };
+      const found = from.publications;
       return { publications: reverse ? found.reverse().slice(0, limit) : found.slice(0, limit), head: log.head };
     }
     if (method === "presence") return { entries: [{ subject: "alice" }] };

@@ -1,7 +1,7 @@
 """`make zoo`: the clients through the animals, line by line, into `.zoo/results.json` and `docs/networks.md`.
 
-Exit status 0 when every run came to its end with nothing lost, repeated or reordered, 1 when not, 130 after Ctrl-C.
-What was measured until then is kept.
+Exit status 0 when every run came to its end with nothing lost, repeated or reordered, 1 when not, 2 without Redis, 130
+after Ctrl-C: what was measured until then is kept.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from hybrid.auth.development import DevelopmentIssuer
 from tests.proxy.zoo import report, results
-from tests.proxy.zoo.animals import ANIMALS, Absent, Animal
+from tests.proxy.zoo.animals import Absent, Animal
+from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.drivers import CLIENTS
 from tests.proxy.zoo.run import FULL, Plan, run
 from tests.support.http_issuer import http_issuer
@@ -33,6 +35,7 @@ EVERYWHERE: Final = ("chromium", "node")
 """These go through every animal, the others through the core only, unless animals are named."""
 CORE: Final = frozenset(
     (
+        "direct",
         "squid-default",
         "squid-bump",
         "squid-connect",
@@ -89,7 +92,7 @@ class Zoo:
         try:
             async with asyncio.timeout(_RUN_MAX_S):
                 result = await run(animal, client, folder, plan=self.plan, say=say, **self._reaches)
-        except Absent as absent:
+        except (Absent, pytest.skip.Exception) as absent:  # the tests' own helpers skip
             say(f"SKIPPED: {absent}")
             return
         except Exception as error:  # whatever an animal does, the others are visited
@@ -113,14 +116,14 @@ def _sentence(error: BaseException) -> str:
 
 def chosen(animals: Sequence[str], clients: Sequence[str]) -> Iterator[tuple[Animal, str]]:
     """Each pair that is to be measured. Raises SystemExit for a name that does not exist."""
-    for names, known in ((animals, ANIMALS), (clients, CLIENTS)):
+    for names, known in ((animals, WAYS), (clients, CLIENTS)):
         for name in names:
             if name not in known:
                 raise SystemExit(f"{name} is not known; there are {', '.join(known)}.")
-    for name in animals or ANIMALS:
+    for name in animals or WAYS:
         for client in clients or CLIENTS:
             if animals or client in EVERYWHERE or name in CORE:
-                yield ANIMALS[name], client
+                yield WAYS[name], client
 
 
 async def visit_all(pairs: list[tuple[Animal, str]], plan: Plan, at_once: int) -> int:
@@ -153,10 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.write(results.load())
         return 0
     pairs = list(chosen(options.animals.split(), options.clients.split()))
-    with suppress(asyncio.CancelledError):
+    try:
         return asyncio.run(visit_all(pairs, replace(FULL, settled_s=options.settled), options.at_once))
-    print("interrupted; what was measured is kept", file=sys.stderr)
-    return 130
+    except asyncio.CancelledError:
+        print("interrupted; what was measured is kept", file=sys.stderr)
+        return 130
+    except pytest.skip.Exception as absent:
+        print(absent, file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

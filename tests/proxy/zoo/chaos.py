@@ -21,7 +21,6 @@ _READ_MAX: Final = 65_536
 _BUFFER_BYTES: Final = 32_768
 """What waits in the relay; behind that the sender feels a slow reader. Heads have to fit."""
 _CONNECTION: Final = re.compile(rb"\r\n(?:Connection|Keep-Alive):[^\r]*", re.IGNORECASE)
-_LENGTH: Final = re.compile(rb"\r\nContent-Length: *(\d+)", re.IGNORECASE)
 _REFUSAL: Final = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: 33\r\n\r\n"
     b"<p>Blocked by your network.</p>\r\n"
@@ -41,12 +40,6 @@ class Way:
     async def take(self, most: int = _READ_MAX) -> bytes:
         """What has come, at most so much; nothing at the end."""
         return await self._source.read(most)
-
-    async def pass_on(self, count: int) -> None:
-        """So many bytes."""
-        while count and (data := await self.take(min(count, _READ_MAX))):
-            count -= len(data)
-            await self.give(data)
 
     async def give(self, data: bytes) -> None:
         """Pass it on."""
@@ -92,7 +85,8 @@ Fault = Callable[[Flow], Awaitable[None]]
 # -- one direction
 
 
-async def _carry(way: Way, seen: Callable[[], None] = lambda: None) -> None:
+async def carry(way: Way, seen: Callable[[], None] = lambda: None) -> None:
+    """Nothing is done to it."""
     while data := await way.take():
         seen()
         await way.give(data)
@@ -104,7 +98,8 @@ async def _swallow(way: Way) -> None:
         pass
 
 
-async def _one_behind(way: Way) -> None:
+async def one_behind(way: Way) -> None:
+    """Each piece waits for the next one."""
     held = b""
     while data := await way.take():
         if held:
@@ -115,30 +110,36 @@ async def _one_behind(way: Way) -> None:
     way.end()
 
 
-def _held(until_bytes: int) -> Carry:
-    async def carry(way: Way) -> None:
+def held(until_bytes: int) -> Carry:
+    """Nothing comes before there are so many bytes."""
+
+    async def through(way: Way) -> None:
         held = bytearray()
         while len(held) < until_bytes and (data := await way.take()):
             held += data
         await way.give(bytes(held))
-        await _carry(way)
+        await carry(way)
 
-    return carry
+    return through
 
 
-def _cut_after(most: int) -> Carry:
-    async def carry(way: Way) -> None:
+def cut_after(most: int) -> Carry:
+    """So many bytes come, and then the end."""
+
+    async def through(way: Way) -> None:
         left = most
         while left and (data := await way.take(left)):
             left -= len(data)
             await way.give(data)
         way.end()
 
-    return carry
+    return through
 
 
-def _dribbled(alone: int, pause_s: float) -> Carry:
-    async def carry(way: Way) -> None:
+def dribbled(alone: int, pause_s: float) -> Carry:
+    """The first bytes of each piece come one by one."""
+
+    async def through(way: Way) -> None:
         while data := await way.take():
             for place in range(min(alone, len(data))):
                 await way.give(data[place : place + 1])
@@ -146,29 +147,31 @@ def _dribbled(alone: int, pause_s: float) -> Carry:
             await way.give(data[alone:])
         way.end()
 
-    return carry
+    return through
 
 
-def _in_lumps(every_s: float) -> Carry:
-    async def carry(way: Way) -> None:
+def in_lumps(every_s: float) -> Carry:
+    """What comes waits for the next of these moments."""
+
+    async def through(way: Way) -> None:
         while data := await way.take():
             # The same moments for all connections, as where one radio is switched on for all of them.
             await asyncio.sleep(every_s - asyncio.get_running_loop().time() % every_s)
             await way.give(data)
         way.end()
 
-    return carry
+    return through
 
 
 def _slow(bytes_per_s: float, delay_s: float) -> Carry:
-    async def carry(way: Way) -> None:
+    async def through(way: Way) -> None:
         while data := await way.take(512):
             await asyncio.sleep(len(data) / bytes_per_s)
             way.give_later(data, delay_s)
         await asyncio.sleep(delay_s)
         way.end()
 
-    return carry
+    return through
 
 
 # -- whole connections
@@ -176,40 +179,16 @@ def _slow(bytes_per_s: float, delay_s: float) -> Carry:
 
 async def passing(flow: Flow) -> None:
     """Nothing is done to it."""
-    await _both(_carry(flow.up), _carry(flow.down))
+    await _both(carry(flow.up), carry(flow.down))
 
 
-def downward(carry: Carry) -> Fault:
+def downward(fault: Carry) -> Fault:
     """Only what comes down is concerned."""
 
-    async def fault(flow: Flow) -> None:
-        await _both(_carry(flow.up), carry(flow.down))
+    async def both(flow: Flow) -> None:
+        await _both(carry(flow.up), fault(flow.down))
 
-    return fault
-
-
-one_behind: Final[Fault] = downward(_one_behind)
-"""Each piece waits for the next one."""
-
-
-def held(until_bytes: int) -> Fault:
-    """Nothing comes down before there are so many bytes."""
-    return downward(_held(until_bytes))
-
-
-def cut_after(most: int) -> Fault:
-    """So many bytes come down, and then the end."""
-    return downward(_cut_after(most))
-
-
-def dribbled(alone: int, pause_s: float) -> Fault:
-    """The first bytes of whatever comes down arrive one by one."""
-    return downward(_dribbled(alone, pause_s))
-
-
-def in_lumps(every_s: float) -> Fault:
-    """What comes down waits for the next of these moments."""
-    return downward(_in_lumps(every_s))
+    return both
 
 
 def slow(bytes_per_s: float, delay_s: float) -> Fault:
@@ -255,7 +234,7 @@ def idle(after_s: float, *, is_silent: bool) -> Fault:
                 def seen() -> None:
                     patience.reschedule(loop.time() + after_s)
 
-                await _both(_carry(flow.up, seen), _carry(flow.down, seen))
+                await _both(carry(flow.up, seen), carry(flow.down, seen))
         except TimeoutError:
             if is_silent:
                 await mute(flow)
@@ -289,10 +268,10 @@ class Network:
 
     anything: Fault | None = None
     upgraded: Fault = passing
-    streams: Fault = passing
+    streams: Carry = carry
     refused: tuple[str, ...] = ()
 
-    async def carry(self, flow: Flow) -> None:
+    async def serve(self, flow: Flow) -> None:
         """One connection, to its end."""
         if self.anything is not None:
             await self.anything(flow)
@@ -300,19 +279,21 @@ class Network:
         request = await flow.up.head()
         if any(request.startswith(f"{start} ".encode()) for start in self.refused):
             await flow.down.give(_REFUSAL)
-            await _swallow(flow.up)  # or its body would make a reset of our end
-            return
-        await flow.up.give(request if _is_upgrade(request) else _once(request))
-        if length := _LENGTH.search(request):  # nobody answers half a request
-            await flow.up.pass_on(int(length[1]))
-        answer = await flow.down.head()
-        if answer.split(b" ", 2)[1] == b"101":
+            flow.down.end()
+            await _swallow(flow.up)  # a body that nobody reads would turn the end into a reset
+        elif _is_upgrade(request):
+            await flow.up.give(request)
+            answer = await flow.down.head()
             await flow.down.give(answer)
-            await self.upgraded(flow)
-            return
-        await flow.down.give(_once(answer))
-        is_stream = b"\r\ncontent-type: text/event-stream" in answer.lower()
-        await (self.streams if is_stream else passing)(flow)
+            await (self.upgraded if answer.split(b" ", 2)[1] == b"101" else passing)(flow)
+        else:
+            await flow.up.give(_once(request))
+            await _both(carry(flow.up), self._answer(flow.down))
+
+    async def _answer(self, down: Way) -> None:
+        head = await down.head()
+        await down.give(_once(head))
+        await (self.streams if b"\r\ncontent-type: text/event-stream" in head.lower() else carry)(down)
 
 
 def _is_upgrade(head: bytes) -> bool:
@@ -329,24 +310,27 @@ async def relay(
 ) -> AsyncIterator[int]:
     """The network in front of the server at this address; yields the port of the loopback where it begins, or that of
     a socket that already listens."""
-    carried: set[asyncio.Task[None]] = set()
+    serving: set[asyncio.Task[None]] = set()
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward: asyncio.StreamWriter | None = None
         try:
             back, onward = await asyncio.open_connection(host, port, limit=_BUFFER_BYTES)
-            await network.carry(Flow(Way(reader, onward), Way(back, writer)))
+            await network.serve(Flow(Way(reader, onward), Way(back, writer)))
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # one side has gone
+        except asyncio.CancelledError:
+            writer.transport.abort()  # a polite end would wait for a client that does not read
+            raise
         finally:
             writer.close()
             if onward is not None:
                 onward.transport.abort()
 
     def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(carry(reader, writer))
-        carried.add(task)
-        task.add_done_callback(carried.discard)
+        task = asyncio.get_running_loop().create_task(serve(reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
 
     if listening is not None:
         server = await asyncio.start_server(accepted, sock=listening, limit=_BUFFER_BYTES)
@@ -356,7 +340,7 @@ async def relay(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in list(carried):
+        for task in list(serving):
             task.cancel()
-        await asyncio.gather(*carried, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
         await server.wait_closed()

@@ -47,6 +47,9 @@ class Honest:
                 pass
         except (OSError, asyncio.IncompleteReadError):
             pass  # the other side has gone
+        except asyncio.CancelledError:
+            writer.transport.abort()  # a polite end would wait for a client that does not read
+            raise
         finally:
             self.open -= 1
             writer.close()

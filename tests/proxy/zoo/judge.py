@@ -101,19 +101,13 @@ def healed_s(records: Records, since_s: float) -> float | None:
     return max(min(down), min(up)) - since_s if down and up else None
 
 
-def transports_of(trace: Trace, since_s: float = 0.0) -> list[str]:
-    """The transports that carried the session one after the other, without the repetitions."""
+def transports_of(trace: Trace, since_s: float = 0.0, until_s: float = math.inf) -> list[str]:
+    """The transports that took over in that time, one after the other, without the repetitions."""
     carried: list[str] = []
     for at_ms, what, *details in trace:
-        if what == "transport" and at_ms >= 1_000 * since_s and carried[-1:] != [details[0]]:
+        if what == "transport" and since_s <= at_ms / 1_000 <= until_s and carried[-1:] != [details[0]]:
             carried.append(details[0])
     return carried
-
-
-def changes(trace: Trace, transport: str | None, since_s: float) -> int:
-    """How often another transport took over from then on, `transport` having carried before."""
-    carried = transports_of(trace, since_s)
-    return len(carried) - (carried[:1] == [transport])
 
 
 def unused(trace: Trace, used: str | None, faults: Sequence[tuple[float, float]] = ()) -> dict[str, str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.proxy.zoo import versions
-from tests.proxy.zoo.animals import ANIMALS, Animal
+from tests.proxy.zoo.animals import Animal
+from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.drivers import CLIENTS
 from tests.proxy.zoo.markdown import table
 from tests.proxy.zoo.peers import report as beside
@@ -27,9 +28,9 @@ browsers and in Node. Nothing on this page is known about an animal beforehand; 
 meets, either.
 
 A run is one client through one animal. It connects with an empty memory (*cold*), again as after a reload of the page
-(*warm*), receives 200 publications and makes 200 of its own, lives through a restart of the server, is watched for a
-quiet while, and at last has its network changed: all that is open goes dead without a word. Publications go both ways
-all the while, and every one is accounted for.
+(*warm*), receives 200 publications and makes 200 of its own, has a quiet while, lives through a restart of the server,
+has another quiet while, and at last its network changes: all that is open goes dead without a word. Publications go
+both ways all the while, and every one is accounted for.
 
 `make zoo` measures again; `make zoo ANIMALS="squid-default caddy" CLIENTS="node firefox"` only these rows.
 """
@@ -48,7 +49,7 @@ def write(results: Results, path: Path = PAGE) -> None:
 
 def page(results: Results) -> str:
     """The page's text."""
-    animals = [animal for animal in ANIMALS.values() if results.get(animal.name)]
+    animals = [animal for animal in WAYS.values() if results.get(animal.name)]
     clients = [client for client in CLIENTS if any(client in results[animal.name] for animal in animals)]
     rows = [(animal.name, client) for animal in animals for client in clients if client in results[animal.name]]
     parts = [

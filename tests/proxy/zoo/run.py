@@ -34,7 +34,7 @@ _QUIET_S: Final = 3.0
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How much of everything. `publications` go each way, one every `every_s`; for `stay_s` nothing is done to a client
-    that has just come."""
+    that has just come; of `settled_s` the last `look_again_s` are those after the restart."""
 
     publications: int = 200
     every_s: float = 0.02
@@ -67,6 +67,7 @@ class Course:
     say: Callable[[str], None]
     result: dict[str, Any] = field(default_factory=dict)
     faults: list[tuple[float, float]] = field(default_factory=list)
+    quiet: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
         """All parts, in order. Raises CourseFailed, DriverError."""
@@ -75,10 +76,12 @@ class Course:
         await self._look()
         await self._connect("warm")
         await self._exchange()
+        await self._settle(self.plan.settled_s - self.plan.look_again_s)
         if self.plan.restarts:
             await self._restart()
-        if self.plan.settled_s:
-            await self._settle()
+        await self._settle(min(self.plan.look_again_s, self.plan.settled_s))
+        if self.plan.restarts and self.plan.settled_s:
+            self.result["restart"]["later"] = self.records.transport
         self.result["transport"] = self.records.transport
         if self.plan.changes_network:  # last: what is dead would still be in the way of the others
             await self._change_network()
@@ -159,6 +162,7 @@ class Course:
 
     async def _restart(self) -> None:
         before = self.records.transport
+        self.publisher.pace(_BUSY_S)
         await self._publish(every_s=_BUSY_S)
         stopped_s = _now_s()
         await self.server.node.restart()
@@ -167,25 +171,26 @@ class Course:
         self.result["restart"] = self._healing(before, took_s) | {"away_s": round(ready_s - stopped_s, 2)}
         self.say(f"restarted: {self.result['restart']}")
 
-    async def _settle(self) -> None:
+    async def _settle(self, quiet_s: float) -> None:
+        """Be quiet for so long, and watch. What it comes to is added to that of former times."""
+        if quiet_s <= 0:
+            return
         await self.client.call("hush")
         await self._look()
         before, began_s = self.records.transport, _now_s()
         self.publisher.pace(_QUIET_S)
-        look_again_s = min(self.plan.look_again_s, self.plan.settled_s)
-        await self._is_until(lambda: False, look_again_s)
-        if "restart" in self.result:
-            self.result["restart"]["later"] = self.records.transport
-        await self._is_until(lambda: False, self.plan.settled_s - look_again_s)
+        await self._is_until(lambda: False, quiet_s)
         ended_s = _now_s()
-        # The last ones may still be on their way; they are not late yet.
-        ids = judge.sent_since(self.records.down.asked, began_s)[1:-1]
-        await self._is_until(lambda: self._has(ids), _DELIVERED_MAX_S)
+        # The first one still belongs to what was before, and the last one may be on its way.
+        self.quiet += judge.sent_since(self.records.down.asked, began_s)[1:-1]
+        await self._is_until(lambda: self._has(self.quiet), _DELIVERED_MAX_S)
+        former = self.result.get("settled", {"seconds": 0, "changes": 0, "transports": []})
+        carried = judge.transports_of(self.records.trace, began_s, ended_s)
         self.result["settled"] = {
-            "seconds": round(ended_s - began_s),
-            "changes": judge.changes(self.records.trace, before, began_s),
-            "transports": [before, *judge.transports_of(self.records.trace, began_s)],
-            "down": judge.latencies(self.records.down, ids),
+            "seconds": former["seconds"] + round(ended_s - began_s),
+            "changes": former["changes"] + len(carried) - (carried[:1] == [before]),
+            "transports": [*former["transports"], [before, *carried]],
+            "down": judge.latencies(self.records.down, self.quiet),
         }
         self.say(f"settled: {self.result['settled']}")
 

@@ -32,12 +32,12 @@ class Conversation:
         self.reader, self.writer = reader, writer
         self._host, self._prefix = host, prefix
 
-    async def ask(self, method: str, path: str, *more: str) -> Head:
-        """Send a request without a body, and read the head of what comes back."""
+    async def ask(self, method: str, path: str, *more: str, body: bytes = b"") -> Head:
+        """Send a request, and read the head of what comes back."""
         lines = [f"{method} {self._prefix}{path} HTTP/1.1", f"Host: {self._host}", *more]
         if method == "POST":
-            lines.append("Content-Length: 0")
-        self.writer.write("\r\n".join([*lines, "", ""]).encode())
+            lines.append(f"Content-Length: {len(body)}")
+        self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         return await self._head()
 
     async def upgrade(self, path: str) -> Head:

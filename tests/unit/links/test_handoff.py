@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any, cast
 
 import pytest
@@ -210,6 +211,23 @@ async def test_after_the_end_nothing_reaches_the_owner_or_the_transport() -> Non
     await asyncio.sleep(0)
     assert harness.owner.events == [("closed", 1006, "")]
     assert (harness.transport.written, harness.transport.calls) == (written, calls)
+
+
+class ResetTransport(RecordingTransport):
+    """The peer has reset it, and nobody has seen that yet."""
+
+    def write_eof(self) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+
+async def test_ending_a_stream_that_was_reset_meanwhile_is_nobodys_error() -> None:
+    """Whoever ends it, such as the request that has opened the next leg, must not hear of it."""
+    owner, transport = RecordingOwner(), ResetTransport()
+    link = HandedOffEventStream(owner=owner, is_chunked=True, limits=Limits(), clock=HandMadeClock(), peer="test")
+    link.start(cast(asyncio.Transport, transport), b"head", b"", False)
+    link.close(4509, "replaced")
+    assert transport.calls[-1] == "abort"
+    assert owner.events == [("closed", 4509, "replaced")]
 
 
 async def test_a_failed_transport_is_not_written_to() -> None:

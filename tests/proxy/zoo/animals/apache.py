@@ -80,5 +80,5 @@ ANIMALS: Final = (
         ("apache2",),
         _forward,
     ),
-    Animal("apache-rev", "A bare ProxyPass: no upgrades.", ("apache2",), _reverse),
+    Animal("apache-rev", "A bare ProxyPass: no upgrades, streams pass.", ("apache2",), _reverse),
 )

@@ -32,7 +32,7 @@ ANIMALS: Final = (
     _chaos(
         "one-behind",
         "A virus scanner that delivers each piece of a stream or WebSocket when the next one comes.",
-        Network(upgraded=chaos.one_behind, streams=chaos.one_behind),
+        Network(upgraded=chaos.downward(chaos.one_behind), streams=chaos.one_behind),
     ),
     _chaos(
         "held-64k",
@@ -47,7 +47,7 @@ ANIMALS: Final = (
     _chaos(
         "dribble",
         "The first 256 bytes of whatever comes down arrive one by one.",
-        Network(anything=chaos.dribbled(256, 0.0005)),
+        Network(anything=chaos.downward(chaos.dribbled(256, 0.0005))),
     ),
     _chaos(
         "idle-1s",
@@ -79,7 +79,11 @@ ANIMALS: Final = (
         "30 kbit/s downward, and 300 ms there and back.",
         Network(anything=chaos.slow(30_000 / 8, 0.15)),
     ),
-    _chaos("lumpy", "What comes down is delivered every four seconds.", Network(anything=chaos.in_lumps(4.0))),
+    _chaos(
+        "lumpy",
+        "What comes down is delivered every four seconds.",
+        Network(anything=chaos.downward(chaos.in_lumps(4.0))),
+    ),
     _chaos(
         "post-blocked",
         "Refuses the POSTs of commands with 403, and lets everything else through.",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.proxy.zoo.animals.base import Animal, Origin, Route
-from tests.proxy.zoo.animals.daemons import HOST
+from tests.proxy.zoo.animals.daemons import HOST, Daemon
 from tests.support.certificates import make_certificate
 from tests.support.nginx import HOST as NAME
 from tests.support.nginx import Change, Nginx
@@ -20,11 +20,15 @@ _NAMES: Final = Change(f"server_name {NAME};", f"server_name localhost {HOST} hy
 @asynccontextmanager
 async def _nginx(origin: Origin, scratch: Path, changes: Sequence[Change]) -> AsyncIterator[Nginx]:
     nginx = Nginx(scratch, make_certificate(scratch), [origin.port], changes)
+    nginx.process = Daemon("nginx", nginx.process.arguments, scratch)  # its workers outlive a master that is killed
     try:
         await nginx.start()
         yield nginx
     finally:
-        await nginx.end()
+        try:
+            await nginx.end()
+        finally:
+            nginx.process.kill()
 
 
 @asynccontextmanager

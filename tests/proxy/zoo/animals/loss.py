@@ -19,7 +19,7 @@ from typing import Final
 
 from tests.proxy.zoo import chaos
 from tests.proxy.zoo.animals.base import Absent, Animal, Origin, Route
-from tests.proxy.zoo.animals.daemons import HOST, required
+from tests.proxy.zoo.animals.daemons import HOST, finished, required
 from tests.proxy.zoo.chaos import Network
 
 _CLONE_NEWNET: Final = 0x4000_0000
@@ -59,7 +59,7 @@ async def _line(percent: int, scratch: Path) -> AsyncIterator[socket.socket]:
             f"{ip} -n {name} link set {far} gso_max_segs 1 up",
             f"{ip} netns exec {name} {nft} -f {shlex.quote(str(rules))}",
         ):
-            await _run(step)
+            await _run(step, scratch)
         # A thread of its own, which is not used again: namespaces are those of threads.
         with ThreadPoolExecutor(1) as inside:
             listening = await asyncio.get_running_loop().run_in_executor(inside, _listening, name, far_address)
@@ -68,19 +68,15 @@ async def _line(percent: int, scratch: Path) -> AsyncIterator[socket.socket]:
     finally:
         for step in (f"{ip} link delete {near}", f"{ip} netns delete {name}"):
             with suppress(Absent):  # it was never made
-                await _run(step)
+                await _run(step, scratch)
 
 
-async def _run(step: str) -> None:
+async def _run(step: str, scratch: Path) -> None:
     """Raises Absent: what fails here is not allowed, or not in this kernel."""
-    process = await asyncio.create_subprocess_exec(
-        *shlex.split(step), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True
-    )
-    _, said = await process.communicate()
-    if process.returncode:
-        raise Absent(
-            f"needs network namespaces with nftables: {step!r} failed: {said.decode(errors='replace').strip()}"
-        )
+    try:
+        await finished("line", shlex.split(step), scratch)
+    except RuntimeError as error:
+        raise Absent(f"needs network namespaces with nftables: {step!r}: {error}") from error
 
 
 def _listening(namespace: str, address: str) -> socket.socket:

@@ -69,15 +69,15 @@ ANIMALS: Final = (
     ),
     Animal(
         "nginx-1.1-buffered",
-        "HTTP/1.1 to the origin, buffering whatever the origin asks for.",
+        "Buffers whatever the origin asks for, but speaks HTTP/1.1 to it: small events pass all the same.",
         _NEEDS,
         _nginx("proxy_http_version 1.1; proxy_ignore_headers X-Accel-Buffering;"),
     ),
     Animal(
         "nginx-504",
-        "Gives the origin one second: long polls are answered with 504.",
+        "Gives the origin one second: long polls get 504; streams are held unless they forbid it.",
         _NEEDS,
         _nginx("proxy_read_timeout 1s; chunked_transfer_encoding off;"),
     ),
-    Animal("nginx-gzip", "Compresses event streams.", _NEEDS, _nginx(_GZIP)),
+    Animal("nginx-gzip", "Compresses event streams, and holds those that do not forbid it.", _NEEDS, _nginx(_GZIP)),
 )

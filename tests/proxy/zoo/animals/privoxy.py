@@ -48,7 +48,12 @@ def _privoxy(actions: str) -> Release:
 
 _NEEDS: Final = ("privoxy",)
 ANIMALS: Final = (
-    Animal("privoxy-plain", "A forward proxy that lets upgrades and streams through.", _NEEDS, _privoxy("")),
+    Animal(
+        "privoxy-plain",
+        "A forward proxy that lets upgrades through and swallows what then goes up; streams pass.",
+        _NEEDS,
+        _privoxy(""),
+    ),
     Animal(
         "privoxy-filter",
         "A content filter that reads every answer to its end first: streams come at their close, upgrades never.",
@@ -57,7 +62,7 @@ ANIMALS: Final = (
     ),
     Animal(
         "privoxy-1.0",
-        "A forward proxy that speaks HTTP/1.0 to the origin, and so to the client.",
+        "A forward proxy that speaks HTTP/1.0 both ways, and swallows what goes up behind an upgrade.",
         _NEEDS,
         _privoxy("+downgrade-http-version"),
     ),

@@ -57,10 +57,20 @@ async def _squid(
     )
     (folder / "squid.conf").write_text(text)
     give_to(_USER, folder)
-    # -N: one process, in the foreground.
-    arguments = [required("squid"), "-N", "-f", "squid.conf"]
-    async with daemon("squid", arguments, folder, port, probe=through_proxy(origin)):
-        yield
+    # -N: one process, in the foreground. -n: by this name Squids tell their shared memory apart.
+    name = f"zoo{port}"
+    arguments = [required("squid"), "-N", "-n", name, "-f", "squid.conf"]
+    try:
+        async with daemon("squid", arguments, folder, port, probe=through_proxy(origin)):
+            yield
+    finally:
+        _forget_memory(name)
+
+
+def _forget_memory(name: str) -> None:
+    """What a Squid leaves behind that was killed."""
+    for left in Path("/dev/shm").glob(f"{name}-*"):
+        left.unlink(missing_ok=True)
 
 
 def _plain(more: str) -> Release:
@@ -104,8 +114,16 @@ def _squid_animal(
 
 
 ANIMALS: Final = (
-    _squid_animal("squid-default", "A forward proxy that takes the Upgrade out of requests.", _plain("")),
-    _squid_animal("squid-upgrade", "A forward proxy that was taught to let upgrades through.", _plain(_UPGRADE)),
+    _squid_animal(
+        "squid-default",
+        "A forward proxy that takes the Upgrade out of requests, and tunnels to port 443 alone.",
+        _plain(""),
+    ),
+    _squid_animal(
+        "squid-upgrade",
+        "A forward proxy that was taught to let upgrades through, and tunnels to port 443 alone.",
+        _plain(_UPGRADE),
+    ),
     _squid_animal("squid-connect", "A forward proxy that tunnels TLS blindly.", _connect, "tls"),
     _squid_animal("squid-bump", "A forward proxy that opens TLS and takes the Upgrade out.", _bump, "intercepted"),
 )

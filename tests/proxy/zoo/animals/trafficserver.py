@@ -75,8 +75,15 @@ def _traffic_server(schemes: tuple[str, ...]) -> Release:
 
 _NEEDS: Final = ("traffic_server",)
 ANIMALS: Final = (
-    Animal("trafficserver", "A cache with a rule for http:// alone.", _NEEDS, _traffic_server(("http",))),
-    Animal("trafficserver-ws", "A cache with rules for http:// and ws://.", _NEEDS, _traffic_server(("http", "ws"))),
+    Animal(
+        "trafficserver", "A cache with a rule for http:// alone: upgrades get 404.", _NEEDS, _traffic_server(("http",))
+    ),
+    Animal(
+        "trafficserver-ws",
+        "A cache with rules for http:// and ws://: everything passes.",
+        _NEEDS,
+        _traffic_server(("http", "ws")),
+    ),
 )
 
 

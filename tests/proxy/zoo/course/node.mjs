@@ -9,7 +9,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
-import { Agent, ProxyAgent, WebSocket, fetch } from "undici";
+import { Agent, ProxyAgent, WebSocket, fetch } from "../../../foreign/undici/node_modules/undici/index.js";
 
 import { Client } from "../../../../static/hybrid/index.js";
 import { Course } from "./course.js";

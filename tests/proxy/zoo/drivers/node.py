@@ -14,8 +14,9 @@ from tests.proxy.zoo.animals import Absent, Route
 from tests.proxy.zoo.animals.base import executable
 from tests.proxy.zoo.drivers.base import DriverError, program
 from tests.proxy.zoo.origin import COURSE
+from tests.support.nodes import ROOT
 
-_LINE_MAX_BYTES: Final = 64 * 1024 * 1024
+_UNDICI: Final = ROOT / "tests" / "foreign" / "undici" / "node_modules" / "undici"
 
 
 class Node:
@@ -90,8 +91,8 @@ async def node(route: Route, folder: Path) -> AsyncIterator[Node]:
     found = executable("node")
     if found is None:
         raise Absent("needs node: not on the path")
-    if not (COURSE / "node_modules" / "undici").is_dir():
-        raise Absent("needs undici: `make zoo` installs it with npm")
+    if not _UNDICI.is_dir():
+        raise Absent("needs undici, which `make undici` installs")
     options = {"proxy": route.proxy, "ca": route.ca and str(route.ca), "storage": str(folder / "storage.json")}
     command = [found, str(COURSE / "node.mjs"), json.dumps(options)]
     async with AsyncExitStack() as stack:
@@ -101,5 +102,5 @@ async def node(route: Route, folder: Path) -> AsyncIterator[Node]:
 async def _version(path: str) -> str:
     async with program(path, "--version", stdout=asyncio.subprocess.PIPE) as process:
         assert process.stdout is not None
-        undici = json.loads((COURSE / "node_modules" / "undici" / "package.json").read_text())["version"]
+        undici = json.loads((_UNDICI / "package.json").read_text())["version"]
         return f"Node {(await process.stdout.read()).decode().strip().removeprefix('v')}, undici {undici}"

@@ -11,20 +11,22 @@ import asyncio
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from tests.proxy.zoo import results as ours
-from tests.proxy.zoo.animals import ANIMALS, Absent, Animal, Origin, Route
+from tests.proxy.zoo.animals import Absent, Animal
+from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.peers import cache, report, results
 from tests.proxy.zoo.peers.course import run
 from tests.proxy.zoo.peers.setups import SETUPS, Setup
 from tests.proxy.zoo.report import PAGE
 
 CORE: Final = (
+    "direct",
     "squid-default",
     "squid-bump",
     "privoxy-filter",
@@ -41,14 +43,6 @@ CORE: Final = (
 """One of each kind, unless animals are named."""
 _AT_ONCE: Final = 3
 _RUN_MAX_S: Final = 420.0
-
-
-@asynccontextmanager
-async def _direct(origin: Origin, scratch: Path) -> AsyncIterator[Route]:
-    yield Route(f"http://{origin.host}:{origin.port}")
-
-
-DIRECT: Final = Animal("direct", "No proxy at all, as a control.", (), _direct)
 
 
 class Visit:
@@ -113,12 +107,11 @@ def _summary(result: dict[str, Any]) -> str:
 
 def chosen(animals: Sequence[str], peers: Sequence[str]) -> list[tuple[Animal, Setup]]:
     """Each pair that is to be measured. Raises SystemExit for a name that does not exist."""
-    known = {DIRECT.name: DIRECT, **ANIMALS}
-    for names, there_are in ((animals, known), (peers, SETUPS)):
+    for names, there_are in ((animals, WAYS), (peers, SETUPS)):
         for name in names:
             if name not in there_are:
                 raise SystemExit(f"{name} is not known; there are {', '.join(there_are)}.")
-    return [(known[a], SETUPS[p]) for a in animals or (DIRECT.name, *CORE) for p in peers or SETUPS]
+    return [(WAYS[animal], SETUPS[peer]) for animal in animals or CORE for peer in peers or SETUPS]
 
 
 async def visit_all(pairs: list[tuple[Animal, Setup]], at_once: int) -> int:
@@ -135,7 +128,7 @@ async def visit_all(pairs: list[tuple[Animal, Setup]], at_once: int) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.proxy.zoo.peers", description=__doc__)
-    parser.add_argument("--animals", default="", help='names, separated by blanks; "direct" and a core when empty')
+    parser.add_argument("--animals", default="", help="names, separated by blanks; a core when empty")
     parser.add_argument("--peers", default="", help=f"separated by semicolons, out of {'; '.join(SETUPS)}")
     parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="runs at the same time")
     parser.add_argument("--page-only", action="store_true", help="write the page from what is kept")
@@ -144,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.write(PAGE, ours.load())
         return 0
     peers = [name.strip() for name in options.peers.split(";") if name.strip()]
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
         return asyncio.run(visit_all(chosen(options.animals.split(), peers), options.at_once))
     print("interrupted; what was measured is kept", file=sys.stderr)
     return 130

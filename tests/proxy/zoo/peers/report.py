@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.proxy.zoo.animals import ANIMALS
+from tests.proxy.zoo.direct import DIRECT, WAYS
 from tests.proxy.zoo.markdown import table
 from tests.proxy.zoo.peers import results
 from tests.proxy.zoo.peers.course import BACK_MAX_S, FIRST_MAX_S
 from tests.proxy.zoo.peers.results import Results
 from tests.proxy.zoo.peers.setups import NOT_RUN, SETUPS, versions
 
-DIRECT: Final = "direct"
 HEADING: Final = "## Beside the others\n"
 _INTRODUCTION: Final = f"""\
 <!-- Written by `make zoo-peers`. -->
@@ -29,7 +28,7 @@ change that the system itself reports would have Chromium close them.)
 What is asked is less than what hybrid is asked above: messages are counted in the 200 each way and over the changes of
 the network, not over the restart, which empties the memory that the servers here keep their history in; and *back*
 means that messages come down again, whether or not any go up. Milliseconds are those of one run on a busy machine.
-`{DIRECT}` is no animal at all.
+`{DIRECT.name}` is no animal at all.
 """
 _SETTINGS: Final = """\
 Nothing else was changed from the defaults but ports, origins and anonymous access. The client is the build for browsers
@@ -58,7 +57,7 @@ def _parted(page: Path) -> tuple[str, str, str]:
 
 def section(peers: Results, ours: Results) -> Iterator[str]:
     """Its paragraphs. `ours` is what `.zoo/results.json` keeps."""
-    animals = [name for name in (DIRECT, *ANIMALS) if peers.get(name)]
+    animals = [name for name in WAYS if peers.get(name)]
     names = [name for name in SETUPS if any(name in peers[animal] for animal in animals)]
     yield HEADING
     yield _INTRODUCTION

@@ -1,0 +1,20 @@
+"""The way without an animal, for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.proxy.zoo.animals import ANIMALS, Animal, Origin, Route
+
+
+@asynccontextmanager
+async def _release(origin: Origin, _: Path) -> AsyncIterator[Route]:
+    yield Route(f"http://{origin.host}:{origin.port}")
+
+
+DIRECT: Final = Animal("direct", "Nothing in between.", (), _release)
+WAYS: Final[dict[str, Animal]] = {DIRECT.name: DIRECT, **ANIMALS}
+"""Everything that is measured, by name, in the order in which it is shown."""
