@@ -17,17 +17,19 @@ HEADING: Final = "## Beside the others\n"
 _INTRODUCTION: Final = f"""\
 <!-- Written by `make zoo-peers`. -->
 
-Other systems' clients through the same animals, in Chromium, each in front of its own server, set up as its
-documentation says; `make zoo-peers` installs and measures them. The server sends a message every 50 ms, and all of its
-life long. The page connects with an empty memory (*cold*) and is loaded again (*warm*); while it receives 200 of those
-messages it sends 200 of its own, one every 20 ms; the server is restarted; and at last the network changes twice: once
-Chromium is told (`offline`, `online`), as in the runs above, and once nobody is. Either way idle connections that
-Chromium keeps for requests are dead, too, and it does not know: whoever comes back with a request meets them first. (A
-change that the system itself reports would have Chromium close them.)
+Other systems' clients through the same animals, in Chromium, each to its own server, set up as its documentation says;
+`make zoo-peers` installs and measures them. The server sends a message every 50 ms, all its life long. The page
+connects with an empty memory (*cold*) and is loaded again (*warm*); while it receives 200 of those messages it sends
+200 of its own, one every 20 ms, none of which waits for the answer to the one before; the server is restarted; and at
+last the network changes twice: once Chromium is told (`offline`, `online`), as in the runs above, and once nobody is.
+Either way the idle connections that Chromium keeps for requests are dead, too, and it does not know: whoever comes back
+with a request meets them first. (A change that the system itself reports would have Chromium close them.)
 
 What is asked is less than what hybrid is asked above: messages are counted in the 200 each way and over the changes of
 the network, not over the restart, which empties the memory that the servers here keep their history in; and *back*
-means that messages come down again, whether or not any go up. Milliseconds are those of one run on a busy machine.
+means that messages come down again, whether or not any go up. *Lost* is what had not come 20 seconds later; Socket.IO
+and Centrifugo tell the page when they could not catch up with what it missed, and it then has to load its state anew.
+Milliseconds are those of one run on a busy machine.
 `{DIRECT.name}` is no animal at all.
 """
 _SETTINGS: Final = """\
