@@ -13,11 +13,12 @@ PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
 CLIENTS ?= 300
 ANIMALS ?=
+PEERS ?=
 SETTLED ?= 60
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens zoo clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -96,6 +97,9 @@ zoo: CLIENTS = chromium node firefox webkit
 zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md
 	@exec $(BIN)/python -m tests.proxy.zoo --animals "$(ANIMALS)" --clients "$(CLIENTS)" --settled $(SETTLED)
 
+zoo-peers: $(VENV)/.tested ## The same proxies with other systems' clients and servers (ANIMALS=..., PEERS="Socket.IO; ..."), into docs/networks.md
+	@exec $(BIN)/python -m tests.proxy.zoo.peers --animals "$(ANIMALS)" --peers "$(PEERS)"
+
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy .zoo/npm .zoo/go build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -53,7 +53,7 @@ async def serving(
     (static / "course").symlink_to(COURSE)
     certificate = make_certificate(folder / "tls", "hybrid.test")
     node = Node(0, folder, {})
-    async with _tls_in_front_of(node.port, certificate.certificate, certificate.key) as tls_port:
+    async with tls_in_front_of(node.port, certificate.certificate, certificate.key) as tls_port:
         schemes = (("http", node.port), ("https", tls_port), *((s, p) for s in ("http", "https") for p in pages_at))
         node.settings = {
             "public_url": AUDIENCE,
@@ -74,7 +74,7 @@ async def serving(
 
 
 @asynccontextmanager
-async def _tls_in_front_of(port: int, certificate: str, key: str) -> AsyncIterator[int]:
+async def tls_in_front_of(port: int, certificate: str, key: str) -> AsyncIterator[int]:
     """A port that speaks TLS and passes on what is inside, byte for byte. HTTP/1.1 only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

@@ -11,11 +11,12 @@ from tests.proxy.zoo import versions
 from tests.proxy.zoo.animals import Animal
 from tests.proxy.zoo.direct import WAYS
 from tests.proxy.zoo.drivers import CLIENTS
+from tests.proxy.zoo.markdown import table
+from tests.proxy.zoo.peers import report as beside
 from tests.proxy.zoo.results import ROOT, Results
 
 PAGE: Final = ROOT / "docs" / "networks.md"
 _NAMES: Final = {"chromium": "Chromium", "node": "Node", "firefox": "Firefox", "webkit": "WebKit"}
-_CELL_MAX: Final = 90
 _INTRODUCTION: Final = """\
 # Networks
 
@@ -42,8 +43,8 @@ line's.
 
 
 def write(results: Results, path: Path = PAGE) -> None:
-    """Write the page."""
-    path.write_text(page(results))
+    """Write the page, but for its part on the others, which is written or kept as it is."""
+    path.write_text(f"{page(results)}\n{beside.part_of(path, results)}")
 
 
 def page(results: Results) -> str:
@@ -83,17 +84,6 @@ def page(results: Results) -> str:
         table(["animal", "what it does", "leg", "measured with"], map(_described, animals)),
     ]
     return "\n".join(parts)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(_cell(cell) for cell in line) + " |\n" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    text = " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= _CELL_MAX * 3 else text[: _CELL_MAX * 3] + "…"
 
 
 def _when(results: Results, rows: Sequence[tuple[str, str]]) -> str:

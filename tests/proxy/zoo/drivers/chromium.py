@@ -46,8 +46,8 @@ class Chromium:
 
     async def change_network(self, change: Callable[[], object]) -> bool:
         nothing = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        change()  # first: a client's goodbye must not get through
         await self._page.send("Network.emulateNetworkConditions", offline=True, **nothing)
-        change()
         await asyncio.sleep(_OFFLINE_S)
         await self._page.send("Network.emulateNetworkConditions", offline=False, **nothing)
         return True
