@@ -8,7 +8,6 @@
 import { HybridError, endOf } from "./codes.js";
 
 const SILENCE_INTERVALS = 1.25; // a heartbeat is overdue: ask
-const POLLED_SILENCE_INTERVALS = 2.25; // a poll waits for up to two
 const OPENING_TIMEOUT_MS = 10_000; // the life of a candidate on the server
 const DEAD_INTERVALS = 2.5; // the server has given us up by then
 const PATIENCE_MS = 2_000;
@@ -92,8 +91,10 @@ export class Leg {
   /** Asks for a sign of life. Also called after sleep, when sockets are open but dead and timers come late. */
   check() {
     if (!this.isReady || this.isInDoubt) return;
-    if (this.idleMs >= DEAD_INTERVALS * this.intervalMs) return this.end({ reason: "silence", isOwn: true });
-    if (!this.isPolled && !this.limits.echo_interval_s) return this.#watch(); // a server that cannot answer
+    if (!this.isPolled) {
+      if (this.idleMs >= DEAD_INTERVALS * this.intervalMs) return this.end({ reason: "silence", isOwn: true });
+      if (!this.limits.echo_interval_s) return this.#watch(); // a server that cannot answer
+    }
     this.#askedMs = this.environment.now();
     this.#echoes++;
     this.#pipe.ask({ method: "heartbeat", last_seq: this.context.lastSeq(), echo: this.#echoes });
@@ -121,8 +122,8 @@ export class Leg {
   }
 
   #watch() {
-    const silenceMs = (this.isPolled ? POLLED_SILENCE_INTERVALS : SILENCE_INTERVALS) * this.intervalMs;
     this.#arm(this.intervalMs / 4, () => {
+      const silenceMs = this.#pipe.waitMs?.() ?? SILENCE_INTERVALS * this.intervalMs;
       if (this.idleMs >= silenceMs) return this.check();
       this.#beat();
       this.#watch();

@@ -131,7 +131,7 @@ test("an idle cut below what heartbeats can bridge: the next transport, and no f
 for (const [transport, limitMs] of [
   ["websocket", 12_000],
   ["sse", 20_000],
-  ["longpoll", 60_000],
+  ["longpoll", 35_000],
 ]) {
   test(`${transport}: the network changes and nobody is told: a command that stays unanswered tells`, async () => {
     const world = new World();

@@ -11,6 +11,7 @@ const GATEWAY_TIMEOUTS = [408, 502, 504, 524];
 const GATEWAY_FAILURES_MAX = 3;
 const CUT_MIN_MS = 900; // a poll that ended without an answer after less was not cut for its silence
 const WAIT_MIN_S = 0.5;
+const LATE_MS = 2_000;
 const WAIT_S = 25;
 const MARGIN = 0.6; // of the patience shown
 const EMPTY_PAUSE_MS = 500;
@@ -118,6 +119,8 @@ const open = (context) => {
     confirm() {
       if (!isRunning) run(poll(true));
     },
+    /** An answer is overdue after so long. */
+    waitMs: () => waitS * 1000 + LATE_MS,
     ask() {
       isAsked = true;
       polling?.abort();
