@@ -20,11 +20,11 @@ import pytest
 START_MAX_S: Final = 15.0  # a loaded machine takes seconds for what takes 50 ms on an idle one
 _END_MAX_S: Final = 10.0
 _POLL_S: Final = 0.01
-_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS: Final = range(10_240 + _WORKER % 4 * 5_440, 10_240 + (_WORKER % 4 + 1) * 5_440)
+_PART: Final = int(os.environ.get("TEST_PORTS_PART", "0"))
+_PORTS: Final = range(10_240 + 10_880 * _PART, 10_240 + 10_880 * (_PART + 1))
 """Below the ports that systems give to outgoing connections (32768 and up on Linux, 49152 and up elsewhere): a server
-that is restarted on its port must find it free, and a client that dials a dead port there can reach itself. Tests that
-run beside each other have a part each."""
+that is restarted on its port must find it free, and a client that dials a dead port there can reach itself. Of runs
+beside each other each has a part (0 or 1)."""
 _given: set[int] = set()
 
 
