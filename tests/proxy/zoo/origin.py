@@ -24,6 +24,7 @@ PAGE: Final = "/static/course/index.html"
 HOST: Final = "127.0.0.1"
 NAMES: Final = (HOST, "localhost", "hybrid.test", "hybrid.example")
 COURSE: Final = Path(__file__).parent / "course"
+_COUNTED: Final = "legs since the start: "
 _KEPT_PUBLICATIONS: Final = 20_000
 _TOKEN_S: Final = 3_600.0
 _PIECE_BYTES: Final = 65_536
@@ -40,6 +41,11 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.node.port}"
+
+    def counted(self) -> list[str]:
+        """What it wrote of its sessions' legs, at each of its ends until now: transports, and why not better ones."""
+        _, *told = self.node.process.output().split(_COUNTED)
+        return [text.partition("\n")[0] for text in told]
 
 
 @asynccontextmanager

@@ -64,6 +64,10 @@ def page(results: Results) -> str:
         "## Why not the others\n",
         "What the client says of the transports that are better than the one it uses, in its own words.\n",
         table(["animal", "client", "used", "why not the better ones"], _reasons(results, rows)),
+        "## What the server counted\n",
+        "Legs that carried the session, by transport, before and after the server's restart; in parentheses what the"
+        " client said of better transports, and how often. The server writes it to its log, for its keeper. One WebSocket is the judge's own.\n",
+        table(["animal", "client", "before", "after"], _counted(results, rows)),
         "## What arrived\n",
         "Of everything that was published in the run, in both directions; and milliseconds from publishing to receipt"
         " at 50 publications a second, median / 99th percentile. *Quiet*: one publication every three seconds.\n",
@@ -128,6 +132,12 @@ def _reasons(results: Results, rows: Iterable[tuple[str, str]]) -> Iterator[list
         told = [f"{name}: {run['unused'][name]}" for name in better if name in run.get("unused", {})]
         if told:
             yield [f"`{animal}`", _NAMES[client], used or "none", "; ".join(told)]
+
+
+def _counted(results: Results, rows: Iterable[tuple[str, str]]) -> Iterator[list[Any]]:
+    for animal, client in rows:
+        if told := results[animal][client].get("counted"):
+            yield [f"`{animal}`", _NAMES[client], *[*told, ""][:2]]
 
 
 def _arrived(results: Results, animal: str, client: str) -> list[Any]:

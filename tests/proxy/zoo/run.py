@@ -303,4 +303,5 @@ async def run(
             except DriverError as error:
                 course.result.setdefault("error", str(error))
             course.result |= {"version": driven.version, "seconds": round(time.monotonic() - began_s)}
-            return course.result
+    course.result["counted"] = server.counted()  # it tells at its end
+    return course.result
