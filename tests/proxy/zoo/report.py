@@ -66,8 +66,8 @@ def page(results: Results) -> str:
         table(["animal", "client", "used", "why not the better ones"], _reasons(results, rows)),
         "## What the server counted\n",
         "Legs that carried the session, by transport, before and after the server's restart; in parentheses what the"
-        " client said of better transports, and how often. The server writes it to its log, for its keeper. One WebSocket is the judge's"
-        " own.\n",
+        " client said of better transports, and how often. The server writes it to its log, for its keeper. One"
+        " WebSocket is the judge's own.\n",
         table(["animal", "client", "before", "after"], _counted(results, rows)),
         "## What arrived\n",
         "Of everything that was published in the run, in both directions; and milliseconds from publishing to receipt"
