@@ -9,6 +9,8 @@
 const DEMOTION_MS = 30_000;
 const DEMOTION_CEILING_MS = 86_400_000;
 const SOUND_LIFE_MS = 60_000;
+const PROVEN_LIFE_MS = 10_000;
+const FORGIVEN_MS = 600_000;
 const CUT_MIN_MS = 900; // a silence before the end that may be why
 const IDLE_MIN_MS = 8_000; // legs that are cut sooner cannot be kept by heartbeats
 const HEARTBEAT_MIN_S = 5;
@@ -74,7 +76,11 @@ export class Ladder {
       const heartbeat_s = Math.max(HEARTBEAT_MIN_S, Math.floor(boundMs / 1000));
       if (heartbeat_s * 1000 < intervalMs) return this.memory.keep({ heartbeat_s });
     }
+    const now = this.now();
     if (livedMs >= SOUND_LIFE_MS && !fault) delete this.#strikes[transport];
+    // What worked and then went deaf may have lost its network, not its transport; so often a network does not change.
+    else if (fault && livedMs >= PROVEN_LIFE_MS && !(now - this.#strikes[transport]?.atMs < FORGIVEN_MS))
+      this.#strikes[transport] = { count: 0, atMs: now };
     else if (fault || idleMs < CUT_MIN_MS) this.#strike(transport, fault ?? "dying");
     // Who cuts a stream for its silence cuts the other kind as well.
     else for (const name of this.names) if (name !== "longpoll") this.#strike(name, "idle_cut");
@@ -83,7 +89,7 @@ export class Ladder {
   /** Was seen to be spoilt, not long ago. */
   isDemoted(name) {
     const { count, atMs } = this.#strikes[name] ?? {};
-    return this.now() - atMs < Math.min(DEMOTION_CEILING_MS, DEMOTION_MS * 10 ** (count - 1));
+    return count > 0 && this.now() - atMs < Math.min(DEMOTION_CEILING_MS, DEMOTION_MS * 10 ** (count - 1));
   }
 
   #above(name) {

@@ -10,6 +10,7 @@ const HEAD_START_MS = 500; // a WebSocket that works needs less; more would be f
 const LAST_RESORT_MS = 5_000; // before one that was spoilt: the others may only be late
 const SHARED_HEAD_START_MS = 200; // a leader of tabs answers in a few
 const HEAD_START_CEILING_MS = 1_000; // of one that took longer when it worked last
+const HEAD_START_SOUND_MS = 2_500; // of one that worked until now: a gateway may hold all of them for a server's restart
 
 export class Race {
   #names;
@@ -18,7 +19,7 @@ export class Race {
   #timer;
 
   /**
-   * `host`: {ladder, environment, modules, context, open(name, confirm, onFailure), onFailed(failures)}, the last called
+   * `host`: {ladder, sound, environment, modules, context, open(name, confirm, onFailure), onFailed(failures)}, the last called
    * when all have failed.
    */
   constructor(host) {
@@ -30,9 +31,13 @@ export class Race {
     const { transport, latency_ms: latencyMs } = ladder.memory;
     const names = (this.#names = ladder.order());
     const knownMs = names[0] === transport ? 3 * latencyMs : 0;
+    const headStartMs =
+      names[0] === this.host.sound
+        ? HEAD_START_SOUND_MS
+        : Math.min(HEAD_START_CEILING_MS, Math.max(HEAD_START_MS, knownMs));
     let begin = () => {
       begin = () => {};
-      this.#next(knownMs || !names[1], Math.min(HEAD_START_CEILING_MS, Math.max(HEAD_START_MS, knownMs)));
+      this.#next(knownMs || !names[1], headStartMs);
     };
     if (!modules.shared?.isWanted) return begin();
     // What has a leader waits for it: it may be on its way back itself.

@@ -20,6 +20,7 @@ const UPGRADE_MS = 30_000;
 const UPGRADE_CEILING_MS = 600_000;
 const PROBATION_MS = 2_000; // longer than what kills a WebSocket after its handshake takes
 const CONFIRM_MS = 500;
+const SOUND_MS = 5_000;
 const CLONE_PAUSE_MS = 1_000;
 const HIDDEN_MS = 5_000; // who looks at a page comes first
 
@@ -27,6 +28,7 @@ export class Session {
   id = "";
   lastSeq = 0;
   current;
+  sound; // the transport that worked until now, if any
   modules = { __proto__: null, websocket, sse, longpoll };
   #attempt = 0;
   #candidates = new Set();
@@ -294,6 +296,7 @@ export class Session {
     this.#former = undefined;
     this.#clear();
     this.#backoff.lived(livedMs);
+    this.sound = livedMs >= SOUND_MS && !fault && leg.transport;
     if (!isOwn && (!code || code === 1006)) this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
     this.#dismiss("lost");
     leg.onFailure(end);

@@ -23,7 +23,7 @@ const INTERNAL = `
   ladder lastSeq leg listed lived livedMs maximum memory module modules move names newSession onAlive onAttached
   onDoubt onEnd onEvent onFailed onFailure onIdle onLeg onLost onNewSession onPush onReady onStopped onSubscribed
   order patienceMs pin prepare probationMs provider ready readyMs reattach receive reconcile refuse renew resolve
-  sentMs settle spend start startAt startedMs stop takenMs timer tokens use wasWanted why worked`
+  sentMs settle sound spend start startAt startedMs stop takenMs timer tokens use wasWanted why worked`
   .trim()
   .split(/\s+/);
 const source = fileURLToPath(new URL("../../static/hybrid/", import.meta.url));

@@ -309,3 +309,19 @@ test("what was spoilt does not win against what is a little late", async () => {
   await live(world, 3_000);
   whole(world, got);
 });
+
+test("a gateway that holds what it is asked while the server restarts changes no transport", async () => {
+  const world = new World();
+  world.network.faults.websocket = "refused";
+  const { client, got } = await begin(world);
+  await live(world, 10_000);
+  assert.equal(client.transport, "sse");
+  world.network.latencyMs = () => 1_000;
+  world.network.cut();
+  await world.advance(3_000);
+  world.network.latencyMs = () => 5;
+  await live(world, 5_000);
+  assert.equal(client.transport, "sse");
+  assert.equal(changes(client), 0);
+  whole(world, got);
+});

@@ -94,7 +94,7 @@ test("a short life puts a transport last, for a time that grows with each, up to
   }
 });
 
-test("a life of a minute wipes that out, unless it ended in deafness", () => {
+test("a life of a minute wipes that out", () => {
   const one = ladder();
   one.broke(websocket, shortLife);
   one.broke(websocket, { livedMs: 60_000, idleMs: 0 });
@@ -104,8 +104,22 @@ test("a life of a minute wipes that out, unless it ended in deafness", () => {
   assert.deepEqual(one.order(), SPOILT);
   one.clock.ms += 1;
   assert.deepEqual(one.order(), ALL, "it counts as the first again");
-  one.broke(websocket, { livedMs: 600_000, idleMs: 5_000, fault: "mute" });
+});
+
+test("what worked and then went deaf is forgiven once in ten minutes; what is deaf from the start is not", () => {
+  const one = ladder();
+  const deaf = { livedMs: 60_000, idleMs: 5_000, fault: "mute" };
+  one.broke(websocket, deaf);
+  assert.deepEqual(one.order(), ALL);
+  one.clock.ms += 600_000;
+  one.broke(websocket, deaf);
+  assert.deepEqual(one.order(), ALL);
+  one.clock.ms += 599_999;
+  one.broke(websocket, deaf);
   assert.deepEqual(one.order(), SPOILT);
+  const other = ladder();
+  other.broke(websocket, { livedMs: 2_000, idleMs: 2_000, fault: "mute" });
+  assert.deepEqual(other.order(), SPOILT);
 });
 
 test("an idle cut first shortens the heartbeat asked for, and spoils the transport where that is no cure", () => {
