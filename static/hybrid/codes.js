@@ -45,6 +45,7 @@ export const isTokenSpent = (code) => [UNAUTHORIZED, TOKEN_EXPIRED, TOKEN_REFUSE
 /** How a leg ends for this error. */
 export const endOf = (error) => ({
   code: error.number ?? 0,
+  status: error.status,
   reason: error.message || String(error),
   delayMs: (error.retryAfterS ?? 0) * 1000,
 });

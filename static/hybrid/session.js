@@ -297,7 +297,8 @@ export class Session {
     this.#clear();
     this.#backoff.lived(livedMs);
     this.sound = livedMs >= SOUND_MS && !fault && leg.transport;
-    if (!isOwn && (!code || code === 1006)) this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
+    // A gateway that answers 503 and the like speaks of the server, not of the transport.
+    if (!isOwn && (!code || code === 1006) && !(end.status >= 500)) this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
     this.#dismiss("lost");
     leg.onFailure(end);
     this.hooks.onLost(reason);

@@ -325,3 +325,18 @@ test("a gateway that holds what it is asked while the server restarts changes no
   assert.equal(changes(client), 0);
   whole(world, got);
 });
+
+test("a gateway that answers 503 while kept connections still reach the server demotes nothing", async () => {
+  const world = new World();
+  world.network.faults.websocket = "refused";
+  const { client, channel, got } = await begin(world);
+  await live(world, 10_000);
+  world.network.faults.command = world.network.faults.sse = world.network.faults.longpoll = 503;
+  await world.outcome(channel.publish("on its way"), 100);
+  await world.advance(3_000);
+  world.network.faults = { websocket: "refused" };
+  await live(world, 10_000);
+  assert.equal(client.transport, "sse");
+  assert.equal(changes(client), 0);
+  whole(world, got);
+});
