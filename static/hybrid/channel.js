@@ -69,17 +69,16 @@ export class Channel extends Emitter {
     const held = [];
     let end;
     let wake;
-    const finish = (error) => {
-      end ??= { error };
-      wake?.();
-    };
     const offs = [
       this.on("publication", (publication) => {
-        if (held.length < HELD_MAX) held.push(publication);
-        else finish(new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${HELD_MAX} wait to be read`));
+        if (!end && held.push(publication) > HELD_MAX)
+          end = { error: new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${HELD_MAX} wait`) };
         wake?.();
       }),
-      this.on("state", ({ state, error }) => state === "unsubscribed" && finish(error)),
+      this.on("state", ({ state, error }) => {
+        if (state === "unsubscribed") end ??= { error };
+        wake?.();
+      }),
     ];
     try {
       if (!this.isWanted) await this.subscribe();

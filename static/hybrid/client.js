@@ -20,9 +20,6 @@ import { Tokens } from "./tokens.js";
 
 const RETRY_MS = 2_000;
 
-/** What is sent again must be what was sent first, whatever the application does with its object. */
-const copy = (data) => JSON.parse(JSON.stringify(data ?? null));
-
 export class Client extends Emitter {
   state = "disconnected";
   stats = { received: 0, dropped: 0, gaps: 0, legs: 0, reconnects: 0, latencyMs: undefined };
@@ -121,19 +118,19 @@ export class Client extends Emitter {
 
   /** `{position, repeated?}` once it is in the log. The key makes sending it again safe, by us or by the caller. */
   async publish(channel, data, { type, key = this.#environment.makeKey(), binary, signal } = {}) {
-    return this.request({ method: "publish", channel, data: copy(data), key, type, binary }, signal);
+    return this.request({ method: "publish", channel, data: data ?? null, key, type, binary }, signal);
   }
 
   /** What the application's handler `name` on the server returns. The key has it carried out at most once. */
   async call(name, data, { key = this.#environment.makeKey(), signal } = {}) {
-    return (await this.request({ method: "call", name, data: copy(data), key }, signal)).result;
+    return (await this.request({ method: "call", name, data: data ?? null, key }, signal)).result;
   }
 
   /** Asks for a token now, and shows it to the server where a connection is open. Rejects where that is refused. */
   async refresh() {
-    const leg = this.#session.current;
     this.#tokens.spend();
     await this.#tokens.get();
+    const leg = this.#session.current;
     // A polled session needs no command for it: its next poll brings the new token.
     if (!leg?.isReady || leg.isPolled || !this.#tokens.value) return;
     const reply = await this.#outbox.request({ method: "refresh" });
@@ -231,7 +228,7 @@ export class Client extends Emitter {
     if (this.stats.legs++ && this.state === "connecting") this.stats.reconnects++;
     const { transport, session, attempt } = leg;
     this.emit("transport", { transport, session, attempt });
-    this.#become("connected", { transport });
+    if (this.#session.current === leg) this.#become("connected", { transport });
     if (this.#session.current === leg) this.onSubscribed(subscribed, leg);
   }
 

@@ -47,5 +47,5 @@ export const endOf = (error) => ({
   code: error.number ?? 0,
   status: error.status,
   reason: error.message || String(error),
-  delayMs: (error.retryAfterS ?? 0) * 1000,
+  delayMs: ((error.number && error.retryAfterS) || 0) * 1000,
 });

@@ -24,7 +24,6 @@ export class Leg {
   #beatMs;
   #echoes = 0;
   #askedMs; // a question is open since
-  #lagMs = Infinity; // the smallest seen, the difference of both clocks included
 
   /**
    * `transport`: its name; `module`: {isSupported, open}; `attach`: the command; `context`: what all pipes are given;
@@ -39,10 +38,9 @@ export class Leg {
   }
 
   open() {
+    if (this.#isEnded) return;
     if (!this.module?.isSupported(this.environment)) return this.end({ why: "unsupported" });
-    this.#arm(OPENING_TIMEOUT_MS, () =>
-      this.end({ reason: `nothing came back within ${OPENING_TIMEOUT_MS / 1000} s`, why: "mute" }),
-    );
+    this.arm(OPENING_TIMEOUT_MS, () => this.end({ reason: "nothing came back within 10 s", why: "mute" }));
     this.#pipe = this.module.open({
       ...this.context,
       attach: this.attach,
@@ -70,7 +68,9 @@ export class Leg {
   /** From here on publications are taken from this leg. `subscriptions` as they stand at this moment. */
   confirm(subscriptions) {
     // What attached but then never says `subscribed` is as useless as what never attached.
-    this.#arm(OPENING_TIMEOUT_MS, () => this.end({ why: "held" }));
+    this.arm(this.onReady ? this.patienceMs : OPENING_TIMEOUT_MS, () =>
+      this.end({ why: "held", fault: this.onReady && "held" }),
+    );
     if (!this.attach.confirm) this.#pipe.confirm({ method: "confirm", attempt: this.attempt, subscriptions });
   }
 
@@ -116,13 +116,14 @@ export class Leg {
     return true;
   }
 
-  #arm(delayMs, callback) {
+  /** Calls back later, instead of whatever was to be called; not behind the leg's end. */
+  arm(delayMs, callback) {
     this.environment.clearTimeout(this.#timer);
     this.#timer = this.environment.setTimeout(callback, delayMs);
   }
 
   #watch() {
-    this.#arm(this.intervalMs / 4, () => {
+    this.arm(this.intervalMs / 4, () => {
       const silenceMs = this.#pipe.waitMs?.() ?? SILENCE_INTERVALS * this.intervalMs;
       if (this.idleMs >= silenceMs) return this.check();
       this.#beat();
@@ -132,16 +133,20 @@ export class Leg {
 
   /** Where much is on its way, the answer is behind it: as long as anything comes there is hope. */
   #doubt(delayMs) {
-    this.#arm(delayMs, () => {
+    this.arm(delayMs, () => {
       const quietMs = Math.min(this.idleMs, this.environment.now() - this.#askedMs);
       if (quietMs < this.patienceMs) this.#doubt(this.patienceMs - quietMs);
-      else this.hooks.onDoubt(this);
+      else {
+        const asked = this.#echoes;
+        this.hooks.onDoubt(this, () => this.isInDoubt && asked === this.#echoes);
+      }
     });
   }
 
   #relieve() {
     if (!this.isInDoubt) return;
     this.#askedMs = undefined;
+    this.isWoken = false;
     this.#watch();
   }
 
@@ -159,26 +164,16 @@ export class Leg {
     this.#pipe.send([{ method: "heartbeat", last_seq: this.context.lastSeq() }]);
   }
 
-  /** One that comes late has waited on the way: behind the next event, or until there was enough of it. */
-  #heartbeat({ at_ms: atMs, echo }) {
-    const now = this.environment.now();
-    const lagMs = now - atMs;
-    // An answer at once tells the clocks' difference as it is now: either may have been set meanwhile.
-    if (echo === this.#echoes && now - this.#askedMs < PATIENCE_MS) this.#lagMs = lagMs;
-    if (echo === this.#echoes) this.#relieve();
-    this.#lagMs = Math.min(this.#lagMs, lagMs);
-    if (lagMs - this.#lagMs > this.patienceMs) this.check();
-  }
-
   #push(push) {
     const { attached, disconnect, reply, heartbeat } = push;
     // Attach and confirm have no id: an error that answers nothing else is about them.
-    if (reply?.error && !reply.id) return this.end(endOf(HybridError.fromWire(reply.error)));
+    if (reply?.error && !reply.id)
+      return this.isReady ? this.#relieve() : this.end(endOf(HybridError.fromWire(reply.error)));
     if (disconnect) {
       const { code, reason, reconnect: comesBack = true, delay_ms: delayMs = 0 } = disconnect;
       return this.end({ code, reason, delayMs, comesBack });
     }
-    if (heartbeat) return this.#heartbeat(heartbeat);
+    if (heartbeat) return heartbeat.echo === this.#echoes && this.#relieve();
     if (!attached) return this.hooks.onPush(this, push);
     const isFirst = !this.session;
     if (isFirst && attached.nonce !== this.attach.nonce) return this.end({ reason: "not our nonce" });

@@ -13,7 +13,12 @@ export const messagePack = ({ encode, decode }) => ({
 
   encode: (command) => {
     const plain = JSON.parse(JSON.stringify(command)); // what is undefined is left out, where libraries make it nil
-    return encode(plain.binary ? { ...plain, data: bytesOf(plain.data.base64) } : plain);
+    try {
+      if (plain.binary) plain.data = bytesOf(plain.data.base64);
+    } catch {
+      // not base64: the server says so
+    }
+    return encode(plain);
   },
 
   /** The one push that a frame carries. */

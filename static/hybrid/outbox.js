@@ -33,9 +33,10 @@ export class Outbox {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.#entries.size >= this.queueMax)
-        throw new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${this.queueMax} wait already`);
+        throw new HybridError(LIMIT_EXCEEDED, "limit_exceeded", `${this.queueMax} wait`);
       const id = ++this.#id;
-      const entry = { command: { ...command, id }, size: byteLength(encode(command)) + 32, resolve, reject };
+      const text = encode(command); // what is sent again must be what was sent first, whatever becomes of the object
+      const entry = { command: { ...JSON.parse(text), id }, size: byteLength(text) + 32, resolve, reject };
       entry.timer = this.environment.setTimeout(() => this.#giveUp(entry), this.timeoutMs);
       this.#entries.set(id, entry);
       const abort = () => {

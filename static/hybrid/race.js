@@ -61,6 +61,7 @@ export class Race {
     if (others.length) this.#timer = this.environment.setTimeout(() => this.#next(), waitMs);
     this.#inAir++;
     this.host.open(transport, Boolean(confirm), async (end) => {
+      if (!this.#names) return;
       this.#inAir--;
       this.#failures.push({ transport, ...end });
       // The server itself asks to come later, or is away: that is so on any transport. What worked here before is not

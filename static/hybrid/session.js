@@ -53,6 +53,7 @@ export class Session {
 
   start() {
     this.#isOpen = true;
+    this.#isAsleep = false;
     this.#begin();
   }
 
@@ -108,7 +109,7 @@ export class Session {
 
   /** The page is put away: what is open would keep it out of the back/forward cache, or die unseen. */
   sleep() {
-    if (!this.#isOpen) return;
+    if (!this.#isOpen || !(this.current || this.#race || this.#wakes)) return;
     this.#isAsleep = true;
     this.#clear();
     if (this.current) return this.reattach("asleep");
@@ -158,13 +159,12 @@ export class Session {
   /** All transports have failed, for the reasons given. */
   async onFailed(attempts) {
     const reasons = attempts.map(({ transport, reason }) => `${transport}: ${reason}`);
-    const unreachable = () =>
-      new HybridError(0, "unreachable", reasons.join("; ") || "no transport is left", { attempts });
+    const unreachable = () => new HybridError(0, "unreachable", reasons.join("; "), { attempts });
     if (!this.ladder.order().length) return this.stop(unreachable());
     this.#retry(Math.max(...attempts.map(({ delayMs }) => delayMs)));
     const isReachable = await probe(this.context);
     reasons.push(isReachable ? "the server answers" : "no server");
-    if (this.#isOpen) this.hooks.onFailed(unreachable());
+    if (this.#isOpen && !this.current) this.hooks.onFailed(unreachable());
   }
 
   #retry(delayMs = 0) {
@@ -187,11 +187,12 @@ export class Session {
       return;
     }
     this.hooks.onLeg(leg, "attached");
+    if (!this.#candidates.has(leg)) return;
     // What comes in lumps opens late.
     if (leg.probationMs && leg.latencyMs > 4 * this.current.latencyMs + 1_000) return leg.end({ why: "slow" });
     // Who was first is given the time to show that it works.
-    const delayMs = leg.probationMs || (this.current && !this.current.isReady && CONFIRM_MS);
-    if (delayMs) this.environment.setTimeout(() => this.#candidates.has(leg) && this.#take(leg), delayMs);
+    const delayMs = leg.probationMs || (!leg.attach.confirm && this.current && !this.current.isReady && CONFIRM_MS);
+    if (delayMs) leg.arm(delayMs, () => this.#take(leg));
     else this.#take(leg);
   }
 
@@ -235,10 +236,11 @@ export class Session {
     leg.ready();
     this.ladder.worked(leg.transport, leg.latencyMs);
     this.hooks.onLeg(leg, "confirmed");
+    if (leg !== this.current) return;
     this.hooks.onReady(leg, subscribed);
     leg.onFailure = () => {};
     leg.onReady?.();
-    this.#upgrade(UPGRADE_MS);
+    if (leg === this.current) this.#upgrade(UPGRADE_MS);
   }
 
   /** On a lesser transport better ones are tried from time to time, ever more rarely; nobody notices a failure. */
@@ -246,12 +248,14 @@ export class Session {
     this.environment.clearTimeout(this.#upgradeTimer);
     if (!this.ladder.names.indexOf(this.current?.transport)) return;
     this.#upgradeTimer = this.environment.setTimeout(async () => {
-      for (const name of this.ladder.better(this.current?.transport))
+      for (const name of this.ladder.better(this.current?.transport)) {
+        if (this.#candidates.size) break;
         try {
           return await this.move(name, PROBATION_MS);
         } catch {
           // the next one
         }
+      }
       if (this.#isOpen) this.#upgrade(Math.min(UPGRADE_CEILING_MS, 2 * delayMs));
     }, delayMs);
   }
@@ -261,9 +265,9 @@ export class Session {
   }
 
   /** No sign of life came. After sleep that needs no explanation; otherwise it is the transport if others get through. */
-  async onDoubt(leg) {
+  async onDoubt(leg, isStill) {
     const isFault = !leg.isWoken && (await probe(this.context));
-    if (leg.isInDoubt) leg.end({ reason: "silence", isOwn: !isFault, fault: isFault && "mute" });
+    if (isStill()) leg.end({ reason: "silence", isOwn: !isFault, fault: isFault && "mute" });
   }
 
   onEnd(leg, end) {
@@ -277,6 +281,7 @@ export class Session {
     if (isCurrent && [SESSION_UNKNOWN, OUT_OF_ORDER].includes(code)) this.id = "";
     const isFinal = code !== REPLACED && (isStayAway(code) || (isCurrent && comesBack === false));
     if (isFinal && (isCurrent || this.#race)) {
+      this.#race?.end();
       leg.onFailure(end);
       const attempts = [{ transport: leg.transport, ...end }];
       return this.stop(new HybridError(code, isCurrent ? "disconnected" : "refused", reason, { attempts }));
@@ -298,7 +303,8 @@ export class Session {
     this.#backoff.lived(livedMs);
     this.sound = livedMs >= SOUND_MS && !fault && leg.transport;
     // A gateway that answers 503 and the like speaks of the server, not of the transport.
-    if (!isOwn && (!code || code === 1006) && !(end.status >= 500)) this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
+    if (!isOwn && (!code || code === 1006) && !(end.status >= 500))
+      this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
     this.#dismiss("lost");
     leg.onFailure(end);
     this.hooks.onLost(reason);
@@ -309,7 +315,7 @@ export class Session {
       this.id = "";
       delayMs = CLONE_PAUSE_MS * (0.5 + this.environment.random());
     }
-    if (code === ROTATED && !delayMs) this.#begin();
+    if (code === ROTATED && !delayMs && livedMs >= CLONE_PAUSE_MS) this.#begin();
     else this.#retry(delayMs);
   }
 

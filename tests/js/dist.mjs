@@ -17,7 +17,7 @@ const BUNDLER = "esbuild@0.28.2";
 const MINIFIER = "terser@5.51.4"; // of what a bundler leaves, 3 % more
 // What no application and no wire ever sees: shortened, since a name like `isAttached` costs bytes at each use.
 const INTERNAL = `
-  ask beats better broke canContinue check comesBack command context current detached ended environment expiresIn
+  arm ask beats better broke canContinue check comesBack command context current detached ended environment expiresIn
   failAll failed fault feed firstSentMs forget fromWire granted hooks host idleMs intervalMs isAlone isAsWanted
   isAttached isDemoted isGoodbye isInDoubt isOutOfStep isOwn isPending isPolled isReady isSupported isWanted isWoken keep
   ladder lastSeq leg listed lived livedMs maximum memory module modules move names newSession onAlive onAttached
@@ -28,6 +28,7 @@ const INTERNAL = `
   .split(/\s+/);
 const source = fileURLToPath(new URL("../../static/hybrid/", import.meta.url));
 const TABS = "./tabs/index.js";
+const EVENTSOURCE = "./eventsource.js";
 const ENTRY = 'import { Client, HybridError } from "./index.js"; globalThis.hybrid = { Client, HybridError };';
 const { version, license } = JSON.parse(readFileSync(`${source}package.json`, "utf8"));
 
@@ -63,16 +64,23 @@ const main = (names) => {
   const made = bundle(ENTRY, names, `--external:${TABS}`, "--banner:js=(() => {", "--footer:js=})();");
   const parts = made.split(`import("${TABS}")`);
   if (parts.length !== 2) throw new Error(`import("${TABS}") should be there once`);
-  return parts.join('import("./hybrid.tabs.min.js")');
+  return parts
+    .join('import("./hybrid.tabs.min.js")')
+    .replace(`import("${EVENTSOURCE}")`, 'import("./hybrid.eventsource.min.js")');
 };
 
 const tabs = (names) => bundle(`export * from "${TABS}";`, names);
+const eventsource = (names) => bundle('export * from "./transports/eventsource.js";', names);
 
 const folder = mkdtempSync(join(tmpdir(), "hybrid-dist-"));
 let made;
 try {
   const names = join(folder, "names.json");
-  made = { "hybrid.min.js": main(names), "hybrid.tabs.min.js": tabs(names) };
+  made = {
+    "hybrid.min.js": main(names),
+    "hybrid.tabs.min.js": tabs(names),
+    "hybrid.eventsource.min.js": eventsource(names),
+  };
 } catch (error) {
   if (!("status" in error)) throw error;
   console.error(`${BUNDLER} or ${MINIFIER} cannot be had here: ${String(error.stderr || error.message).trim()}`);

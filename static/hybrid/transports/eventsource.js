@@ -11,6 +11,7 @@ export const read = async (context, signal) => {
   const body = { purpose: "session", attach: context.attach };
   const response = await post(context, "/ticket", body, "application/json", signal);
   const { ticket } = await response.json();
+  signal.throwIfAborted(); // meanwhile: nobody would close what is opened now
   await new Promise((resolve, reject) => {
     const source = new EventSource(`${context.url}/stream?ticket=${encodeURIComponent(ticket)}`);
     const end = (error) => {

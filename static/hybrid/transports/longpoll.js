@@ -7,7 +7,7 @@ import { endOf } from "../codes.js";
 import { post } from "./http.js";
 import { openUplink } from "./uplink.js";
 
-const GATEWAY_TIMEOUTS = [408, 502, 504, 524];
+const GATEWAY_TIMEOUTS = [408, 504, 524];
 const GATEWAY_FAILURES_MAX = 3;
 const CUT_MIN_MS = 900; // a poll that ended without an answer after less was not cut for its silence
 const WAIT_MIN_S = 0.5;
@@ -93,7 +93,7 @@ const open = (context) => {
         if (polling.signal.aborted) continue;
         const livedMs = environment.now() - startedMs;
         const isGateway = GATEWAY_TIMEOUTS.includes(error.status);
-        const isCut = isGateway || (!error.status && livedMs > CUT_MIN_MS);
+        const isCut = livedMs > CUT_MIN_MS && (isGateway || !error.status || error.status === 502);
         if (error.number || !isCut || ++failures === GATEWAY_FAILURES_MAX) throw error;
         // A gateway that gives up on a waiting request is told apart from a dead one by asking for less. Without its
         // word: cut once may be anything, twice after the same time is no coincidence.

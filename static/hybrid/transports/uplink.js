@@ -58,7 +58,7 @@ export const openUplink = (context, rules) => {
     for (const reply of replies) context.onPush({ reply: reply.reply ?? reply });
   };
 
-  const failed = (error) => context.onEnd(endOf(error));
+  const failed = (error) => context.onEnd({ ...endOf(error), isOwn: true });
 
   const pump = async () => {
     isBusy = true;
@@ -76,7 +76,7 @@ export const openUplink = (context, rules) => {
   return {
     send(commands) {
       for (const command of commands) {
-        if (command.method === "call") call(command);
+        if (command.method === "call" || command.echo) call(command);
         else queue.push(command);
       }
       if (queue.length && !isBusy) pump();
