@@ -7,7 +7,7 @@ export const decode = (text) =>
     .filter((line) => line.trim())
     .map((line) => {
       const value = JSON.parse(line);
-      if (value?.constructor !== Object) throw new SyntaxError("not a JSON object");
+      if (value?.constructor !== Object) throw new SyntaxError("no object");
       return value;
     });
 

@@ -29,7 +29,7 @@ export class EventStreamParser {
   }
 
   #bound({ length }) {
-    if (this.#size + length > this.maximum) throw new RangeError("event too large");
+    if (this.#size + length > this.maximum) throw new RangeError("too large");
   }
 
   #line(line) {

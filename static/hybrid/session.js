@@ -79,7 +79,7 @@ export class Session {
   move(transport, probationMs = 0) {
     return new Promise((resolve, reject) => {
       if (!this.current?.isReady) throw new HybridError(0, "disconnected", "connect first");
-      this.#dismiss("another move began");
+      this.#dismiss("another move");
       const leg = this.open(transport, false, ({ code, reason }) =>
         reject(new HybridError(code, "move_failed", reason)),
       );
@@ -171,7 +171,9 @@ export class Session {
     this.#clear();
     this.#wakes = !delayMs;
     if (this.#isAsleep) return;
-    const hiddenMs = this.environment.isHidden() ? HIDDEN_MS * (1 + this.environment.random()) : 0;
+    // Another tab's connection costs nobody anything.
+    const hiddenMs =
+      this.sound !== "shared" && this.environment.isHidden() ? HIDDEN_MS * (1 + this.environment.random()) : 0;
     // A delay that the server gave is a place kept for us at that time.
     const waitMs = (delayMs || this.#backoff.next()) + hiddenMs;
     this.#timer = this.environment.setTimeout(() => this.#begin(), waitMs);
@@ -301,7 +303,7 @@ export class Session {
     this.#former = undefined;
     this.#clear();
     this.#backoff.lived(livedMs);
-    this.sound = livedMs >= SOUND_MS && !fault && leg.transport;
+    this.sound = (livedMs >= SOUND_MS || leg.transport === "shared") && !fault && leg.transport;
     // A gateway that answers 503 and the like speaks of the server, not of the transport.
     if (!isOwn && (!code || code === 1006) && !(end.status >= 500))
       this.#blame(leg, { livedMs, idleMs: leg.idleMs, fault });
