@@ -189,3 +189,19 @@ for (const transport of ["sse", "longpoll"]) {
     assert.equal(client.stats.legs, 1);
   });
 }
+
+test("a question that the server refuses was answered all the same: the stream is alive", async () => {
+  const world = new World();
+  let isIssuerAway = false;
+  const refusing = (url, options) =>
+    isIssuerAway && url.endsWith("/command")
+      ? Promise.resolve(Response.json({ number: 3504, name: "keys_unavailable" }, { status: 503 }))
+      : world.network.fetch(url, options);
+  const client = await world.connected({ transports: ["sse"], environment: { fetch: refusing } });
+  isIssuerAway = true;
+  world.network.wake();
+  await world.advance(1_000);
+  assert.equal(client.state, "connected");
+  assert.equal(client.stats.reconnects, 0);
+  assert.equal(world.network.opened.length, 1);
+});

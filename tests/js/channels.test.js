@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { messagePack } from "../../static/hybrid/messagepack.js";
 import { World, events, record } from "./support/world.js";
 
 const ALL = ["websocket", "sse", "longpoll"];
@@ -528,3 +529,30 @@ test("a listener that throws takes nothing from the others", async () => {
   assert.equal(uncaught.length, 2);
   assert.equal(events(client, "leg").filter(({ event }) => event === "lost").length, 0);
 });
+
+for (const when of ["before it connected", "while connected"]) {
+  test(`what MessagePack cannot write, published ${when}, harms nobody`, async () => {
+    const world = new World();
+    const bytesToJSON = (_, value) =>
+      value instanceof Uint8Array ? { base64: Buffer.from(value).toString("base64") } : value;
+    const lines = (text) => text.split("\n").map((line) => JSON.parse(line));
+    // The frames of the fake network are JSON; what is tried here is what comes before a library writes one.
+    const codec = {
+      ...messagePack({ encode: (value) => JSON.stringify(value, bytesToJSON), decode: lines }),
+      decode: lines,
+    };
+    const client = world.client({ codec, transports: ["websocket"] });
+    const got = record(client.channel("a"));
+    client.channel("a").subscribe();
+    client.connect();
+    if (when === "while connected") await world.advance(2_000);
+    client.publish("a", { base64: "***" }, { binary: true }).catch(() => {}); // the server's to refuse
+    const good = client.publish("a", "fine");
+    assert.ok((await world.outcome(good)).value);
+    assert.ok(got.some(({ data }) => data === "fine"));
+    world.network.cut();
+    await world.advance(10_000);
+    assert.equal(client.state, "connected");
+    assert.equal(world.network.opened.length, 2);
+  });
+}

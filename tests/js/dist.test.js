@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { createContext, runInContext } from "node:vm";
 import { gzipSync } from "node:zlib";
 
@@ -32,6 +34,12 @@ test("what tabs need lies beside it, of the same version", () => {
   assert.equal(text.match(/import\("[^"]*tabs[^"]*"\)/g).join(), 'import("./hybrid.tabs.min.js")');
 });
 
+test("so does what stands in for a streaming fetch", () => {
+  const eventsource = readFileSync(new URL("../../static/hybrid.eventsource.min.js", import.meta.url), "utf8");
+  assert.ok(eventsource.startsWith(`/*! hybrid ${manifest.version} | ${manifest.license} */\n`));
+  assert.equal(text.match(/import\("[^"]*eventsource[^"]*"\)/g).join(), 'import("./hybrid.eventsource.min.js")');
+});
+
 test("a page without modules has it as `hybrid`, and nothing else of it", async () => {
   const page = createContext({ URL, TextEncoder, setTimeout, clearTimeout, crypto, AbortController });
   const before = Object.keys(page);
@@ -46,4 +54,59 @@ test("a page without modules has it as `hybrid`, and nothing else of it", async 
   assert.throws(() => client.channel("a*"), { number: 3400 });
   const { HybridError } = page.hybrid;
   assert.equal(new HybridError(3403, "forbidden", "no").number, 3403);
+});
+
+test("where fetch cannot stream it loads what lies beside it, and both call things by the same short names", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "hybrid-dist-test-"));
+  const { ReadableStream } = globalThis;
+  t.after(() => {
+    rmSync(folder, { recursive: true });
+    delete globalThis.hybrid;
+    delete globalThis.EventSource;
+    globalThis.ReadableStream = ReadableStream;
+  });
+  // As a browser has it: files beside each other, what is imported is a module whatever its name.
+  writeFileSync(join(folder, "package.json"), '{"type": "module"}');
+  for (const name of ["hybrid.min.js", "hybrid.eventsource.min.js"])
+    copyFileSync(new URL(`../../static/${name}`, import.meta.url), join(folder, name));
+
+  const requests = [];
+  const answer = async (url, { body }) => {
+    requests.push({ url, ...JSON.parse(body) });
+    return { ok: true, json: async () => ({ ticket: "a/b" }) }; // a Response of this platform needs its streams
+  };
+  delete globalThis.ReadableStream;
+  const seen = [];
+  const attached = new Promise((resolve, reject) => {
+    globalThis.EventSource = class {
+      constructor(url) {
+        seen.push(url);
+        const { nonce, attempt } = requests[0].attach;
+        const push = { attached: { session: "s1", nonce, attempt, heartbeat_s: 25 } };
+        queueMicrotask(() => this.onmessage({ data: JSON.stringify(push) }));
+      }
+
+      close() {
+        seen.push("closed");
+      }
+    };
+    import(pathToFileURL(join(folder, "hybrid.min.js"))).then(() => {
+      const client = new globalThis.hybrid.Client({
+        url: "https://example.org/v1",
+        transports: ["sse"],
+        environment: { fetch: answer },
+      });
+      client.on("leg", ({ event, reason }) => {
+        if (event === "attached") resolve(client);
+        if (event === "lost") reject(new Error(reason));
+      });
+      client.connect();
+    }, reject);
+  });
+  const client = await attached;
+  client.disconnect();
+  assert.equal(requests[0].url, "https://example.org/v1/ticket");
+  assert.equal(requests[0].purpose, "session");
+  assert.equal(requests[0].attach.method, "attach");
+  assert.deepEqual(seen, ["https://example.org/v1/stream?ticket=a%2Fb", "closed"]);
 });

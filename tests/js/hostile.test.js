@@ -340,3 +340,199 @@ test("a gateway that answers 503 while kept connections still reach the server d
   assert.equal(changes(client), 0);
   whole(world, got);
 });
+
+/** In a minute of silence: polls that wait as long as they should need two or three. */
+const requestsInAMinute = async (world) => {
+  world.network.urls = [];
+  await world.advance(60_000);
+  return world.network.urls.length;
+};
+
+test("a gateway's 502 in front of a server that restarts does not shorten polls, here or on the next page", async () => {
+  const world = new World();
+  const storage = new Storage();
+  const { client } = await begin(world, { transports: ["longpoll"], storage });
+  await live(world, 10_000);
+  world.network.faults.longpoll = world.network.faults.ping = 502;
+  world.network.cut();
+  await world.advance(1_000);
+  world.network.faults = {};
+  await world.advance(20_000);
+  assert.ok((await requestsInAMinute(world)) <= 3);
+  client.disconnect();
+  await begin(world, { transports: ["longpoll"], storage });
+  await world.advance(5_000);
+  assert.ok((await requestsInAMinute(world)) <= 3);
+});
+
+test("one 502 in the middle of a poll does not shorten those after it", async () => {
+  const world = new World();
+  let fail;
+  const failing = (url, options) =>
+    new Promise((resolve, reject) => {
+      fail = () => resolve(new Response("bad gateway", { status: 502 }));
+      world.network.fetch(url, options).then(resolve, reject);
+    });
+  const { got } = await begin(world, { transports: ["longpoll"], environment: { fetch: failing } });
+  await live(world, 5_000);
+  await world.advance(3_000);
+  fail();
+  await world.advance(1_000);
+  assert.ok((await requestsInAMinute(world)) <= 3);
+  await live(world, 3_000);
+  whole(world, got);
+});
+
+/** WebSockets of which each is spoilt by `spoil` when it is made. */
+const spoilWebSockets = ({ network }, spoil) => {
+  network.WebSocket = class extends network.WebSocket {
+    constructor(...rest) {
+      super(...rest);
+      spoil(this);
+    }
+  };
+};
+
+test("an upgrade whose answers are held delays little, and the stream that worked is kept", async () => {
+  const world = new World();
+  spoilWebSockets(world, ({ leg }) => {
+    const { write } = leg;
+    let count = 0;
+    leg.write = (push) => count++ || write(push); // only `attached` comes down
+  });
+  const { client, channel, got } = await begin(world);
+  const delaysMs = [];
+  channel.on("publication", ({ data }) => delaysMs.push(world.clock.now() - data));
+  for (let second = 0; second < 900; second++) {
+    world.server.publish("chat:lobby", world.clock.now());
+    await world.advance(1_000);
+  }
+  const transports = new Set(events(client, "transport").map(({ transport }) => transport));
+  assert.deepEqual([...transports], ["sse"]);
+  assert.ok(Math.max(...delaysMs) < 5_000, `${Math.max(...delaysMs)}`);
+  assert.ok(delaysMs.filter((ms) => ms > 1_500).length < 10);
+  whole(world, got);
+});
+
+test("a WebSocket that opens late is taken where commands by POST are swallowed", async () => {
+  const world = new World();
+  const storage = new Storage();
+  const transports = ["websocket", "sse"];
+  const before = await begin(world, { storage, transports });
+  await world.advance(2_000);
+  before.client.disconnect();
+  await world.advance(1_000);
+  spoilWebSockets(world, ({ link }) => (link.lastMs = world.clock.now() + 508));
+  world.network.faults.command = "hang";
+  world.server.publish("chat:lobby", 1);
+  const { client, got } = await begin(world, { storage, transports });
+  await world.advance(2_000);
+  assert.equal(client.transport, "websocket");
+  whole(world, got);
+});
+
+test("a page that was woken once blames a transport that goes deaf later", async () => {
+  const world = new World();
+  spoilWebSockets(world, ({ link }) => world.clock.setTimeout(() => (link.isFrozen = true), 15_000));
+  const { client, got } = await begin(world, { transports: ["websocket", "sse"] });
+  client.on("transport", () => world.clock.setTimeout(() => world.network.wake(), 5_000));
+  await live(world, 600_000);
+  assert.equal(client.transport, "sse");
+  assert.ok(client.stats.reconnects <= 6, `${client.stats.reconnects}`);
+  whole(world, got);
+});
+
+test("a command that is answered slowly does not end the stream beside it", async () => {
+  const world = new World();
+  const { client, channel } = await begin(world, { transports: ["sse"] });
+  await world.advance(10_000);
+  const { command } = world.server;
+  world.server.command = function (leg, one, ...rest) {
+    if (one.method !== "publish") return command.call(this, leg, one, ...rest);
+    world.clock.setTimeout(() => command.call(this, leg, one, ...rest), 3_000);
+  };
+  const { value } = await world.outcome(channel.publish("x"), 4_000);
+  assert.ok(value && !value.repeated);
+  assert.equal(client.stats.reconnects, 0);
+  assert.equal(world.network.opened.length, 1);
+});
+
+test("one POST that a gateway failed demotes nothing", async () => {
+  const world = new World();
+  world.network.faults.websocket = "refused";
+  const { client, channel, got } = await begin(world);
+  await live(world, 13_000);
+  assert.equal(client.transport, "sse");
+  world.network.faults.command = 502;
+  const published = world.outcome(channel.publish("x"), 0);
+  await world.advance(20);
+  world.network.faults.command = undefined;
+  await world.advance(10_000);
+  assert.ok((await published).value);
+  assert.equal(client.transport, "sse");
+  assert.equal(changes(client), 0);
+  whole(world, got);
+});
+
+test("how long a gateway's Retry-After bids us wait is no place that our server keeps", async () => {
+  for (const seconds of ["3600", "2592000"]) {
+    const world = new World();
+    let isBad = true;
+    let count = 0;
+    const environment = {
+      setTimeout: (callback, ms) => world.clock.setTimeout(callback, ms > 2 ** 31 - 1 ? 1 : ms), // as platforms do
+      fetch: async (url, options) => {
+        count++;
+        if (isBad && !url.endsWith("/ping"))
+          return new Response("maintenance", { status: 503, headers: { "Retry-After": seconds } });
+        return world.network.fetch(url, options);
+      },
+    };
+    Object.assign(world.network.faults, { websocket: "refused", ping: 503 });
+    const { client } = await begin(world, { environment });
+    await world.advance(2_000);
+    assert.ok(count < 20, `${count}`);
+    isBad = false;
+    world.network.faults = {};
+    world.network.wake();
+    await world.advance(5_000);
+    assert.equal(client.state, "connected", seconds);
+  }
+});
+
+test("a server that rotates each stream as soon as it is there is not asked in a hot loop", async () => {
+  const world = new World();
+  const { confirm } = world.server;
+  world.server.confirm = function (leg, ...rest) {
+    confirm.call(this, leg, ...rest);
+    leg.write({ disconnect: { code: 4412, reason: "rotated" } });
+  };
+  await begin(world, { transports: ["sse"] });
+  await world.advance(10_000);
+  assert.ok(world.network.opened.length < 20, `${world.network.opened.length}`);
+});
+
+test("a doubt that was cleared meanwhile does not end what is asked anew", async () => {
+  for (let askedMs = 5_018; askedMs <= 5_036; askedMs += 3) {
+    const world = new World();
+    let isSlow = false;
+    const fetch = async (url, options) => {
+      if (isSlow && url.endsWith("/ping")) await new Promise((resolve) => world.clock.setTimeout(resolve, 3_000));
+      return world.network.fetch(url, options);
+    };
+    const { client, channel, got } = await begin(world, { transports: ["websocket", "sse"], environment: { fetch } });
+    await world.advance(10_000);
+    isSlow = true;
+    world.network.latencyMs = () => 1_200;
+    const published = world.outcome(channel.publish("x"), 0);
+    await world.advance(3_500);
+    isSlow = false;
+    world.network.latencyMs = () => 5;
+    await world.advance(askedMs - 3_500);
+    world.network.wake();
+    await world.advance(10_000);
+    assert.equal(client.stats.reconnects, 0, `asked anew after ${askedMs} ms`);
+    assert.ok((await published).value);
+    whole(world, got);
+  }
+});

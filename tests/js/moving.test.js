@@ -342,3 +342,17 @@ test("a rotated stream is opened again at once", async () => {
   assert.equal(client.state, "connected");
   assert.equal(client.stats.reconnects, 1);
 });
+
+test("a move that the application asks for is not given up for one of our own", async () => {
+  const world = new World();
+  Object.assign(world.network.faults, { websocket: "hang", sse: "refused" });
+  const client = await world.connected();
+  assert.equal(client.transport, "longpoll");
+  world.network.faults.sse = undefined;
+  world.network.opened = [];
+  while (!world.network.opened.includes("websocket")) await world.advance(100);
+  assert.deepEqual(await world.outcome(client.moveTo("sse")), { value: undefined });
+  assert.equal(client.transport, "sse");
+  await world.advance(5_000);
+  assert.equal(client.transport, "sse");
+});
