@@ -21,8 +21,8 @@ are held open in silence, which shows what is cut when idle (--idle; Ctrl-C ends
 token (as for the other commands) streams are opened; without one the server is only heard refusing.
 
 Over https it says who issued the certificate. The token is not sent where that is nobody who is trusted here, nor
-where --expect-issuer names somebody else. Nothing more is tried over a certificate that is not trusted, but with
---insecure, and then without a token.
+where --expect-issuer names somebody else, or it could not be seen. Nothing more is tried over a certificate that is
+not trusted, but with --insecure, and then without a token.
 
 The page /static/doctor.html of the server does the same from a browser, as far as one can see it.
 
@@ -84,7 +84,6 @@ async def _examine(options: argparse.Namespace) -> int:
         stack.push_async_callback(endpoint.close)
         await endpoint.open()
         token = await _token(options, endpoint)
-        say("trying; this takes some seconds")
         progress = _Progress(options.idle)
         examination = Examination(
             endpoint,
@@ -95,6 +94,7 @@ async def _examine(options: argparse.Namespace) -> int:
             on_finding=lambda finding: None if options.json else _tell(finding, progress),
             on_idle=progress.begin,
         )
+        say("trying; this takes some seconds")
         has_ended = False
         try:
             await examination.run()

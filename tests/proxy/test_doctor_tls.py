@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ssl
 from collections.abc import AsyncIterator
@@ -18,9 +19,11 @@ from cryptography.x509.oid import NameOID
 from hybrid.client.doctor import TRANSPORTS, Examination, Finding
 from hybrid.client.doctor.certificate import unchecked_tls
 from hybrid.client.endpoint import Endpoint
+from hybrid.errors import SettingsError
 from tests.proxy.test_doctor import LIMITS, PACE, hybrid_doctor
 from tests.support.meddler import Meddler, Meddling, meddler
 from tests.support.processes import free_port
+from tests.support.relay import Relay
 from tests.support.server import RunningServer, running_server, settings_for
 
 
@@ -90,6 +93,16 @@ class Wiretap:
     def __call__(self, head: bytes) -> Meddling:
         self.heads.append(head)
         return Meddling()
+
+
+class FirstOneCut(Relay):
+    """Resets the first connection and carries the others."""
+
+    has_cut = False
+
+    def _accept(self) -> asyncio.Protocol:
+        self.is_refusing, self.has_cut = not self.has_cut, True
+        return super()._accept()
 
 
 @pytest.fixture
@@ -175,6 +188,31 @@ async def test_an_issuer_that_is_not_the_right_one_gets_no_token(server: Running
     assert findings["tls"].facts[0] == told
     assert all("wants a token" in findings[name].facts[0] for name in TRANSPORTS)
     assert not any(b"authorization" in head.lower() for head in tap.heads)
+
+
+async def test_an_issuer_that_could_not_be_seen_gets_no_token(server: RunningServer, tmp_path: Path) -> None:
+    """The handshake that was to show it is cut, those that follow are not."""
+    files = signed(tmp_path, "Corporate Gateway")
+    tap = Wiretap()
+    async with meddler(server.port, files.server()) as proxy, FirstOneCut(proxy.port) as relay:
+        proxy.rule = tap
+        proxy.port = relay.port
+        findings = await examined(proxy, server.token(), files.trusting(), expected="Let's Encrypt")
+    assert findings["tls"].facts == (
+        "no TLS handshake could be made",
+        "whether Let's Encrypt issued the certificate is not known: no token is sent",
+    )
+    assert all("wants a token" in findings[name].facts[0] for name in TRANSPORTS)
+    assert not any(b"authorization" in head.lower() for head in tap.heads)
+
+
+async def test_no_issuer_can_be_expected_over_http() -> None:
+    url = "http://127.0.0.1:1"
+    with pytest.raises(SettingsError, match="https only"):
+        Examination(Endpoint(url), None, expected_issuer="Let's Encrypt")
+    status, lines, told = await hybrid_doctor(url, "--expect-issuer", "Let's Encrypt", token="kept-to-itself")
+    assert (status, lines) == (2, [])
+    assert "https only" in told
 
 
 async def test_an_expired_certificate(server: RunningServer, tmp_path: Path) -> None:

@@ -85,9 +85,12 @@ def try_certificate(shown: Certificate, expected: str = "") -> Finding:
     return works("tls", f"certificate issued by {signer}, a public authority", figures=figures)
 
 
-def no_certificate() -> Finding:
-    """The port speaks no TLS, or nobody is there."""
-    return fails("tls", "no_tls", "no TLS handshake could be made")
+def no_certificate(expected: str = "") -> Finding:
+    """The port speaks no TLS, nobody is there, or the handshake was cut. `expected`: see `try_certificate`."""
+    if not expected:
+        return fails("tls", "no_tls", "no TLS handshake could be made")
+    withheld = f"whether {visible(expected)} issued the certificate is not known: no token is sent"
+    return fails("tls", "no_tls", "no TLS handshake could be made", withheld)
 
 
 def unchecked_tls() -> ssl.SSLContext:

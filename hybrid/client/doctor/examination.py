@@ -17,6 +17,7 @@ from hybrid.client.doctor.streaming import try_line
 from hybrid.client.doctor.verdict import Verdict, conclude
 from hybrid.client.doctor.words import visible
 from hybrid.client.endpoint import Endpoint
+from hybrid.errors import SettingsError
 
 _LINES: dict[str, type[Line]] = {"websocket": WebSocketLine, "sse": EventStreamLine}
 
@@ -36,10 +37,15 @@ class Examination:
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         """The endpoints are open. `unchecked` trusts any certificate, and is used where that of the server is not
-        trusted; the token is not sent there. Without it nothing more is tried then.
+        trusted; the token is not sent there. Without it nothing more is tried then. The token is not sent either where
+        `expected_issuer` is given and was not seen.
 
         `on_idle` is called when the connections begin to be held open in silence.
+
+        Raises SettingsError for an expected issuer where there are no certificates.
         """
+        if expected_issuer and not endpoint.is_secure:
+            raise SettingsError(detail="An issuer can be expected of https only: over http there is no certificate.")
         self.findings: list[Finding] = []
         self._endpoint = endpoint
         self._unchecked = unchecked
@@ -71,7 +77,9 @@ class Examination:
         """Whether to go on."""
         shown = await look(self._endpoint, self._pace.patience_s)
         if shown is None:
-            self._note(no_certificate())
+            self._note(no_certificate(self._expected_issuer))
+            if self._expected_issuer:
+                self._token = None  # the connections that follow may well be made, and whose they are nobody has seen
             return True  # the server's finding says why
         finding = try_certificate(shown, self._expected_issuer)
         self._note(finding)
