@@ -110,10 +110,12 @@ async def _examine(options: argparse.Namespace) -> int:
 
 async def _token(options: argparse.Namespace, endpoint: Endpoint) -> str | None:
     from hybrid.cli.server import TokenSource, say
-    from hybrid.errors import HybridError
+    from hybrid.errors import HybridError, SettingsError
 
     try:
         return await TokenSource(options, endpoint).get()
+    except SettingsError:
+        raise  # the command was given something that is no token: without one it would be another examination
     except (HybridError, ConnectionError) as error:
         say(f"without a token: {error}")
         return None

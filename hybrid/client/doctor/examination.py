@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from hybrid.client.credentials import is_token
 from hybrid.client.doctor.certificate import look, no_certificate, try_certificate
 from hybrid.client.doctor.finding import TRANSPORTS, Finding, Pace, works
 from hybrid.client.doctor.idle import hold_lines, hold_poll
@@ -42,8 +43,10 @@ class Examination:
 
         `on_idle` is called when the connections begin to be held open in silence.
 
-        Raises SettingsError for an expected issuer where there are no certificates.
+        Raises SettingsError for an expected issuer where there are no certificates, and for what is no token.
         """
+        if token is not None and not is_token(token):
+            raise SettingsError(detail="What was given is no token (RFC 6750, section 2.1).")
         if expected_issuer and not endpoint.is_secure:
             raise SettingsError(detail="An issuer can be expected of https only: over http there is no certificate.")
         self.findings: list[Finding] = []
