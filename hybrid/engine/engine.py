@@ -311,9 +311,16 @@ class Engine:
         runner.carry_out()
         self.call_soon(leg.uncork)  # behind the recovery, which is done in its first step unless a channel is cold
 
-    def attach_polled(self, leg: PolledLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
-        """Attach a polled leg; the caller writes the answer. Raises HybridError."""
+    def attach_polled(
+        self, leg: PolledLeg, principal: Principal, attach: Attach, *, is_counted: bool = True
+    ) -> tuple[SessionRunner, Attached]:
+        """Attach a polled leg; the caller writes the answer. `is_counted`: as a new leg of its transport.
+
+        Raises HybridError.
+        """
         runner, attached = self._attach(leg, principal, attach)
+        if not is_counted:
+            leg.tried = None
         runner.carry_out()
         return runner, attached
 

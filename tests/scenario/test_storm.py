@@ -120,6 +120,34 @@ async def test_who_is_no_client_takes_no_place(handoff: bool) -> None:
         assert len(server.engine.arrivals) == 0
 
 
+@pytest.mark.one_node("each has a rate of its own")
+async def test_a_poll_that_begins_anew_is_an_attach_and_one_that_goes_on_is_free(handoff: bool) -> None:
+    """Or whoever makes up sessions would get past the others."""
+    clock = Clock()
+    async with world(settings(handoff, limits=ONE), clock=clock) as here:
+        server = here.server
+        answer = (await posted(server, "longpoll", "alice")).json()
+        session, sealed = answer["pushes"][0]["attached"]["session"], answer["pushes"][1]["subscribed"]["sealed"]
+
+        async def poll(session: str, subject: str, **more: Any) -> Answer:
+            body = {"method": "poll", "session": session, "attempt": 1, "last_seq": 0, "wait_s": 0, **more}
+            return await call(server, "POST", STREAM, server.bearer(subject), json.dumps(body).encode())
+
+        refused = [await poll(f"made-up-{number}", "mallory", positions=[]) for number in range(3)]
+        assert {(answer.status, answer.name) for answer in refused} == {(503, "draining")}
+        assert all(answer.json()["retry_after_s"] > 0 for answer in refused)
+        assert len(server.engine.registry) == 1
+        position = {"channel": CHANNEL, "position": answer["pushes"][1]["subscribed"]["channels"][0]["position"]}
+        for _ in range(3):
+            going_on = await poll(session, "alice", positions=[position], sealed=sealed)
+            assert going_on.status == 200
+            assert not any("attached" in push for push in going_on.json()["pushes"])
+        refusal = await poll("forgotten", "bob", positions=[position])
+        clock.advance(refusal.json()["retry_after_s"])
+        assert "attached" in (await poll("forgotten", "bob", positions=[position])).json()["pushes"][0]
+        assert server.engine.transport_counts.legs == {"longpoll": 1}, "it was counted where it began"
+
+
 @pytest.mark.parametrize("carried", [*map(Pipe, TRANSPORTS), TRANSPORTS], ids=str)
 async def test_all_clients_of_a_storm_get_in(carried: Pipe | tuple[str, ...], handoff: bool) -> None:
     """hybrid's own: each comes when it was told, and gets in; over two nodes that depends on luck."""
