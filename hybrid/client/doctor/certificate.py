@@ -125,18 +125,21 @@ async def _handshake(endpoint: Endpoint, context: ssl.SSLContext, patience_s: fl
 
 
 def _issuer(shown: x509.Certificate) -> str:
-    parts = [
-        str(attribute.value)
-        for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
-        for attribute in shown.issuer.get_attributes_for_oid(oid)
-    ]
+    try:
+        parts = [
+            str(attribute.value)
+            for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
+            for attribute in shown.issuer.get_attributes_for_oid(oid)
+        ]
+    except ValueError:
+        parts = []
     return f"{parts[0]} ({parts[1]})" if len(parts) > 1 else parts[0] if parts else "somebody unnamed"
 
 
 def _names(shown: x509.Certificate) -> tuple[str, ...]:
     try:
         names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return ()
     return tuple(visible(str(name.value)) for name in names)
 
