@@ -93,6 +93,15 @@ async def test_what_a_stranger_writes_does_not_reach_the_terminal_as_it_is(
     assert "?]0;owned??x" in findings["sse"].facts[0]
 
 
+async def test_an_answer_that_is_nested_too_deeply_is_not_ours(server: RunningServer, proxy: Meddler) -> None:
+    body = b'{"pushes":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+    proxy.rule = lambda head: Meddling(answer=answer) if b"/v1/stream" in head else Meddling()
+    findings = await examined(proxy.port, None)
+    assert works(findings) == ["server"]
+    assert findings["longpoll"].facts == ("what came back is not ours: answers are changed on the way",)
+
+
 # -- what proxies do
 
 

@@ -69,7 +69,7 @@ class Polling:
         self.facts = passed(answer.headers)
         try:
             return [JSON.decode_push(json.dumps(push).encode()) for push in json.loads(raw)["pushes"]]
-        except (ValueError, KeyError, TypeError, ProtocolError):
+        except (ValueError, KeyError, TypeError, RecursionError, ProtocolError):
             raise Broken("changed", "what came back is not ours: answers are changed on the way") from None
 
 
