@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from hybrid.client import Client
 from hybrid.client.doctor import TRANSPORTS, Finding, Pace, examine
 from hybrid.client.doctor.idle import hold_line
-from hybrid.client.doctor.lines import EventStreamLine
+from hybrid.client.doctor.lines import Broken, EventStreamLine, WebSocketLine
 from hybrid.client.doctor.verdict import conclude
 from hybrid.client.endpoint import Endpoint
 from hybrid.limits import Limits
@@ -141,6 +143,24 @@ async def test_frames_are_swallowed_behind_a_handshake_that_passes(server: Runni
     assert re.fullmatch(
         r"opened after \d+ ms, then nothing came back: frames are swallowed", findings["websocket"].facts[0]
     )
+
+
+@pytest.mark.parametrize("code", [1013, 1014])
+async def test_a_gateway_that_closes_by_itself_is_not_the_server(code: int) -> None:
+    """RFC 6455's registry: 1013 try again later, 1014 bad gateway. No hybrid server says either."""
+
+    async def gateway(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.close(code, "upstream\x1b[2J")
+
+    async with serve(gateway, "127.0.0.1", 0, subprotocols=[Subprotocol("hybrid.v1")]) as listening:
+        endpoint = Endpoint(f"http://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}")
+        line = WebSocketLine(endpoint, None, PACE.patience_s)
+        with pytest.raises(Broken) as caught:
+            await line.open()
+        await line.close()
+    assert caught.value.flaw == "cut"
+    assert re.fullmatch(rf"opened after \d+ ms, then closed with {code} upstream\?\[2J", caught.value.facts[0])
 
 
 def is_event_stream(head: bytes) -> bool:
