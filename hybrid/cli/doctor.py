@@ -103,7 +103,7 @@ async def _examine(options: argparse.Namespace) -> int:
             await progress.end()
             # Interrupted: what is known by now is what was paid for.
             if has_ended or examination.findings:
-                _conclude(options, endpoint, examination, has_ended, has_token=token is not None)
+                _conclude(options, endpoint, examination, has_ended)
     is_right = all(finding.works for finding in examination.findings if finding.name == "tls")
     return 0 if examination.verdict.will_use and is_right else 1
 
@@ -194,9 +194,7 @@ def _verdict_on(finding: Finding) -> str:
     return "works badly: " if finding.flaws else "works: "
 
 
-def _conclude(
-    options: argparse.Namespace, endpoint: Endpoint, examination: Examination, has_ended: bool, *, has_token: bool
-) -> None:
+def _conclude(options: argparse.Namespace, endpoint: Endpoint, examination: Examination, has_ended: bool) -> None:
     from hybrid import __version__
 
     verdict = examination.verdict
@@ -206,7 +204,7 @@ def _conclude(
     told = {
         "url": f"{'https' if endpoint.is_secure else 'http'}://{endpoint.netloc}",
         "version": __version__,
-        "has_token": has_token,
+        "has_token": examination.has_token,
         "is_complete": has_ended,
         "will_use": verdict.will_use,
         "sentence": verdict.sentence,

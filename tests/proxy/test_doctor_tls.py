@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -290,6 +291,8 @@ async def test_the_command_over_a_certificate_that_is_not_trusted(server: Runnin
         status, lines, _ = await hybrid_doctor(url, "--insecure", "--idle", "0", token=server.token())
         assert status == 1, "what works over it is not to be relied on"
         assert lines[-1].endswith("; but for that it would use WebSocket.")
+        status, lines, _ = await hybrid_doctor(url, "--insecure", "--idle", "0", "--json", token=server.token())
+        assert (status, json.loads("\n".join(lines))["has_token"]) == (1, False)
 
 
 async def test_where_no_tls_is_spoken(server: RunningServer) -> None:

@@ -60,6 +60,11 @@ class Examination:
         self._opened: set[str] = set()
 
     @property
+    def has_token(self) -> bool:
+        """Whether the transports are tried with a token: there is one, and nothing has spoken against showing it."""
+        return self._token is not None
+
+    @property
     def verdict(self) -> Verdict:
         """From what is known so far."""
         return conclude(self.findings)
