@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -17,11 +18,14 @@ from websockets.typing import Subprotocol
 
 from hybrid.client import Client
 from hybrid.client.doctor import TRANSPORTS, Finding, Pace, examine
-from hybrid.client.doctor.idle import hold_line
+from hybrid.client.doctor.idle import hold_line, hold_poll
 from hybrid.client.doctor.lines import Broken, EventStreamLine, WebSocketLine
+from hybrid.client.doctor.longpoll import Polling
 from hybrid.client.doctor.verdict import conclude
 from hybrid.client.endpoint import Endpoint
+from hybrid.engine.polled import PolledLeg
 from hybrid.limits import Limits
+from tests.support.bytewise import until
 from tests.support.meddler import Meddler, Meddling, meddler
 from tests.support.nodes import ROOT
 from tests.support.processes import free_port
@@ -272,8 +276,44 @@ async def test_nothing_is_said_and_all_stays(server: RunningServer) -> None:
     findings = await examined(server.port, server.token(), SILENT)
     for name in ("websocket-idle", "sse-idle"):
         assert re.fullmatch(r"still there after \d+ ms, \d+ ms of it without a byte", findings[name].facts[0])
-    assert findings["longpoll-idle"].facts == ("a request that waits for 600 ms is answered",)
+    waited = r"a request that is to wait for 600 ms is answered after (6\d\d|[7-9]\d\d) ms|.* after \d\.\d s"
+    assert re.fullmatch(waited, findings["longpoll-idle"].facts[0])
+    assert findings["longpoll-idle"].figures["held_ms"] >= 600
     assert all(not finding.flaws for finding in findings.values())
+
+
+async def test_a_poll_that_is_answered_early_is_told_as_that(server: RunningServer, proxy: Meddler) -> None:
+    body = b'{"pushes":[]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+    endpoint = Endpoint(f"http://127.0.0.1:{proxy.port}")
+    await endpoint.open()
+    requests = itertools.count()
+    proxy.rule = lambda head: Meddling(answer=answer) if next(requests) else Meddling()
+    finding = await hold_poll(Polling(endpoint, server.token(), 5.0), replace(SILENT, idle_s=20.0))
+    await endpoint.close()
+    assert re.fullmatch(r"a request that is to wait for 20.0 s is answered after (\d+ ms|\d\.\d s)", finding.facts[0])
+    assert finding.figures["held_ms"] < 10_000
+
+
+async def test_a_poll_that_the_server_ends_is_the_servers_word(server: RunningServer) -> None:
+    endpoint = Endpoint(f"http://127.0.0.1:{server.port}")
+    await endpoint.open()
+    polling = Polling(endpoint, server.token(), 5.0)
+    holding = asyncio.create_task(hold_poll(polling, replace(SILENT, idle_s=20.0)))
+    try:
+        await until(lambda: polling.attached is not None)
+        leg = server.engine.registry.runners()[0].session.current
+        assert isinstance(leg, PolledLeg)
+        leg.end("rotated")  # the poll that waits, or the next one, says so
+        finding = await holding
+    finally:
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        await endpoint.close()
+    assert finding.works
+    assert re.fullmatch(
+        r"ended by the server itself after [\d.]+ m?s: The stream has lived long enough.*", finding.facts[0]
+    )
 
 
 async def test_heartbeats_come_in_between() -> None:

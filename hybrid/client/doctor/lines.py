@@ -115,6 +115,11 @@ def pushes_in(text: str | bytes, told_s: float) -> list[Push]:
         pushes = [JSON.decode_push(line) for line in raw.split(b"\n") if line.strip()]
     except ProtocolError:
         raise Broken("changed", f"what came after {duration(told_s)} is not ours: it is changed on the way") from None
+    return unless_told(pushes)
+
+
+def unless_told(pushes: list[Push]) -> list[Push]:
+    """The pushes. Raises Told where one of them is a goodbye."""
     for push in pushes:
         if push.disconnect is not None:
             raise Told(of_close(push.disconnect.code, push.disconnect.reason))
