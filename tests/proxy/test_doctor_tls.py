@@ -203,7 +203,7 @@ async def test_an_issuer_that_could_not_be_seen_gets_no_token(server: RunningSer
     tap = Wiretap()
     async with meddler(server.port, files.server()) as proxy, FirstOneCut(proxy.port) as relay:
         proxy.rule = tap
-        proxy.port = relay.port
+        proxy.port = relay.address[1]
         findings = await examined(proxy, server.token(), files.trusting(), expected="Let's Encrypt")
     assert findings["tls"].facts == (
         "no TLS handshake could be made",
