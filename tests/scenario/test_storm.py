@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -99,6 +100,21 @@ async def test_a_ticket_for_a_session_is_its_admission(handoff: bool) -> None:
             assert "attached" in json.loads((await stream.event())["data"])
         for_channels = {"purpose": "channels", "channels": [CHANNEL]}
         assert (await post(here.server, "/v1/ticket", for_channels)).status == 201
+
+
+@pytest.mark.one_node("each has a rate of its own")
+async def test_tickets_that_were_kept_are_no_way_past_the_others(handoff: bool) -> None:
+    clock = Clock()
+    async with world(settings(handoff, limits=ONE), clock=clock) as here, AsyncExitStack() as stack:
+        tickets = []
+        for _ in range(4):
+            wanted = {"purpose": "session", "attach": attach(CHANNEL)}
+            tickets.append((await post(here.server, "/v1/ticket", wanted)).json()["ticket"])
+            clock.advance(2.0)
+        for ticket in tickets:
+            stream = await stack.enter_async_context(event_stream(here.server, f"{STREAM}?ticket={ticket}", {}))
+            assert "attached" in json.loads((await stream.event())["data"])
+        assert await refusal(here, "longpoll", "bob") > 4_000
 
 
 @pytest.mark.one_node("each has a rate of its own")
