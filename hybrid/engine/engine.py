@@ -245,10 +245,11 @@ class Engine:
     def admit(self, principal: Principal, attach: Attach, address: str) -> None:
         """Let a client attach, or tell it when to come. Once for each attach, behind whatever else can refuse it.
 
-        Raises LimitError or ProtocolError.
+        Raises LimitError, ProtocolError or AuthError.
         """
         self.check_room()
         self.check_subscriptions(attach.subscriptions)
+        self.check_lasting(principal)
         self.arrivals.admit(principal, attach.session, address)
 
     def patient_until_s(self) -> float:
@@ -351,6 +352,15 @@ class Engine:
         if len({wanted.channel for wanted in subscriptions}) != len(subscriptions):
             raise ProtocolError("bad_request", "Each channel may be named once.")
 
+    def check_lasting(self, principal: Principal) -> None:
+        """Raises AuthError for one whose session would end at once: expired, or revoked since its token was shown.
+
+        The check of tokens allows for clocks that differ, by more than the grace after the end.
+        """
+        if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
+            raise AuthError("token_expired")
+        self.revocations.check(principal)
+
     def check_attachable(self, channels: Sequence[str]) -> None:
         """Raises LimitError when an attach that names these channels would be larger than is taken."""
         if sum(map(len, map(msgspec.json.encode, channels))) + len(channels) * _NAMED_BYTES > (
@@ -361,10 +371,7 @@ class Engine:
     def _attach(self, leg: SessionLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
         self.check_room()
         self.check_subscriptions(attach.subscriptions)
-        if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
-            # The check of tokens allows for clocks that differ, by more than the grace: this session would end at once.
-            raise AuthError("token_expired")
-        self.revocations.check(principal)  # between the door and here it may have waited, and nobody could end it
+        self.check_lasting(principal)  # between the door and here it may have waited, and nobody could end it
         runner = None
         if attach.session and self.router.is_ours(attach.session):  # elsewhere, commands would not find its stream
             runner = self.registry.find(attach.session, principal)

@@ -128,6 +128,17 @@ async def test_who_is_no_client_takes_no_place(handoff: bool) -> None:
         async with websocket(server, STREAM) as socket:
             socket.send(text({"method": "auth", "token": "x.y.z"}) + text(attach()))
             assert (await heard(socket, "disconnect"))["code"] == 4501
+        late = server.bearer(lifetime_s=-28)  # which clocks that differ may explain, but no session lives that long
+        for headers in ({}, EVENTS):
+            body = json.dumps(attach()).encode()
+            assert (await call(server, "POST", STREAM, {**late, **headers}, body)).name == "token_expired"
+        async with websocket(server, STREAM, late) as socket:
+            socket.send(text(attach()))
+            assert (await heard(socket, "disconnect"))["code"] == 4401
+        wanted = json.dumps({"purpose": "session", "attach": attach()}).encode()
+        assert (await call(server, "POST", "/v1/ticket", late, wanted)).name == "token_expired"
+        ended = server.bearer(lifetime_s=-5)
+        assert (await call(server, "POST", "/v1/ticket", ended, wanted)).name == "token_expired"
         twice = json.dumps(attach(CHANNEL, CHANNEL)).encode()
         for headers in ({}, EVENTS):
             assert (await call(server, "POST", STREAM, {**server.bearer(), **headers}, twice)).status == 400
