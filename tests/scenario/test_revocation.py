@@ -524,7 +524,7 @@ async def test_until_it_is_known_what_was_revoked_no_token_is_accepted(
     async with world(handoff) as here:
         answer = await call(here.server, "GET", "/v1/channels/chat:lobby", bearer(token(here.server)))
         assert (answer.status, answer.json()["name"]) == (503, "keys_unavailable")
-        assert answer.headers["retry-after"] == "1"
+        assert 1 <= int(answer.headers["retry-after"]) <= 5
         assert await ask(here.server.port, "/readyz") == 503
         monkeypatch.setattr(MemoryRevocationStore, "read", read)
         await until(lambda: here.server.engine.revocations.is_known)
