@@ -16,6 +16,7 @@ store's, brought up to date by `engine.revoking`; until the store was read once,
 from __future__ import annotations
 
 import math
+import random
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
@@ -32,6 +33,10 @@ Kind: TypeAlias = Literal["jti", "sid", "subject", "client"]
 Key: TypeAlias = tuple[Kind, str, str]
 """What a revocation concerns: kind, issuer, value."""
 KINDS: Final[tuple[Kind, ...]] = ("jti", "sid", "subject", "client")
+
+RETRY_MIN_S: Final = 1.0
+RETRY_MAX_S: Final = 5.0
+"""Told while it is not known what was revoked, somewhere in between, or who came together came together again."""
 
 _FOR_GOOD: Final = frozenset(("jti", "sid"))
 _NEVER: Final = -math.inf
@@ -106,9 +111,11 @@ class Revocations:
     not revoked.
     """
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, draw: Callable[[float, float], float] = random.uniform) -> None:
+        """`draw` gives a number between two others."""
         self._kept_s = limits.revocation_kept_s
         self._clock = clock
+        self._draw = draw
         # By their time, oldest first, so that what is over is found at the front.
         self._at_s: OrderedDict[Key, float] = OrderedDict()
         self.is_known = False
@@ -190,9 +197,8 @@ class Revocations:
     def check_known(self) -> None:
         """Raises AuthError `keys_unavailable` (503) while nobody can say whether a token was revoked."""
         if not self.is_known:
-            raise AuthError(
-                "keys_unavailable", "Tokens cannot be checked now: what was revoked is not known yet.", retry_after_s=1
-            )
+            detail = "Tokens cannot be checked now: what was revoked is not known yet."
+            raise AuthError("keys_unavailable", detail, retry_after_s=round(self._draw(RETRY_MIN_S, RETRY_MAX_S), 3))
 
 
 class RevocationVerifier:

@@ -92,6 +92,12 @@ class TicketOffice:
         self._clock = clock
         self._revocations = revocations
 
+    def check_issuable(self, principal: Principal) -> None:
+        """Raises AuthError for one who gets no ticket: its token has ended, or was revoked since it was shown."""
+        self._revocations.check(principal)
+        if principal.expires_at_s <= self._clock.wall_s():
+            raise AuthError("token_expired")
+
     async def issue(self, ticket: Ticket) -> tuple[str, float]:
         """Keep a ticket; return its text, which is nowhere else, and for how many seconds it can be used first.
 

@@ -21,8 +21,8 @@ are held open in silence, which shows what is cut when idle (--idle; Ctrl-C ends
 token (as for the other commands) streams are opened; without one the server is only heard refusing.
 
 Over https it says who issued the certificate. The token is not sent where that is nobody who is trusted here, nor
-where --expect-issuer names somebody else. Nothing more is tried over a certificate that is not trusted, but with
---insecure, and then without a token.
+where --expect-issuer names somebody else, or it could not be seen. Nothing more is tried over a certificate that is
+not trusted, but with --insecure, and then without a token.
 
 The page /static/doctor.html of the server does the same from a browser, as far as one can see it.
 
@@ -84,7 +84,6 @@ async def _examine(options: argparse.Namespace) -> int:
         stack.push_async_callback(endpoint.close)
         await endpoint.open()
         token = await _token(options, endpoint)
-        say("trying; this takes some seconds")
         progress = _Progress(options.idle)
         examination = Examination(
             endpoint,
@@ -95,6 +94,7 @@ async def _examine(options: argparse.Namespace) -> int:
             on_finding=lambda finding: None if options.json else _tell(finding, progress),
             on_idle=progress.begin,
         )
+        say("trying; this takes some seconds")
         has_ended = False
         try:
             await examination.run()
@@ -103,17 +103,19 @@ async def _examine(options: argparse.Namespace) -> int:
             await progress.end()
             # Interrupted: what is known by now is what was paid for.
             if has_ended or examination.findings:
-                _conclude(options, endpoint, examination, has_ended, has_token=token is not None)
+                _conclude(options, endpoint, examination, has_ended)
     is_right = all(finding.works for finding in examination.findings if finding.name == "tls")
     return 0 if examination.verdict.will_use and is_right else 1
 
 
 async def _token(options: argparse.Namespace, endpoint: Endpoint) -> str | None:
     from hybrid.cli.server import TokenSource, say
-    from hybrid.errors import HybridError
+    from hybrid.errors import HybridError, SettingsError
 
     try:
         return await TokenSource(options, endpoint).get()
+    except SettingsError:
+        raise  # the command was given something that is no token: without one it would be another examination
     except (HybridError, ConnectionError) as error:
         say(f"without a token: {error}")
         return None
@@ -192,9 +194,7 @@ def _verdict_on(finding: Finding) -> str:
     return "works badly: " if finding.flaws else "works: "
 
 
-def _conclude(
-    options: argparse.Namespace, endpoint: Endpoint, examination: Examination, has_ended: bool, *, has_token: bool
-) -> None:
+def _conclude(options: argparse.Namespace, endpoint: Endpoint, examination: Examination, has_ended: bool) -> None:
     from hybrid import __version__
 
     verdict = examination.verdict
@@ -204,7 +204,7 @@ def _conclude(
     told = {
         "url": f"{'https' if endpoint.is_secure else 'http'}://{endpoint.netloc}",
         "version": __version__,
-        "has_token": has_token,
+        "has_token": examination.has_token,
         "is_complete": has_ended,
         "will_use": verdict.will_use,
         "sentence": verdict.sentence,

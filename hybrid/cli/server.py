@@ -54,13 +54,20 @@ class TokenSource:
     """Where the token of a client command comes from; what it gives can be asked for again when it has expired."""
 
     def __init__(self, options: argparse.Namespace, endpoint: Endpoint, *, scope: str = "") -> None:
-        """`scope` is what a development issuer is asked for; empty: everything."""
+        """`scope` is what a development issuer is asked for; empty: everything.
+
+        Raises SettingsError for a token at hand that is none; it is not quoted.
+        """
+        from hybrid.client.credentials import is_token
+        from hybrid.errors import SettingsError
         from hybrid.settings import client_environment
 
         self._endpoint = endpoint
         self._scope = scope
         self._file: str | None = options.token_file
         self._given = _read_token(self._file) if self._file else client_environment().token
+        if self._given and not is_token(self._given):
+            raise SettingsError(detail="HYBRID_TOKEN holds no token (RFC 6750, section 2.1).")
         # The same subject for the whole life of the command: a refreshed token must speak for the same party.
         self._subject = f"cli-{secrets.token_hex(4)}"
 
@@ -83,6 +90,7 @@ async def request_token(endpoint: Endpoint, *, subject: str = "", scope: str = "
 
     Raises AuthError when it refuses, Unreachable when there is no server.
     """
+    from hybrid.client.credentials import is_token
     from hybrid.errors import AuthError
 
     form = {"grant_type": "client_credentials", "client_id": "cli", "subject": subject, "scope": scope}
@@ -93,7 +101,7 @@ async def request_token(endpoint: Endpoint, *, subject: str = "", scope: str = "
         values = json.loads(answer)
     except ValueError:
         values = None
-    if status == 200 and isinstance(values, dict) and isinstance(values.get("access_token"), str):
+    if status == 200 and isinstance(values, dict) and is_token(values.get("access_token")):
         return values
     if status in (404, 405):
         return None
@@ -144,6 +152,7 @@ def unreachable(endpoint: Endpoint, detail: str) -> ConnectionError:
 
 
 def _read_token(path: str) -> str:
+    from hybrid.client.credentials import is_token
     from hybrid.errors import SettingsError
 
     try:
@@ -153,7 +162,7 @@ def _read_token(path: str) -> str:
         raise SettingsError(detail=f"The token file {path} cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:
         raise SettingsError(detail=f"The token file {path} holds no token: it is not plain text.") from None
-    if not token or any(c.isspace() for c in token):
+    if not is_token(token):
         raise SettingsError(detail=f"The token file {path} must hold one token and nothing else.")
     return token
 

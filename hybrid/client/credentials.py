@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from hybrid.errors import HybridError
+from hybrid.errors import AuthError, HybridError
+
+_B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 
 TokenSource: TypeAlias = Callable[[], "str | Awaitable[str | None] | None"]
+
+
+def is_token(text: object) -> bool:
+    """Whether it can stand in an `Authorization` header (RFC 6750, section 2.1: b64token).
+
+    Ask before it goes further: libraries quote a header that they cannot send, and so the token, in what they raise.
+    """
+    return isinstance(text, str) and _B64TOKEN.fullmatch(text) is not None
 
 
 class TokenFailed(Exception):
@@ -28,17 +39,21 @@ class Credentials:
     async def token(self) -> str | None:
         """The token to show; None for anonymous. Cancel-safe.
 
-        Raises what `get_token` raises: a HybridError as it is, everything else as TokenFailed.
+        Raises what `get_token` raises: a HybridError as it is, everything else as TokenFailed. And AuthError
+        `token_refused` for what is no token; it is not quoted.
         """
         async with self._asking:
             if self._is_needed and self._get_token is not None:
                 try:
                     answer = self._get_token()
-                    self._token = await answer if inspect.isawaitable(answer) else answer
+                    token = await answer if inspect.isawaitable(answer) else answer
                 except HybridError:
                     raise
                 except Exception as error:
                     raise TokenFailed(f"get_token failed: {error or type(error).__name__}") from error
+                if token and not is_token(token):
+                    raise AuthError("token_refused", "What get_token gave is no token (RFC 6750, section 2.1).")
+                self._token = token
             self._is_needed = False
             return self._token
 

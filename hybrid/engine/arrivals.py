@@ -89,6 +89,14 @@ class Arrivals:
             self._give(_Place(at_s, who))
             raise _come_back(at_s - now_s)
 
+    def came(self) -> None:
+        """Somebody attaches who was admitted before, when it got its ticket, and may have kept that with many others:
+        it is not refused, and who has no place yet comes so much later. Bounded by `admissions_ahead_s`.
+        """
+        now_s = self._clock.monotonic_s()
+        next_s = max(self._next_s, now_s - self._limits.admissions_burst_s) + self._step_s
+        self._next_s = max(self._next_s, min(next_s, now_s + self._limits.admissions_ahead_s))
+
     # -- inside
 
     @property

@@ -42,7 +42,7 @@ from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
 from hybrid.engine.presence import PresenceKeeper
 from hybrid.engine.recheck import Recheck, Rechecker
-from hybrid.engine.registry import Registry
+from hybrid.engine.registry import RETRY_MAX_S, RETRY_MIN_S, Registry
 from hybrid.engine.revoking import Revoked, Revoking, one_of
 from hybrid.engine.router import NODE_ID_BYTES, Router
 from hybrid.engine.runner import SessionRunner
@@ -93,15 +93,18 @@ class Engine:
         rechecker: Rechecker | None = None,
         version: str = "",
         address: str = "",
+        draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """`authorise` is asked at every gate, `rechecker` now and then about the tokens of introspected principals.
 
         The keys are those that all nodes share; None draws some, for a process that is alone.
+
+        `draw` gives a number between two others: when whoever is refused is to come back.
         """
         self.limits = limits
         self.clock = clock
         self.broker = broker
-        self.revocations = Revocations(limits, clock)
+        self.revocations = Revocations(limits, clock, draw)
         self.revocations.is_known = not revocation_store.is_shared
         self.verifier = RevocationVerifier(verifier, self.revocations)
         self.allows_anonymous = allows_anonymous
@@ -113,7 +116,7 @@ class Engine:
         policy = Policy(namespace_for, authorise, self.revocations)
         self.operations = Operations(broker, presence_store, policy, namespace_for, limits, clock)
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
-        self.registry = Registry(limits.sessions_max)
+        self.registry = Registry(limits.sessions_max, draw)
         self.tickets = TicketOffice(ticket_store, clock, self.revocations)
         self.door = Door(limits)
         self.arrivals = Arrivals(limits, clock)
@@ -124,6 +127,7 @@ class Engine:
         self.transport_counts = TransportCounts(self.wheel)
         self._version = version
         self._address = address
+        self._draw = draw
         self.router = Router(
             secrets.token_urlsafe(NODE_ID_BYTES),
             node_store,
@@ -235,15 +239,17 @@ class Engine:
             raise ProtocolError("draining", retry_after_s=random.randint(0, self.limits.reconnect_delay_max_ms) / 1000)
         if not self.has_room:
             detail = "This server is full (links_max); come back after the delay given."
-            raise LimitError("links_max", detail, name="draining", retry_after_s=5.0)
+            retry_after_s = round(self._draw(RETRY_MIN_S, RETRY_MAX_S), 3)
+            raise LimitError("links_max", detail, name="draining", retry_after_s=retry_after_s)
 
     def admit(self, principal: Principal, attach: Attach, address: str) -> None:
         """Let a client attach, or tell it when to come. Once for each attach, behind whatever else can refuse it.
 
-        Raises LimitError or ProtocolError.
+        Raises LimitError, ProtocolError or AuthError.
         """
         self.check_room()
         self.check_subscriptions(attach.subscriptions)
+        self.check_lasting(principal)
         self.arrivals.admit(principal, attach.session, address)
 
     def patient_until_s(self) -> float:
@@ -311,9 +317,16 @@ class Engine:
         runner.carry_out()
         self.call_soon(leg.uncork)  # behind the recovery, which is done in its first step unless a channel is cold
 
-    def attach_polled(self, leg: PolledLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
-        """Attach a polled leg; the caller writes the answer. Raises HybridError."""
+    def attach_polled(
+        self, leg: PolledLeg, principal: Principal, attach: Attach, *, is_counted: bool = True
+    ) -> tuple[SessionRunner, Attached]:
+        """Attach a polled leg; the caller writes the answer. `is_counted`: as a new leg of its transport.
+
+        Raises HybridError.
+        """
         runner, attached = self._attach(leg, principal, attach)
+        if not is_counted:
+            leg.tried = None
         runner.carry_out()
         return runner, attached
 
@@ -339,6 +352,15 @@ class Engine:
         if len({wanted.channel for wanted in subscriptions}) != len(subscriptions):
             raise ProtocolError("bad_request", "Each channel may be named once.")
 
+    def check_lasting(self, principal: Principal) -> None:
+        """Raises AuthError for one whose session would end at once: expired, or revoked since its token was shown.
+
+        The check of tokens allows for clocks that differ, by more than the grace after the end.
+        """
+        if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
+            raise AuthError("token_expired")
+        self.revocations.check(principal)
+
     def check_attachable(self, channels: Sequence[str]) -> None:
         """Raises LimitError when an attach that names these channels would be larger than is taken."""
         if sum(map(len, map(msgspec.json.encode, channels))) + len(channels) * _NAMED_BYTES > (
@@ -349,10 +371,7 @@ class Engine:
     def _attach(self, leg: SessionLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
         self.check_room()
         self.check_subscriptions(attach.subscriptions)
-        if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
-            # The check of tokens allows for clocks that differ, by more than the grace: this session would end at once.
-            raise AuthError("token_expired")
-        self.revocations.check(principal)  # between the door and here it may have waited, and nobody could end it
+        self.check_lasting(principal)  # between the door and here it may have waited, and nobody could end it
         runner = None
         if attach.session and self.router.is_ours(attach.session):  # elsewhere, commands would not find its stream
             runner = self.registry.find(attach.session, principal)

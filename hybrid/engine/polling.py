@@ -32,24 +32,22 @@ class Polling:
 
     async def attach(self, principal: Principal, attach: Attach) -> list[bytes]:
         """The first poll: at once. Raises HybridError."""
-        leg = PolledLeg(principal)
-        runner, attached = self._engine.attach_polled(leg, principal, attach)
-        answer = [POLL.encode_push(Push(attached=attached))]
-        if attach.confirm:
-            answer += await self._recover(runner, leg, attach.subscriptions, attach.last_seq)
-        return answer
+        return await self._attach(principal, attach, is_counted=True)
 
-    async def poll(self, principal: Principal, poll: Poll) -> list[bytes]:
-        """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it."""
+    async def poll(self, principal: Principal, poll: Poll, address: str) -> list[bytes]:
+        """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it.
+
+        `address` is where it comes from: one that begins anew is admitted as an attach is.
+        """
         runner = self._engine.registry.find(poll.session, principal) or self._adopted(principal, poll)
         if runner is None:
-            return await self._begin_again(principal, poll)
+            return await self._begin_again(principal, poll, address)
         leg = _leg_of(runner, poll.attempt)
         if leg is None:
             current = runner.session.current
             if current is not None and current.attempt > poll.attempt:
                 return [_disconnect("replaced")]
-            return await self._begin_again(principal, poll)
+            return await self._begin_again(principal, poll, address)
         leg.principal = principal
         if leg.state is LegState.CANDIDATE:
             if not poll.confirm:
@@ -92,6 +90,14 @@ class Polling:
 
     # -- inside
 
+    async def _attach(self, principal: Principal, attach: Attach, *, is_counted: bool) -> list[bytes]:
+        leg = PolledLeg(principal)
+        runner, attached = self._engine.attach_polled(leg, principal, attach, is_counted=is_counted)
+        answer = [POLL.encode_push(Push(attached=attached))]
+        if attach.confirm:
+            answer += await self._recover(runner, leg, attach.subscriptions, attach.last_seq)
+        return answer
+
     def _may_read_on(self, principal: Principal, channels: list[str]) -> bool:
         """The seal vouches for the rights that the token had; what an introspected one may do can change."""
         if not principal.is_introspected:
@@ -116,16 +122,18 @@ class Polling:
             return None
         return engine.adopt_polled(PolledLeg(principal), principal, poll)
 
-    async def _begin_again(self, principal: Principal, poll: Poll) -> list[bytes]:
-        """The node does not know the session, or not this leg of it: the whole truth, and `seq` starts anew."""
+    async def _begin_again(self, principal: Principal, poll: Poll, address: str) -> list[bytes]:
+        """The node does not know the session, or not this leg of it: the whole truth, and `seq` starts anew.
+
+        That costs what an attach does, and whoever makes up sessions must not get around the admission of these.
+        """
         wanted = [AttachSubscription(item.channel, item.position) for item in poll.positions]
         known = {subscription.channel for subscription in wanted}
         channels = self._engine.sealer.open(poll.sealed, principal, poll.session) or ()
         wanted += [AttachSubscription(channel) for channel in channels if channel not in known]
-        return await self.attach(
-            principal,
-            Attach(attempt=poll.attempt, session=poll.session, confirm=True, subscriptions=wanted),
-        )
+        attach = Attach(attempt=poll.attempt, session=poll.session, confirm=True, subscriptions=wanted)
+        self._engine.admit(principal, attach, address)
+        return await self._attach(principal, attach, is_counted=False)  # it was, where it began
 
     async def _locate(
         self, principal: Principal, session: str, wanted: AttachSubscription, until_s: float | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from hybrid.errors import LimitError
 from hybrid.model import Principal
@@ -12,11 +14,19 @@ if TYPE_CHECKING:
     from hybrid.engine.runner import SessionRunner
 
 
+RETRY_MIN_S: Final = 2.5
+RETRY_MAX_S: Final = 10.0
+"""Told to whoever comes to a full process, somewhere in between: clients come at the very moment they are told, and
+those who came together must not come together again."""
+
+
 class Registry:
     """Bounded. Losing an entry costs a client nothing but the work of a fresh attach."""
 
-    def __init__(self, sessions_max: int) -> None:
+    def __init__(self, sessions_max: int, draw: Callable[[float, float], float] = random.uniform) -> None:
+        """`draw` gives a number between two others."""
         self._sessions_max = sessions_max
+        self._draw = draw
         self._runners: dict[str, SessionRunner] = {}
 
     def __len__(self) -> int:
@@ -38,7 +48,8 @@ class Registry:
         if len(self._runners) >= self._sessions_max:
             oldest = next((r for r in self._runners.values() if r.session.state is SessionState.DETACHED), None)
             if oldest is None:
-                raise LimitError("sessions_max", name="rate_limited", retry_after_s=5.0)
+                retry_after_s = round(self._draw(RETRY_MIN_S, RETRY_MAX_S), 3)
+                raise LimitError("sessions_max", name="rate_limited", retry_after_s=retry_after_s)
             oldest.end("session_unknown")
         self._runners[runner.session.id] = runner
 

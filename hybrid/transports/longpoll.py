@@ -36,7 +36,9 @@ class LongPolls:
                 self._engine.admit(principal, command, exchange.address)
                 payloads = await self._counted(exchange, self._engine.polling.attach(principal, command))
             case Poll():
-                payloads = await self._counted(exchange, self._engine.polling.poll(principal, command))
+                payloads = await self._counted(
+                    exchange, self._engine.polling.poll(principal, command, exchange.address)
+                )
             case _:
                 raise ProtocolError("bad_request", "The body of a poll is an `attach` or a `poll`.")
         await exchange.respond(200, b'{"pushes":[%b]}' % b",".join(payloads))

@@ -169,6 +169,7 @@ class Requests:
             if not isinstance(command, Attach):
                 raise ProtocolError("bad_request", "`attach` is an attach command.")
             self._engine.check_subscriptions(command.subscriptions)
+            self._engine.tickets.check_issuable(principal)
             # It may be used at another node, whose room is not ours to judge.
             self._engine.arrivals.admit(principal, command.session, exchange.address)
         else:

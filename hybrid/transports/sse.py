@@ -52,8 +52,10 @@ class EventStreams:
             raise AuthError("unauthorized", "Open this stream with POST and a token, or with a ticket.")
         self._engine.check_room()
         ticket = await self._engine.tickets.redeem_session(text, self._gate.ticket_origin(exchange))
+        attach = self._decoded(ticket.attach)
         # It was admitted when it asked for the ticket, which a refusal would use up.
-        await self._attach(exchange, ticket.principal, self._decoded(ticket.attach))
+        self._engine.arrivals.came()
+        await self._attach(exchange, ticket.principal, attach)
 
     async def plain(self, exchange: Exchange) -> None:
         """A channel's own URL, asked for as an event stream."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -12,14 +13,19 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from hybrid.client import Client
 from hybrid.client.doctor import TRANSPORTS, Finding, Pace, examine
-from hybrid.client.doctor.idle import hold_line
-from hybrid.client.doctor.lines import EventStreamLine
+from hybrid.client.doctor.idle import hold_line, hold_poll
+from hybrid.client.doctor.lines import Broken, EventStreamLine, WebSocketLine
+from hybrid.client.doctor.longpoll import Polling
 from hybrid.client.doctor.verdict import conclude
 from hybrid.client.endpoint import Endpoint
+from hybrid.engine.polled import PolledLeg
 from hybrid.limits import Limits
+from tests.support.bytewise import until
 from tests.support.meddler import Meddler, Meddling, meddler
 from tests.support.nodes import ROOT
 from tests.support.processes import free_port
@@ -93,6 +99,15 @@ async def test_what_a_stranger_writes_does_not_reach_the_terminal_as_it_is(
     assert "?]0;owned??x" in findings["sse"].facts[0]
 
 
+async def test_an_answer_that_is_nested_too_deeply_is_not_ours(server: RunningServer, proxy: Meddler) -> None:
+    body = b'{"pushes":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+    proxy.rule = lambda head: Meddling(answer=answer) if b"/v1/stream" in head else Meddling()
+    findings = await examined(proxy.port, None)
+    assert works(findings) == ["server"]
+    assert findings["longpoll"].facts == ("what came back is not ours: answers are changed on the way",)
+
+
 # -- what proxies do
 
 
@@ -132,6 +147,24 @@ async def test_frames_are_swallowed_behind_a_handshake_that_passes(server: Runni
     assert re.fullmatch(
         r"opened after \d+ ms, then nothing came back: frames are swallowed", findings["websocket"].facts[0]
     )
+
+
+@pytest.mark.parametrize("code", [1013, 1014])
+async def test_a_gateway_that_closes_by_itself_is_not_the_server(code: int) -> None:
+    """RFC 6455's registry: 1013 try again later, 1014 bad gateway. No hybrid server says either."""
+
+    async def gateway(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.close(code, "upstream\x1b[2J")
+
+    async with serve(gateway, "127.0.0.1", 0, subprotocols=[Subprotocol("hybrid.v1")]) as listening:
+        endpoint = Endpoint(f"http://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}")
+        line = WebSocketLine(endpoint, None, PACE.patience_s)
+        with pytest.raises(Broken) as caught:
+            await line.open()
+        await line.close()
+    assert caught.value.flaw == "cut"
+    assert re.fullmatch(rf"opened after \d+ ms, then closed with {code} upstream\?\[2J", caught.value.facts[0])
 
 
 def is_event_stream(head: bytes) -> bool:
@@ -243,8 +276,44 @@ async def test_nothing_is_said_and_all_stays(server: RunningServer) -> None:
     findings = await examined(server.port, server.token(), SILENT)
     for name in ("websocket-idle", "sse-idle"):
         assert re.fullmatch(r"still there after \d+ ms, \d+ ms of it without a byte", findings[name].facts[0])
-    assert findings["longpoll-idle"].facts == ("a request that waits for 600 ms is answered",)
+    waited = r"a request that is to wait for 600 ms is answered after (6\d\d|[7-9]\d\d) ms|.* after \d\.\d s"
+    assert re.fullmatch(waited, findings["longpoll-idle"].facts[0])
+    assert findings["longpoll-idle"].figures["held_ms"] >= 600
     assert all(not finding.flaws for finding in findings.values())
+
+
+async def test_a_poll_that_is_answered_early_is_told_as_that(server: RunningServer, proxy: Meddler) -> None:
+    body = b'{"pushes":[]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+    endpoint = Endpoint(f"http://127.0.0.1:{proxy.port}")
+    await endpoint.open()
+    requests = itertools.count()
+    proxy.rule = lambda head: Meddling(answer=answer) if next(requests) else Meddling()
+    finding = await hold_poll(Polling(endpoint, server.token(), 5.0), replace(SILENT, idle_s=20.0))
+    await endpoint.close()
+    assert re.fullmatch(r"a request that is to wait for 20.0 s is answered after (\d+ ms|\d\.\d s)", finding.facts[0])
+    assert finding.figures["held_ms"] < 10_000
+
+
+async def test_a_poll_that_the_server_ends_is_the_servers_word(server: RunningServer) -> None:
+    endpoint = Endpoint(f"http://127.0.0.1:{server.port}")
+    await endpoint.open()
+    polling = Polling(endpoint, server.token(), 5.0)
+    holding = asyncio.create_task(hold_poll(polling, replace(SILENT, idle_s=20.0)))
+    try:
+        await until(lambda: polling.attached is not None)
+        leg = server.engine.registry.runners()[0].session.current
+        assert isinstance(leg, PolledLeg)
+        leg.end("rotated")  # the poll that waits, or the next one, says so
+        finding = await holding
+    finally:
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        await endpoint.close()
+    assert finding.works
+    assert re.fullmatch(
+        r"ended by the server itself after [\d.]+ m?s: The stream has lived long enough.*", finding.facts[0]
+    )
 
 
 async def test_heartbeats_come_in_between() -> None:

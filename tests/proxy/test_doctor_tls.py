@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import json
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,14 +15,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
-from hybrid.client.doctor import TRANSPORTS, Examination, Finding
+from hybrid.client.doctor import TRANSPORTS, Examination, Finding, certificate
 from hybrid.client.doctor.certificate import unchecked_tls
 from hybrid.client.endpoint import Endpoint
+from hybrid.errors import SettingsError
 from tests.proxy.test_doctor import LIMITS, PACE, hybrid_doctor
 from tests.support.meddler import Meddler, Meddling, meddler
 from tests.support.processes import free_port
+from tests.support.relay import Relay
 from tests.support.server import RunningServer, running_server, settings_for
 
 
@@ -37,6 +41,10 @@ class Signed:
         context.load_cert_chain(self.certificate, self.key)
         return context
 
+    def der(self) -> bytes:
+        shown = x509.load_pem_x509_certificate(Path(self.certificate).read_bytes())
+        return shown.public_bytes(serialization.Encoding.DER)
+
     def fingerprint(self) -> str:
         shown = x509.load_pem_x509_certificate(Path(self.certificate).read_bytes())
         return shown.fingerprint(hashes.SHA256()).hex(":")
@@ -46,8 +54,10 @@ class Signed:
         return ssl.create_default_context(cafile=self.authority)
 
 
-def signed(folder: Path, issuer: str, name: str = "localhost", *, days: int = 1) -> Signed:
-    """One for `name` that `issuer` has signed, until so many days from now."""
+def signed(
+    folder: Path, issuer: str, name: str = "localhost", *, days: int = 1, names: x509.ExtensionType | None = None
+) -> Signed:
+    """One for `name`, or `names`, that `issuer` has signed, until so many days from now."""
     now = datetime.datetime.now(datetime.UTC)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     by = x509.Name(
@@ -55,7 +65,7 @@ def signed(folder: Path, issuer: str, name: str = "localhost", *, days: int = 1)
     )
 
     def build(subject: x509.Name, key: ec.EllipticCurvePrivateKey, is_authority: bool) -> bytes:
-        names = x509.SubjectAlternativeName([x509.DNSName(name)])
+        named = names or x509.SubjectAlternativeName([x509.DNSName(name)])
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -69,7 +79,7 @@ def signed(folder: Path, issuer: str, name: str = "localhost", *, days: int = 1)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key()), critical=False)
         )
         if not is_authority:
-            builder = builder.add_extension(names, critical=False)
+            builder = builder.add_extension(named, critical=False)
         return builder.sign(keys[0], hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     made = Signed(*(str(folder / file) for file in ("authority.pem", "certificate.pem", "key.pem")))
@@ -90,6 +100,16 @@ class Wiretap:
     def __call__(self, head: bytes) -> Meddling:
         self.heads.append(head)
         return Meddling()
+
+
+class FirstOneCut(Relay):
+    """Resets the first connection and carries the others."""
+
+    has_cut = False
+
+    def _accept(self) -> asyncio.Protocol:
+        self.is_refusing, self.has_cut = not self.has_cut, True
+        return super()._accept()
 
 
 @pytest.fixture
@@ -177,6 +197,73 @@ async def test_an_issuer_that_is_not_the_right_one_gets_no_token(server: Running
     assert not any(b"authorization" in head.lower() for head in tap.heads)
 
 
+async def test_an_issuer_that_could_not_be_seen_gets_no_token(server: RunningServer, tmp_path: Path) -> None:
+    """The handshake that was to show it is cut, those that follow are not."""
+    files = signed(tmp_path, "Corporate Gateway")
+    tap = Wiretap()
+    async with meddler(server.port, files.server()) as proxy, FirstOneCut(proxy.port) as relay:
+        proxy.rule = tap
+        proxy.port = relay.address[1]
+        findings = await examined(proxy, server.token(), files.trusting(), expected="Let's Encrypt")
+    assert findings["tls"].facts == (
+        "no TLS handshake could be made",
+        "whether Let's Encrypt issued the certificate is not known: no token is sent",
+    )
+    assert all("wants a token" in findings[name].facts[0] for name in TRANSPORTS)
+    assert not any(b"authorization" in head.lower() for head in tap.heads)
+
+
+async def test_no_issuer_can_be_expected_over_http() -> None:
+    url = "http://127.0.0.1:1"
+    with pytest.raises(SettingsError, match="https only"):
+        Examination(Endpoint(url), None, expected_issuer="Let's Encrypt")
+    status, lines, told = await hybrid_doctor(url, "--expect-issuer", "Let's Encrypt", token="kept-to-itself")
+    assert (status, lines) == (2, [])
+    assert "https only" in told
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(b"\x30\x07\xa5\x05\xa1\x03\x0c\x01x", id="an EDI party, which nobody supports"),
+        pytest.param(b"\x30\x03\x82\x01\xff", id="a name that is not ASCII"),
+    ],
+)
+async def test_a_strange_certificate_is_told_as_any_other(server: RunningServer, tmp_path: Path, names: bytes) -> None:
+    strange = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, names)
+    files = signed(tmp_path, "Hotel", names=strange)
+    async with meddler(server.port, files.server()) as proxy:
+        findings = await examined(proxy, server.token(), files.trusting())
+    assert "issued by Hotel (Root)" in findings["tls"].facts[0] or "is for nothing" in findings["tls"].facts[0]
+    assert findings["tls"].figures["names"] == []
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        pytest.param(
+            b"Hotel of", b"Hotel\xff\xfe\xfd", ("somebody unnamed", ("localhost",)), id="letters that are none"
+        ),
+        pytest.param(b"\x55\x1d\x23", b"\x55\x1d\x11", ("Hotel of a name (Root)", ()), id="an extension twice"),
+    ],
+)
+async def test_what_cannot_be_read_of_a_certificate_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: bytes, becomes: bytes, told: tuple[str, tuple[str, ...]]
+) -> None:
+    """Of one that no library would make, so it is changed below it; no server of ours can show it either."""
+    files = signed(tmp_path, "Hotel of a name")
+    der = files.der()
+    assert was in der
+
+    async def shown(*_: object) -> bytes:
+        return der.replace(was, becomes)
+
+    monkeypatch.setattr(certificate, "_handshake", shown)
+    seen = await certificate.look(Endpoint("https://localhost:1"), 1.0)
+    assert seen is not None
+    assert (seen.issuer, seen.names) == told
+
+
 async def test_an_expired_certificate(server: RunningServer, tmp_path: Path) -> None:
     files = signed(tmp_path, "Late", days=-1)
     async with meddler(server.port, files.server()) as proxy:
@@ -204,6 +291,8 @@ async def test_the_command_over_a_certificate_that_is_not_trusted(server: Runnin
         status, lines, _ = await hybrid_doctor(url, "--insecure", "--idle", "0", token=server.token())
         assert status == 1, "what works over it is not to be relied on"
         assert lines[-1].endswith("; but for that it would use WebSocket.")
+        status, lines, _ = await hybrid_doctor(url, "--insecure", "--idle", "0", "--json", token=server.token())
+        assert (status, json.loads("\n".join(lines))["has_token"]) == (1, False)
 
 
 async def test_where_no_tls_is_spoken(server: RunningServer) -> None:

@@ -243,16 +243,12 @@ async def waiting_for_its_body(
 async def test_an_attach_whose_body_came_late(handoff: bool) -> None:
     """The pass that ends sessions has gone by, and this one did not exist yet."""
     body = json.dumps({"method": "attach", **attach_of(1, CHANNEL)}).encode()
-    async with world(handoff) as here:
-        async with waiting_for_its_body(here.server, "/v1/stream", body, Accept="text/event-stream") as connection:
-            assert (await connection.head()).status == 200
-            assert b'"code":4503' in await connection.ended()
-        assert len(here.server.engine.registry) == 0
-    async with world(handoff) as here:
-        async with waiting_for_its_body(here.server, "/v1/stream", body, Accept="application/json") as connection:
-            answer = await connection.answer()
-            assert (answer.status, answer.json()["number"]) == (403, REVOKED)
-        assert len(here.server.engine.registry) == 0
+    for accept in ("text/event-stream", "application/json"):
+        async with world(handoff) as here:
+            async with waiting_for_its_body(here.server, "/v1/stream", body, Accept=accept) as connection:
+                answer = await connection.answer()
+                assert (answer.status, answer.json()["number"]) == (403, REVOKED)
+            assert len(here.server.engine.registry) == 0
 
 
 @pytest.mark.one_node("it looks into the node")
@@ -528,7 +524,7 @@ async def test_until_it_is_known_what_was_revoked_no_token_is_accepted(
     async with world(handoff) as here:
         answer = await call(here.server, "GET", "/v1/channels/chat:lobby", bearer(token(here.server)))
         assert (answer.status, answer.json()["name"]) == (503, "keys_unavailable")
-        assert answer.headers["retry-after"] == "1"
+        assert 1 <= int(answer.headers["retry-after"]) <= 5
         assert await ask(here.server.port, "/readyz") == 503
         monkeypatch.setattr(MemoryRevocationStore, "read", read)
         await until(lambda: here.server.engine.revocations.is_known)

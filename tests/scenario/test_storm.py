@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -102,6 +103,21 @@ async def test_a_ticket_for_a_session_is_its_admission(handoff: bool) -> None:
 
 
 @pytest.mark.one_node("each has a rate of its own")
+async def test_tickets_that_were_kept_are_no_way_past_the_others(handoff: bool) -> None:
+    clock = Clock()
+    async with world(settings(handoff, limits=ONE), clock=clock) as here, AsyncExitStack() as stack:
+        tickets = []
+        for _ in range(4):
+            wanted = {"purpose": "session", "attach": attach(CHANNEL)}
+            tickets.append((await post(here.server, "/v1/ticket", wanted)).json()["ticket"])
+            clock.advance(2.0)
+        for ticket in tickets:
+            stream = await stack.enter_async_context(event_stream(here.server, f"{STREAM}?ticket={ticket}", {}))
+            assert "attached" in json.loads((await stream.event())["data"])
+        assert await refusal(here, "longpoll", "bob") > 4_000
+
+
+@pytest.mark.one_node("each has a rate of its own")
 async def test_who_is_no_client_takes_no_place(handoff: bool) -> None:
     """Neither whoever shows no token, or a bad one, nor an attach that is refused anyway."""
     async with world(settings(handoff, limits=ONE), clock=Clock()) as here:
@@ -112,12 +128,51 @@ async def test_who_is_no_client_takes_no_place(handoff: bool) -> None:
         async with websocket(server, STREAM) as socket:
             socket.send(text({"method": "auth", "token": "x.y.z"}) + text(attach()))
             assert (await heard(socket, "disconnect"))["code"] == 4501
+        late = server.bearer(lifetime_s=-28)  # which clocks that differ may explain, but no session lives that long
+        for headers in ({}, EVENTS):
+            body = json.dumps(attach()).encode()
+            assert (await call(server, "POST", STREAM, {**late, **headers}, body)).name == "token_expired"
+        async with websocket(server, STREAM, late) as socket:
+            socket.send(text(attach()))
+            assert (await heard(socket, "disconnect"))["code"] == 4401
+        wanted = json.dumps({"purpose": "session", "attach": attach()}).encode()
+        assert (await call(server, "POST", "/v1/ticket", late, wanted)).name == "token_expired"
+        ended = server.bearer(lifetime_s=-5)
+        assert (await call(server, "POST", "/v1/ticket", ended, wanted)).name == "token_expired"
         twice = json.dumps(attach(CHANNEL, CHANNEL)).encode()
         for headers in ({}, EVENTS):
             assert (await call(server, "POST", STREAM, {**server.bearer(), **headers}, twice)).status == 400
         async with websocket(server, STREAM, server.bearer()) as socket:
             await attached(socket, CHANNEL)
         assert len(server.engine.arrivals) == 0
+
+
+@pytest.mark.one_node("each has a rate of its own")
+async def test_a_poll_that_begins_anew_is_an_attach_and_one_that_goes_on_is_free(handoff: bool) -> None:
+    """Or whoever makes up sessions would get past the others."""
+    clock = Clock()
+    async with world(settings(handoff, limits=ONE), clock=clock) as here:
+        server = here.server
+        answer = (await posted(server, "longpoll", "alice")).json()
+        session, sealed = answer["pushes"][0]["attached"]["session"], answer["pushes"][1]["subscribed"]["sealed"]
+
+        async def poll(session: str, subject: str, **more: Any) -> Answer:
+            body = {"method": "poll", "session": session, "attempt": 1, "last_seq": 0, "wait_s": 0, **more}
+            return await call(server, "POST", STREAM, server.bearer(subject), json.dumps(body).encode())
+
+        refused = [await poll(f"made-up-{number}", "mallory", positions=[]) for number in range(3)]
+        assert {(answer.status, answer.name) for answer in refused} == {(503, "draining")}
+        assert all(answer.json()["retry_after_s"] > 0 for answer in refused)
+        assert len(server.engine.registry) == 1
+        position = {"channel": CHANNEL, "position": answer["pushes"][1]["subscribed"]["channels"][0]["position"]}
+        for _ in range(3):
+            going_on = await poll(session, "alice", positions=[position], sealed=sealed)
+            assert going_on.status == 200
+            assert not any("attached" in push for push in going_on.json()["pushes"])
+        refusal = await poll("forgotten", "bob", positions=[position])
+        clock.advance(refusal.json()["retry_after_s"])
+        assert "attached" in (await poll("forgotten", "bob", positions=[position])).json()["pushes"][0]
+        assert server.engine.transport_counts.legs == {"longpoll": 1}, "it was counted where it began"
 
 
 @pytest.mark.parametrize("carried", [*map(Pipe, TRANSPORTS), TRANSPORTS], ids=str)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.engine.registry import RETRY_MAX_S, RETRY_MIN_S
 from hybrid.limits import Limits
 from tests.support.bytewise import (
     EVENTS,
@@ -175,6 +176,22 @@ async def test_open_streams_and_polls() -> None:
             assert (await waiting.answer()).json()["publications"]
         await until(lambda: len(server.engine.open) == 1)
         assert (await call(server, "GET", "/v1/channels/a", server.bearer())).status == 200
+
+
+@pytest.mark.parametrize("bound", ["links_max", "sessions_max"])
+async def test_those_who_come_together_to_a_full_server_do_not_come_together_again(bound: str) -> None:
+    async with limited(**{bound: 1}) as server, websocket(server, "/v1/stream", server.bearer("a")) as first:
+        first.send(text(attach()))
+        await first.push()
+        told = []
+        for number in range(12):
+            body = json.dumps(attach()).encode()
+            refused = await call(server, "POST", "/v1/stream", server.bearer(f"user-{number}"), body)
+            assert refused.name == ("draining" if bound == "links_max" else "rate_limited")
+            told.append(refused.json()["retry_after_s"])
+            assert told[-1] <= int(refused.headers["retry-after"]) < told[-1] + 1
+    assert len(set(told)) == 12
+    assert all(RETRY_MIN_S <= delay_s <= RETRY_MAX_S for delay_s in told)
 
 
 async def test_sessions() -> None:

@@ -357,7 +357,9 @@ def test_a_token_at_hand_is_used_and_none_is_asked_for(
     assert "of-the" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("text", "why"), [("", "one token"), ("two tokens", "one token"), ("\xe9", "plain text")])
+@pytest.mark.parametrize(
+    ("text", "why"), [("", "one token"), ("two tokens", "one token"), ("a,b", "one token"), ("\xe9", "plain text")]
+)
 def test_a_token_file_that_holds_none_is_one_line_and_2(
     text: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,6 +368,20 @@ def test_a_token_file_that_holds_none_is_one_line_and_2(
     assert why in one_line(capsys)
     assert cli.main(["tail", "chat", "--token-file", "missing"]) == 2
     assert "missing cannot be read" in one_line(capsys)
+
+
+@pytest.mark.parametrize("token", ["a-secret\nof-two-lines", "a-secr\xe9t", "a secret", "a-secret=x"])
+@pytest.mark.parametrize("command", [["publish", "chat", "1"], ["tail", "chat"], ["doctor"], ["doctor", "--json"]])
+def test_what_is_no_token_is_one_line_and_2_and_is_not_quoted(
+    command: list[str], token: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYBRID_TOKEN", token)
+    monkeypatch.setenv("HYBRID_URL", server.url)
+    assert cli.main(command) == 2
+    told = one_line(capsys)
+    assert "HYBRID_TOKEN holds no token" in told
+    assert "secr" not in told
+    assert server.seen == []
 
 
 @pytest.mark.parametrize("text", ["hello", "", "{", "[" * 100_000])

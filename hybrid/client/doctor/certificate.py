@@ -85,9 +85,12 @@ def try_certificate(shown: Certificate, expected: str = "") -> Finding:
     return works("tls", f"certificate issued by {signer}, a public authority", figures=figures)
 
 
-def no_certificate() -> Finding:
-    """The port speaks no TLS, or nobody is there."""
-    return fails("tls", "no_tls", "no TLS handshake could be made")
+def no_certificate(expected: str = "") -> Finding:
+    """The port speaks no TLS, nobody is there, or the handshake was cut. `expected`: see `try_certificate`."""
+    if not expected:
+        return fails("tls", "no_tls", "no TLS handshake could be made")
+    withheld = f"whether {visible(expected)} issued the certificate is not known: no token is sent"
+    return fails("tls", "no_tls", "no TLS handshake could be made", withheld)
 
 
 def unchecked_tls() -> ssl.SSLContext:
@@ -122,18 +125,21 @@ async def _handshake(endpoint: Endpoint, context: ssl.SSLContext, patience_s: fl
 
 
 def _issuer(shown: x509.Certificate) -> str:
-    parts = [
-        str(attribute.value)
-        for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
-        for attribute in shown.issuer.get_attributes_for_oid(oid)
-    ]
+    try:
+        parts = [
+            str(attribute.value)
+            for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
+            for attribute in shown.issuer.get_attributes_for_oid(oid)
+        ]
+    except ValueError:
+        parts = []
     return f"{parts[0]} ({parts[1]})" if len(parts) > 1 else parts[0] if parts else "somebody unnamed"
 
 
 def _names(shown: x509.Certificate) -> tuple[str, ...]:
     try:
         names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return ()
     return tuple(visible(str(name.value)) for name in names)
 

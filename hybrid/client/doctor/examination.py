@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from hybrid.client.credentials import is_token
 from hybrid.client.doctor.certificate import look, no_certificate, try_certificate
 from hybrid.client.doctor.finding import TRANSPORTS, Finding, Pace, works
 from hybrid.client.doctor.idle import hold_lines, hold_poll
@@ -17,6 +18,7 @@ from hybrid.client.doctor.streaming import try_line
 from hybrid.client.doctor.verdict import Verdict, conclude
 from hybrid.client.doctor.words import visible
 from hybrid.client.endpoint import Endpoint
+from hybrid.errors import SettingsError
 
 _LINES: dict[str, type[Line]] = {"websocket": WebSocketLine, "sse": EventStreamLine}
 
@@ -36,10 +38,17 @@ class Examination:
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         """The endpoints are open. `unchecked` trusts any certificate, and is used where that of the server is not
-        trusted; the token is not sent there. Without it nothing more is tried then.
+        trusted; the token is not sent there. Without it nothing more is tried then. The token is not sent either where
+        `expected_issuer` is given and was not seen.
 
         `on_idle` is called when the connections begin to be held open in silence.
+
+        Raises SettingsError for an expected issuer where there are no certificates, and for what is no token.
         """
+        if token is not None and not is_token(token):
+            raise SettingsError(detail="What was given is no token (RFC 6750, section 2.1).")
+        if expected_issuer and not endpoint.is_secure:
+            raise SettingsError(detail="An issuer can be expected of https only: over http there is no certificate.")
         self.findings: list[Finding] = []
         self._endpoint = endpoint
         self._unchecked = unchecked
@@ -49,6 +58,11 @@ class Examination:
         self._on_finding = on_finding
         self._on_idle = on_idle
         self._opened: set[str] = set()
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the transports are tried with a token: there is one, and nothing has spoken against showing it."""
+        return self._token is not None
 
     @property
     def verdict(self) -> Verdict:
@@ -71,7 +85,9 @@ class Examination:
         """Whether to go on."""
         shown = await look(self._endpoint, self._pace.patience_s)
         if shown is None:
-            self._note(no_certificate())
+            self._note(no_certificate(self._expected_issuer))
+            if self._expected_issuer:
+                self._token = None  # the connections that follow may well be made, and whose they are nobody has seen
             return True  # the server's finding says why
         finding = try_certificate(shown, self._expected_issuer)
         self._note(finding)

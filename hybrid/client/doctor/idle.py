@@ -107,14 +107,16 @@ async def hold_poll(polling: Polling, pace: Pace) -> Finding:
         assert polling.attached is not None
         wait_s = min(pace.idle_s, polling.attached.limits.poll_wait_max_s)
         began_s = clock()
-        await polling.poll(wait_s)
+        waited_s = await polling.poll(wait_s)
     except Told as told:
-        return works(name, f"ended by the server itself: {visible(told.ending.detail)}")
+        words = f"ended by the server itself after {duration(clock() - began_s)}: {visible(told.ending.detail)}"
+        return works(name, words)
     except Broken as broken:
         after_s = clock() - began_s
         words = f"a request that waits is cut after {duration(after_s)} ({broken.facts[0]}); shorter ones are used then"
         return works(name, words, figures={"cut_after_ms": milliseconds(after_s)})
-    return works(name, f"a request that waits for {duration(wait_s)} is answered")
+    words = f"a request that is to wait for {duration(wait_s)} is answered after {duration(waited_s)}"
+    return works(name, words, figures={"held_ms": milliseconds(waited_s)})
 
 
 def _is_idle_end(finding: Finding) -> bool:

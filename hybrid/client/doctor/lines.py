@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from hybrid.client.doctor.words import duration, passed, said_by
+from hybrid.client.doctor.words import duration, passed, said_by, visible
 from hybrid.client.ending import Ending, of_close, of_http
 from hybrid.client.endpoint import HTTP_ERRORS, Endpoint, read_bounded
 from hybrid.client.leg import COMMAND_PATH, STREAM_PATH
@@ -115,6 +115,11 @@ def pushes_in(text: str | bytes, told_s: float) -> list[Push]:
         pushes = [JSON.decode_push(line) for line in raw.split(b"\n") if line.strip()]
     except ProtocolError:
         raise Broken("changed", f"what came after {duration(told_s)} is not ours: it is changed on the way") from None
+    return unless_told(pushes)
+
+
+def unless_told(pushes: list[Push]) -> list[Push]:
+    """The pushes. Raises Told where one of them is a goodbye."""
     for push in pushes:
         if push.disconnect is not None:
             raise Told(of_close(push.disconnect.code, push.disconnect.reason))
@@ -179,9 +184,14 @@ class WebSocketLine(Line):
             raise self._closed(closed) from None
 
     def _closed(self, closed: ConnectionClosed) -> Broken | Told:
-        if closed.rcvd is not None and closed.rcvd.code >= 1012:
-            return Told(of_close(closed.rcvd.code, closed.rcvd.reason))
-        return Broken("cut", f"opened after {duration(self.head_s)}, then cut")
+        how = "cut"
+        if closed.rcvd is not None:
+            ending = of_close(closed.rcvd.code, closed.rcvd.reason)
+            if ending.is_network:
+                how = visible(ending.detail)
+            elif closed.rcvd.code >= 1012:
+                return Told(ending)
+        return Broken("cut", f"opened after {duration(self.head_s)}, then {how}")
 
     async def _connect(self) -> ClientConnection:
         endpoint = self.endpoint

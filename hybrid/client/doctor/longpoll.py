@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 
 from hybrid.client.doctor.finding import Finding, Pace, fails, works
-from hybrid.client.doctor.lines import Broken, answered_by, attach
+from hybrid.client.doctor.lines import Broken, answered_by, attach, unless_told
 from hybrid.client.doctor.words import duration, milliseconds, passed, said_by
 from hybrid.client.endpoint import HTTP_ERRORS, Endpoint, read_bounded
 from hybrid.client.leg import STREAM_PATH
@@ -68,9 +68,10 @@ class Polling:
             raise answered_by(answer, raw)
         self.facts = passed(answer.headers)
         try:
-            return [JSON.decode_push(json.dumps(push).encode()) for push in json.loads(raw)["pushes"]]
-        except (ValueError, KeyError, TypeError, ProtocolError):
+            pushes = [JSON.decode_push(json.dumps(push).encode()) for push in json.loads(raw)["pushes"]]
+        except (ValueError, KeyError, TypeError, RecursionError, ProtocolError):
             raise Broken("changed", "what came back is not ours: answers are changed on the way") from None
+        return unless_told(pushes)
 
 
 async def try_polling(polling: Polling, pace: Pace) -> Finding:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from hybrid.auth.policy import Policy
-from hybrid.auth.revocation import Kind, Revocation, Revocations, RevocationVerifier, holds_already
+from hybrid.auth.revocation import (
+    RETRY_MAX_S,
+    RETRY_MIN_S,
+    Kind,
+    Revocation,
+    Revocations,
+    RevocationVerifier,
+    holds_already,
+)
 from hybrid.auth.tickets import Ticket, TicketOffice
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.errors import AuthError
@@ -38,7 +46,7 @@ def principal(**changes: Any) -> Principal:
 
 
 def revocations(*made: Revocation, clock: HandClock | None = None) -> Revocations:
-    known = Revocations(LIMITS, clock or HandClock())
+    known = Revocations(LIMITS, clock or HandClock(), draw=max)
     known.is_known = True
     for revocation in made:
         assert known.add(revocation)
@@ -175,6 +183,17 @@ async def test_a_revoked_token_is_refused_though_it_is_remembered() -> None:
         assert refused.value.row.name == "token_refused"
 
 
+def test_all_who_come_too_soon_are_told_moments_of_their_own() -> None:
+    known = Revocations(LIMITS, HandClock())
+    told = set()
+    for _ in range(20):
+        with pytest.raises(AuthError) as refused:
+            known.check_known()
+        told.add(refused.value.retry_after_s)
+    assert len(told) == 20
+    assert all(delay_s is not None and RETRY_MIN_S <= delay_s <= RETRY_MAX_S for delay_s in told)
+
+
 async def test_as_long_as_nothing_is_known_no_token_is_accepted_and_none_looked_at() -> None:
     known = revocations()
     known.is_known = False
@@ -183,7 +202,7 @@ async def test_as_long_as_nothing_is_known_no_token_is_accepted_and_none_looked_
     assert verifier.cached("cached") is None
     with pytest.raises(AuthError) as refused:
         await verifier.verify("x")
-    assert (refused.value.row.http_status, refused.value.retry_after_s) == (503, 1)
+    assert (refused.value.row.http_status, refused.value.retry_after_s) == (503, RETRY_MAX_S)
     assert inner.asked == 0
     await verifier.close()
     assert inner.asked == -1

@@ -43,6 +43,18 @@ def test_a_refusal_says_which_limit_it_was_and_when_to_come() -> None:
     assert caught.value.retry_after_s == 0.5
 
 
+def test_who_comes_by_ticket_is_let_in_and_the_others_come_later() -> None:
+    arrivals = Arrivals(Limits(admissions_per_s=1.0, admissions_burst_s=0.0, admissions_ahead_s=10.0), FakeClock())
+    assert refused(arrivals, party(1)) == 0.0
+    assert refused(arrivals, party(2)) == 1.0
+    for _ in range(3):
+        arrivals.came()
+    assert refused(arrivals, party(3)) == 5.0
+    for _ in range(1_000):
+        arrivals.came()
+    assert refused(arrivals, party(4)) == 10.0, "not for longer than places are given"
+
+
 class Storm:
     """Clients that come back exactly when they are told, or a little later; each is (principal, session, address)."""
 
