@@ -16,5 +16,8 @@ async def _release(origin: Origin, _: Path) -> AsyncIterator[Route]:
 
 
 DIRECT: Final = Animal("direct", "Nothing in between.", (), _release)
-WAYS: Final[dict[str, Animal]] = {DIRECT.name: DIRECT, **ANIMALS}
-"""Everything that is measured, by name, in the order in which it is shown."""
+WAYS: Final[dict[str, Animal]] = {
+    DIRECT.name: DIRECT,
+    **{name: animal for name, animal in ANIMALS.items() if not animal.is_port_bound},
+}
+"""Everything that is measured, by name, in the order in which it is shown: all that the switch can stand in front of."""

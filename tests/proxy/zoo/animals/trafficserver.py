@@ -60,6 +60,8 @@ def _traffic_server(schemes: tuple[str, ...]) -> Release:
         (scratch / "records.config").write_text(_RECORDS.format(port=port, host=HOST, user=_user()))
         (scratch / "remap.config").write_text(
             "".join(f"map {scheme}://{HOST}:{port}/ {scheme}://{target}/\n" for scheme in schemes)
+            # For those who come by another port: it serves upgrades as well.
+            + (f"map / http://{target}/\n" if "ws" in schemes else "")
         )
         (scratch / "ip_allow.yaml").write_text(_ALLOWED)
         for name in _FILES:
@@ -76,7 +78,11 @@ def _traffic_server(schemes: tuple[str, ...]) -> Release:
 _NEEDS: Final = ("traffic_server",)
 ANIMALS: Final = (
     Animal(
-        "trafficserver", "A cache with a rule for http:// alone: upgrades get 404.", _NEEDS, _traffic_server(("http",))
+        "trafficserver",
+        "A cache with a rule for http:// alone: upgrades get 404.",
+        _NEEDS,
+        _traffic_server(("http",)),
+        is_port_bound=True,
     ),
     Animal(
         "trafficserver-ws",
