@@ -62,6 +62,8 @@ _log = logging.getLogger(__name__)
 _Arguments = TypeVarTuple("_Arguments")
 BROKER_PATIENCE_S = 2.0
 """How long a request is held for a broker that is away; a stream waits longer, it has nobody else to ask."""
+BROKER_RETRY_MIN_S = 1.0
+BROKER_RETRY_MAX_S = 5.0
 ANSWER_MAX_BYTES = 262_144
 """Publications in one answer: as much as one page of history; the next poll continues."""
 _TELLING_MAX_S = 1.0  # for the other nodes to be told of a drain
@@ -251,6 +253,15 @@ class Engine:
         self.check_subscriptions(attach.subscriptions)
         self.check_lasting(principal)
         self.arrivals.admit(principal, attach.session, address)
+
+    @contextmanager
+    def told_apart(self) -> Iterator[None]:
+        """Whoever is kept from an attach by a broker that is away, inside, is told a moment of its own to come back."""
+        try:
+            yield
+        except BrokerError as error:  # it may be the same one for many
+            retry_after_s = round(self._draw(BROKER_RETRY_MIN_S, BROKER_RETRY_MAX_S), 3)
+            raise BrokerError(error.row.name, error.detail, retry_after_s=retry_after_s) from error
 
     def patient_until_s(self) -> float:
         """Until when, on the loop's clock, a request that begins now is held for a broker that is away."""

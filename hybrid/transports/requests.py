@@ -176,15 +176,16 @@ class Requests:
             raise ProtocolError(
                 "bad_request", 'A ticket is for "channels" with `channels`, or for "session" with `attach`.'
             )
-        text, expires_in_s = await self._engine.tickets.issue(
-            Ticket(
-                principal=principal,
-                purpose=wanted.purpose,
-                origin=self._gate.ticket_origin(exchange),
-                channels=channels,
-                attach=attach,
+        with self._engine.told_apart():
+            text, expires_in_s = await self._engine.tickets.issue(
+                Ticket(
+                    principal=principal,
+                    purpose=wanted.purpose,
+                    origin=self._gate.ticket_origin(exchange),
+                    channels=channels,
+                    attach=attach,
+                )
             )
-        )
         await exchange.respond(201, msgspec.json.encode({"ticket": text, "expires_in_s": round(expires_in_s, 3)}))
 
     async def revoke(self, exchange: Exchange) -> None:

@@ -51,7 +51,8 @@ class EventStreams:
         if text is None:
             raise AuthError("unauthorized", "Open this stream with POST and a token, or with a ticket.")
         self._engine.check_room()
-        ticket = await self._engine.tickets.redeem_session(text, self._gate.ticket_origin(exchange))
+        with self._engine.told_apart():
+            ticket = await self._engine.tickets.redeem_session(text, self._gate.ticket_origin(exchange))
         attach = self._decoded(ticket.attach)
         # It was admitted when it asked for the ticket, which a refusal would use up.
         self._engine.arrivals.came()

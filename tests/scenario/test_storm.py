@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from hybrid.broker.memory_tickets import MemoryTicketStore
+from hybrid.broker.redis.tickets import RedisTicketStore
+from hybrid.errors import BrokerError
 from tests.support.bytewise import EVENTS, Answer, call, event_stream, text, websocket
 from tests.support.raw import Ended, RawLeg, attach_of
 from tests.support.server import RunningServer
@@ -100,6 +103,29 @@ async def test_a_ticket_for_a_session_is_its_admission(handoff: bool) -> None:
             assert "attached" in json.loads((await stream.event())["data"])
         for_channels = {"purpose": "channels", "channels": [CHANNEL]}
         assert (await post(here.server, "/v1/ticket", for_channels)).status == 201
+
+
+@pytest.mark.one_node("its broker is taken away")
+async def test_those_whom_a_broker_that_is_away_keeps_out_do_not_come_back_together(
+    handoff: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = BrokerError(retry_after_s=1.0)
+
+    async def away(*_: object) -> None:
+        raise same
+
+    wanted = {"purpose": "session", "attach": attach(CHANNEL)}
+    async with world(handoff) as here:
+        ticket = (await post(here.server, "/v1/ticket", wanted)).json()["ticket"]
+        for store in (MemoryTicketStore, RedisTicketStore):
+            monkeypatch.setattr(store, "put", away)
+            monkeypatch.setattr(store, "take", away)
+        answers = [await post(here.server, "/v1/ticket", wanted) for _ in range(5)]
+        answers += [await call(here.server, "GET", f"{STREAM}?ticket={ticket}", {}) for _ in range(5)]
+    assert {(answer.status, answer.name) for answer in answers} == {(503, "broker_unavailable")}
+    told = [answer.json()["retry_after_s"] for answer in answers]
+    assert len(set(told)) == 10
+    assert all(1.0 <= delay_s <= 5.0 for delay_s in told)
 
 
 @pytest.mark.one_node("each has a rate of its own")
