@@ -20,4 +20,4 @@ WAYS: Final[dict[str, Animal]] = {
     DIRECT.name: DIRECT,
     **{name: animal for name, animal in ANIMALS.items() if not animal.is_port_bound},
 }
-"""Everything that is measured, by name, in the order in which it is shown: all that the switch can stand in front of."""
+"""All that is measured, by name, in the order in which it is shown: what the switch can stand in front of."""

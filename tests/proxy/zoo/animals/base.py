@@ -55,8 +55,8 @@ class Animal:
     """One network. `says` is one sentence on what it does; `needs` are executables.
 
     `leg`: "plain" takes http://, "tls" https:// with the origin's or its own certificate, "intercepted" https:// that
-    it opens and closes again, under a certificate of its own authority. `is_port_bound`: it serves only who asks for its
-    own port, so that nothing can stand in front of it under another one.
+    it opens and closes again, under a certificate of its own authority. `is_port_bound`: it serves only who asks for
+    its own port, so that nothing can stand in front of it under another one.
     """
 
     name: str
