@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
+
     from hybrid.client.doctor import Examination, Finding
     from hybrid.client.endpoint import Endpoint
 
@@ -141,6 +142,8 @@ class _Progress:
 
     def begin(self) -> None:
         """The silence begins."""
+        import asyncio
+
         from hybrid.cli.server import say
 
         say(f"holding connections open in silence for {self._idle_s} s; Ctrl-C ends it")
@@ -155,6 +158,8 @@ class _Progress:
 
     async def end(self) -> None:
         """It is over."""
+        import asyncio
+
         if self._task is None:
             return
         self._task.cancel()
@@ -163,6 +168,8 @@ class _Progress:
         self.wipe()
 
     async def _count(self) -> None:
+        import asyncio
+
         clock = asyncio.get_running_loop().time
         began_s = clock()
         while True:
