@@ -25,6 +25,7 @@ ALIKE = {"one_node": ("two nodes",), "memory": ("redis", "two nodes")}
 """Scenarios marked so do not run in these ways; each mark gives its reason."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks are looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = [
         item
@@ -35,6 +36,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        # Two nodes do all that one does on Redis, and more; one alone is for scenarios that can do with no other.
+        if getattr(item, "callspec", None) and _way(item) == "redis" and not item.get_closest_marker("one_node"):
+            item.add_marker(pytest.mark.slow)
 
 
 def _way(item: pytest.Item) -> str:
