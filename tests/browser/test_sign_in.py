@@ -149,8 +149,10 @@ async def test_the_forms_work_without_scripts(demo: Demo) -> None:
 async def test_the_issuers_pages_fit_every_screen(demo: Demo, width: int, height: int, scheme: str) -> None:
     page = demo.page
     for path in ("", "dev-issuer/device", "dev-issuer/authorize?client_id=nobody"):
+        former = await page.evaluate("location.href")
         await page.open(demo.url + path, width=width, height=height, scheme=scheme)
-        await page.until("document.querySelector('h1') && location.pathname.startsWith('/dev-issuer')")
+        is_there = f"location.href !== {former!r} && location.pathname.startsWith('/dev-issuer')"
+        await page.until(f"{is_there} && document.readyState === 'complete' && document.querySelector('h1')")
         assert await page.evaluate("document.documentElement.scrollWidth === document.documentElement.clientWidth")
         small = "[...document.querySelectorAll('button, input:not([type=hidden])')].filter((e) => e.offsetHeight < 44)"
         assert await page.evaluate(f"{small}.length") == 0, "too small for a thumb"
