@@ -151,6 +151,7 @@ async def test_a_leader_in_the_back_forward_cache_has_handed_over_and_misses_not
         await assert_whole(tabs, published[-1])
 
 
+@pytest.mark.slow
 async def test_without_sharing_each_tab_has_a_session(browser: Browser) -> None:
     async with browser.tabs(TABS, "{ transports: ['websocket'], tabs: false }") as tabs:
         assert browser.sessions() == TABS
