@@ -64,6 +64,16 @@ class Endpoint:
         """Where the bytes of a transport go when it is not where the URL says."""
         return self._dial(transport) if callable(self._dial) else self._dial
 
+    def dialling(self) -> dict[str, Any]:
+        """What `websockets` is told of where a WebSocket goes, and of whom it trusts there."""
+        where: dict[str, Any] = {}
+        dialled = self.dialled("websocket")
+        if dialled is not None:
+            where = {"host": dialled[0], "port": dialled[1]}
+        if self.is_secure and self.tls is not None:
+            where["ssl"] = self.tls
+        return where
+
     async def open(self) -> None:
         """Make the HTTP client. Proxies and netrc of the environment are not used: a token must not go astray."""
         self._http = httpx2.AsyncClient(

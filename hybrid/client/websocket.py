@@ -6,7 +6,7 @@ The home of the `websockets` library in the client. Compression is never offered
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -39,12 +39,6 @@ async def open_websocket(
 
     `ping_interval_s` is for streams without heartbeats of their own: a peer that answers no ping is dropped.
     """
-    where: dict[str, Any] = {}
-    dialled = endpoint.dialled("websocket")
-    if dialled is not None:
-        where = {"host": dialled[0], "port": dialled[1]}
-    if endpoint.is_secure and endpoint.tls is not None:
-        where["ssl"] = endpoint.tls
     try:
         return await connect(
             endpoint.websocket_url(path),
@@ -57,7 +51,7 @@ async def open_websocket(
             ping_timeout=ping_interval_s,
             close_timeout=_CLOSE_TIMEOUT_S,
             max_size=FRAME_MAX_BYTES,
-            **where,
+            **endpoint.dialling(),
         )
     except InvalidStatus as error:
         response = error.response

@@ -66,7 +66,7 @@ export class Ladder {
 
   /**
    * The network has ended a leg: after `livedMs`, the last `idleMs` of which nothing passed. `fault`: it went deaf
-   * ("mute", "late") without an end that could be heard.
+   * without an end that could be heard, from then on ("mute") or behind the attach ("held").
    */
   broke({ transport, isPolled, intervalMs }, { livedMs, idleMs, fault }) {
     if (isPolled) return; // polls mend themselves, and there is nothing below them

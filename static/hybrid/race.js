@@ -19,8 +19,8 @@ export class Race {
   #timer;
 
   /**
-   * `host`: {ladder, sound, environment, modules, context, open(name, confirm, onFailure), onFailed(failures)}, the last called
-   * when all have failed.
+   * `host`: {ladder, sound, environment, modules, context, open(name, confirm, onFailure), onFailed(failures)}, the last
+   * called when all have failed.
    */
   constructor(host) {
     Object.assign(this, { host, environment: host.environment });

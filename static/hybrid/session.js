@@ -42,8 +42,8 @@ export class Session {
   #isAsleep = false;
 
   /**
-   * `parts`: `context`, what transports need; `ladder`; `client`, what an attach tells of it; `hooks`, the client: what it says of itself under
-   * "what channels and the session ask and tell".
+   * `parts`: `context`, what transports need; `ladder`; `client`, what an attach tells of it; `hooks`, the client: what
+   * it says of itself under "what channels and the session ask and tell".
    */
   constructor(parts) {
     Object.assign(this, parts, parts.context);

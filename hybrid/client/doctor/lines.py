@@ -195,12 +195,6 @@ class WebSocketLine(Line):
 
     async def _connect(self) -> ClientConnection:
         endpoint = self.endpoint
-        where: dict[str, Any] = {}
-        dialled = endpoint.dialled("websocket")
-        if dialled is not None:
-            where = {"host": dialled[0], "port": dialled[1]}
-        if endpoint.is_secure and endpoint.tls is not None:
-            where["ssl"] = endpoint.tls
         try:
             return await connect(
                 endpoint.websocket_url(STREAM_PATH),
@@ -210,7 +204,7 @@ class WebSocketLine(Line):
                 ping_interval=None,
                 open_timeout=self._patience_s,
                 close_timeout=1.0,
-                **where,
+                **endpoint.dialling(),
             )
         except InvalidStatus as error:
             headers = {name.lower(): value for name, value in error.response.headers.raw_items()}

@@ -54,8 +54,11 @@ class Chromium:
 
 
 @asynccontextmanager
-async def chromium(route: Route, folder: Path) -> AsyncIterator[Chromium]:
-    """A browser with an empty profile whose traffic takes the route, that to the loopback included."""
+async def browser_on(route: Route, folder: Path) -> AsyncIterator[Page]:
+    """The page of a browser with an empty profile whose traffic takes the route, that to the loopback included.
+
+    Raises Absent.
+    """
     found = find_chromium()
     if found is None:
         raise Absent("needs chromium: no chromium, chromium-browser or google-chrome on the path")
@@ -65,5 +68,12 @@ async def chromium(route: Route, folder: Path) -> AsyncIterator[Chromium]:
     if route.ca is not None:
         flags.append("--ignore-certificate-errors")
     async with open_browser(found, folder / "profile", *flags) as page:
+        yield page
+
+
+@asynccontextmanager
+async def chromium(route: Route, folder: Path) -> AsyncIterator[Chromium]:
+    """The client in such a browser. Raises Absent."""
+    async with browser_on(route, folder) as page:
         version = (await page.send("Browser.getVersion"))["product"].replace("/", " ")
         yield Chromium(page, route.url + PAGE, version)

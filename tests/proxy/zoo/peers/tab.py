@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.proxy.zoo.animals import Route
-from tests.proxy.zoo.animals.base import Absent
+from tests.proxy.zoo.drivers.chromium import browser_on
 from tests.proxy.zoo.peers.cache import MODULES
 from tests.proxy.zoo.peers.setups import HERE, Setup
-from tests.support.chromium import Page, find_chromium, open_browser
+from tests.support.chromium import Page
 
 
 class NotLoaded(Exception):
@@ -98,13 +98,5 @@ class Tab:
 @asynccontextmanager
 async def opened(route: Route, setup: Setup, folder: Path) -> AsyncIterator[Tab]:
     """A browser with an empty memory whose traffic takes the route, that to the loopback included. Raises Absent."""
-    found = find_chromium()
-    if found is None:
-        raise Absent("needs chromium: no chromium, chromium-browser or google-chrome on the path")
-    flags = []
-    if route.proxy is not None:
-        flags += [f"--proxy-server={route.proxy}", "--proxy-bypass-list=<-loopback>"]
-    if route.ca is not None:
-        flags.append("--ignore-certificate-errors")
-    async with open_browser(found, folder / "profile", *flags) as page:
+    async with browser_on(route, folder) as page:
         yield Tab(page, route.url, setup)
