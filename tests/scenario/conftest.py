@@ -40,6 +40,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # Two nodes do all that one does on Redis, and more; one alone is for scenarios that can do with no other.
         if getattr(item, "callspec", None) and _way(item) == "redis" and not item.get_closest_marker("one_node"):
             item.add_marker(pytest.mark.slow)
+        # How frames are written and what carries them know nothing of each other: each is seen with another partner.
+        elif getattr(item, "callspec", None) and _way(item) == "asgi" and "msgpack" in item.name:
+            item.add_marker(pytest.mark.slow)
 
 
 def _way(item: pytest.Item) -> str:
