@@ -37,12 +37,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     for item in items:
-        # Two nodes do all that one does on Redis, and more; one alone is for scenarios that can do with no other.
-        if getattr(item, "callspec", None) and _way(item) == "redis" and not item.get_closest_marker("one_node"):
+        if _is_seen_elsewhere(item):
             item.add_marker(pytest.mark.slow)
-        # How frames are written and what carries them know nothing of each other: each is seen with another partner.
-        elif getattr(item, "callspec", None) and _way(item) == "asgi" and "msgpack" in item.name:
-            item.add_marker(pytest.mark.slow)
+
+
+def _is_seen_elsewhere(item: pytest.Item) -> bool:
+    """Whether what this case would show is shown by others that run every time."""
+    if not getattr(item, "callspec", None):
+        return False
+    way = _way(item)
+    # Two nodes do all that one does on Redis, and more; one alone is for scenarios that can do with no other.
+    one_node_of_redis = way == "redis" and not item.get_closest_marker("one_node")
+    # How frames are written and what carries them know nothing of each other: each is seen with another partner.
+    return one_node_of_redis or (way == "asgi" and "msgpack" in item.name)
 
 
 def _way(item: pytest.Item) -> str:
