@@ -81,7 +81,13 @@ ANIMALS: Final = (
     ),
     _chaos(
         "lumpy",
-        "What comes down is delivered every four seconds.",
+        "A virus scanner that delivers what came of a stream or WebSocket every four seconds.",
+        Network(upgraded=chaos.downward(chaos.in_lumps(4.0)), streams=chaos.in_lumps(4.0)),
+    ),
+    _chaos(
+        "lumpy-line",
+        # No round trip ends within four seconds here, so no client can have a publication within three.
+        "A line on which everything comes down every four seconds, answers and pages too.",
         Network(anything=chaos.downward(chaos.in_lumps(4.0))),
     ),
     _chaos(

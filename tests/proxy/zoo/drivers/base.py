@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from tests.proxy.zoo.animals import Route
 
 PATIENCE_S: Final = 30.0
-LOADING_MAX_S: Final = 90.0
+LOADING_MAX_S: Final = 180.0
 """Of the page with all its modules, each of which an animal may keep for seconds."""
 _END_MAX_S: Final = 5.0
 READY: Final = """new Promise((resolve) => {
