@@ -24,7 +24,7 @@ const storage = () => {
   }
 };
 
-const isHidden = () => globalThis.document?.visibilityState === "hidden";
+const isHidden = () => globalThis.document?.hidden;
 
 /**
  * Calls `onWoken` when the network, or the page, returns: shown again, out of the back/forward cache, thawed; and

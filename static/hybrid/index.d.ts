@@ -80,7 +80,7 @@ export interface Environment {
   /** Milliseconds. */
   now(): number;
   /** Of tabs that share a connection; without it there is none. */
-  locks?: Pick<LockManager, "request">;
+  locks?: Pick<LockManager, "request" | "query">;
   BroadcastChannel?: unknown;
   /** What a relative `url` is relative to. */
   location?: string;

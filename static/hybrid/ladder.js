@@ -29,7 +29,7 @@ export class Ladder {
   /** The transports to try, in order: the one asked for, what worked last, then by preference; spoilt ones last. */
   order() {
     const { transport } = this.memory;
-    const rank = (name) => (name === this.#pinned ? -2 : name === transport ? -1 : 0) + (this.isDemoted(name) ? 10 : 0);
+    const rank = (name) => 10 * this.isDemoted(name) - 2 * (name === this.#pinned) - (name === transport);
     return [...this.names].sort((a, b) => rank(a) - rank(b));
   }
 

@@ -40,7 +40,7 @@ export class Leg {
   open() {
     if (this.#isEnded) return;
     if (!this.module?.isSupported(this.environment)) return this.end({ why: "unsupported" });
-    this.arm(OPENING_TIMEOUT_MS, () => this.end({ reason: "nothing came back within 10 s", why: "mute" }));
+    this.arm(OPENING_TIMEOUT_MS, () => this.end({ reason: "no answer within 10 s", why: "mute" }));
     this.#pipe = this.module.open({
       ...this.context,
       attach: this.attach,
@@ -52,7 +52,7 @@ export class Leg {
   }
 
   get isPolled() {
-    return Boolean(this.module.isPolled);
+    return this.module.isPolled;
   }
 
   /** A sign of life was asked for, and has not come. */

@@ -35,14 +35,15 @@ export class Race {
       names[0] === this.host.sound
         ? HEAD_START_SOUND_MS
         : Math.min(HEAD_START_CEILING_MS, Math.max(HEAD_START_MS, knownMs));
-    let begin = () => {
-      begin = () => {};
-      this.#next(knownMs || !names[1], headStartMs);
-    };
+    const begin = () => this.#inAir || this.#failures[0] || this.#next(knownMs || !names[1], headStartMs);
     if (!modules.shared?.isWanted) return begin();
     // What has a leader waits for it: it may be on its way back itself.
-    const leg = this.host.open("shared", true, () => begin());
+    const leg = this.host.open("shared", true, begin);
     this.#timer = this.environment.setTimeout(() => leg.latencyMs ?? begin(), SHARED_HEAD_START_MS);
+    // Where no page of this origin has a lock, nobody leads, and what is behind the door may be slow to come. Streams
+    // wait for it all the same: pages that come at once would take up all connections that a browser makes.
+    if (names[0] === "websocket")
+      this.environment.locks.query().then(({ held, pending }) => held[0] || pending[0] || begin(), begin);
   }
 
   /** Somebody has won, or it is called off. */
@@ -54,11 +55,10 @@ export class Race {
   #next(confirm, headStartMs = HEAD_START_MS) {
     if (!this.#names) return;
     this.environment.clearTimeout(this.#timer);
-    const [transport, ...others] = this.#names;
-    this.#names = others;
+    const transport = this.#names.shift();
     if (!transport) return this.#inAir || this.host.onFailed(this.#failures);
-    const waitMs = this.host.ladder.isDemoted(others[0]) ? LAST_RESORT_MS : headStartMs;
-    if (others.length) this.#timer = this.environment.setTimeout(() => this.#next(), waitMs);
+    const waitMs = this.host.ladder.isDemoted(this.#names[0]) ? LAST_RESORT_MS : headStartMs;
+    if (this.#names[0]) this.#timer = this.environment.setTimeout(() => this.#next(), waitMs);
     this.#inAir++;
     this.host.open(transport, Boolean(confirm), async (end) => {
       if (!this.#names) return;

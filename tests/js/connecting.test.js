@@ -159,7 +159,7 @@ test("a silent network is given up after ten seconds, with a reason", async () =
   client.connect();
   await world.advance(11_500);
   const [error] = events(client, "error");
-  assert.ok(error.attempts.every(({ reason }) => reason === "nothing came back within 10 s"));
+  assert.ok(error.attempts.every(({ reason }) => reason === "no answer within 10 s"));
 });
 
 test("rounds back off, and a dead server demotes nothing", async () => {

@@ -19,11 +19,11 @@ const MINIFIER = "terser@5.51.4"; // of what a bundler leaves, 3 % more
 const INTERNAL = `
   arm ask beats better broke canContinue check comesBack command context current detached ended environment expiresIn
   failAll failed fault feed firstSentMs forget fromWire granted hooks host idleMs intervalMs isAlone isAsWanted
-  isAttached isDemoted isGoodbye isInDoubt isOutOfStep isOwn isPending isPolled isReady isSupported isWanted isWoken keep
+  isAttached isClosed isDemoted isGoodbye isInDoubt isOutOfStep isOwn isPending isPolled isReady isSupported isWanted isWoken keep
   ladder lastSeq leg listed lived livedMs maximum memory module modules move names newSession onAlive onAttached
   onDoubt onEnd onEvent onFailed onFailure onIdle onLeg onLost onNewSession onPush onReady onStopped onSubscribed
   order patienceMs pin prepare probationMs provider ready readyMs reattach receive reconcile refuse renew resolve
-  sentMs settle sound spend start startAt startedMs stop takenMs timer tokens use wasWanted why worked`
+  sentMs settle sound spend start startAt startedMs stop takenMs timer tokens use waitMs wasWanted why worked`
   .trim()
   .split(/\s+/);
 const source = fileURLToPath(new URL("../../static/hybrid/", import.meta.url));

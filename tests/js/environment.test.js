@@ -11,7 +11,7 @@ let page, former;
 beforeEach(() => {
   former = names.map((name) => Object.getOwnPropertyDescriptor(globalThis, name));
   page = new EventTarget();
-  globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
   globalThis.addEventListener = page.addEventListener.bind(page);
   globalThis.removeEventListener = page.removeEventListener.bind(page);
 });
@@ -45,7 +45,7 @@ for (const [name, happen] of Object.entries(ways)) {
 test("a hidden page is woken by the network and by being thawed, not by its being hidden", () => {
   let count = 0;
   const off = platform().onWake(() => count++);
-  document.visibilityState = "hidden";
+  document.hidden = true;
   ways.visibilitychange();
   assert.equal(count, 0);
   for (const name of ["online", "pageshow", "resume"]) ways[name]();

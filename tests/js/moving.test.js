@@ -61,7 +61,7 @@ for (const from of ALL) {
       world.network.faults[to] = fault;
       const { error } = await world.outcome(client.moveTo(to), ms);
       assert.equal(error.name, "move_failed");
-      assert.match(error.message, fault === "refused" ? /1006|network error/ : /nothing came back/);
+      assert.match(error.message, fault === "refused" ? /1006|network error/ : /no answer/);
       world.server.publish("chat:lobby", 1);
       await world.advance(100);
       assert.equal(client.transport, from);

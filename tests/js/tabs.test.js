@@ -166,6 +166,41 @@ test("a tab that is alone has its own connection, at once", async () => {
   assert.equal(tab.browser.holder, undefined);
 });
 
+for (const [why, query] of [
+  ["nobody leads", undefined],
+  ["locks may not be looked at", async () => Promise.reject(new Error("SecurityError"))],
+]) {
+  test(`where ${why}, nobody waits for what makes tabs share`, async () => {
+    const world = new World();
+    const tab = new Browser(world).tab();
+    const { locks } = tab.environment;
+    const environment = { digest: () => new Promise(() => {}), locks: { ...locks, ...(query && { query }) } };
+    const client = tab.client({}, environment);
+    client.connect();
+    await world.advance(40);
+    assert.equal(client.transport, "websocket");
+    client.disconnect();
+  });
+}
+
+for (const [why, tabsBefore, transport] of [
+  ["where somebody leads", 1, "websocket"],
+  ["for a stream, of which a browser opens six", 0, "sse"],
+]) {
+  test(`${why}, a tab waits a little for what makes tabs share`, async () => {
+    const { world, tabs } = await open(tabsBefore);
+    const opened = world.network.opened.length;
+    const browser = tabs[0]?.browser ?? new Browser(world);
+    const client = browser.tab().client({ transports: [transport] }, { digest: () => new Promise(() => {}) });
+    client.connect();
+    await world.advance(150);
+    assert.equal(world.network.opened.length, opened);
+    await world.advance(150);
+    assert.equal(client.transport, transport);
+    client.disconnect();
+  });
+}
+
 test("the second tab shares; the first one's application goes on without a hole", async () => {
   const { world, tabs, add } = await open(1);
   const [, last] = await publishing(world, 200, add);

@@ -16,7 +16,7 @@ const WAIT_S = 25;
 const MARGIN = 0.6; // of the patience shown
 const EMPTY_PAUSE_MS = 500;
 
-const isSupported = ({ fetch }) => Boolean(fetch);
+const isSupported = ({ fetch }) => fetch;
 
 const open = (context) => {
   const { environment, memory } = context;

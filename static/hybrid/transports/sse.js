@@ -9,7 +9,7 @@ import { EventStreamParser } from "../eventstream.js";
 import { post } from "./http.js";
 import { openUplink } from "./uplink.js";
 
-const isSupported = ({ fetch }) => Boolean(fetch && (globalThis.ReadableStream || globalThis.EventSource));
+const isSupported = ({ fetch }) => fetch && (globalThis.ReadableStream || globalThis.EventSource);
 
 const open = (context) => {
   const aborter = new AbortController();

@@ -2,7 +2,7 @@
 
 import { endOf } from "../codes.js";
 
-const isSupported = ({ WebSocket }) => Boolean(WebSocket);
+const isSupported = ({ WebSocket }) => WebSocket;
 
 const open = (context) => {
   const { codec } = context;

@@ -43,6 +43,11 @@ export class Browser {
     });
   }
 
+  async query() {
+    const requests = [...this.#locks.values()].flat();
+    return { held: requests.filter(({ isHeld }) => isHeld), pending: requests.filter(({ isHeld }) => !isHeld) };
+  }
+
   release(tab) {
     for (const [name, queue] of this.#locks)
       for (const request of queue.filter((one) => one.tab === tab)) this.#take(name, request);
@@ -155,7 +160,7 @@ export class Tab {
         tab.#listeners.add(listener);
         return () => tab.#listeners.delete(listener);
       },
-      locks: { request: (...request) => browser.request(tab, ...request) },
+      locks: { request: (...request) => browser.request(tab, ...request), query: () => browser.query() },
       BroadcastChannel: class extends FakeBroadcastChannel {
         constructor(name) {
           super(tab, name);
