@@ -60,6 +60,17 @@ class Firefox:
     async def call(self, method: str, **arguments: Any) -> Any:
         return await self._evaluate(expression(method, arguments))
 
+    async def tab(self) -> Firefox:
+        """Another tab beside this one, in which nothing is loaded yet."""
+        made = Firefox(self._connection, self._url)
+        made.version, made._ids, made._answers = self.version, self._ids, self._answers
+        made._context = (await self._send("browsingContext.create", type="tab"))["context"]
+        return made
+
+    async def close(self) -> None:
+        """Close the tab."""
+        await self._send("browsingContext.close", context=self._context)
+
     async def change_network(self, change: Callable[[], object]) -> bool:
         change()
         return False  # BiDi has no way to tell it

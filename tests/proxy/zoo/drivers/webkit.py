@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -33,12 +34,16 @@ class WebKit:
         self._http = http
         self._path = f"/session/{session['sessionId']}"
         self._url = url
+        self._window: str | None = None
+        self._turn = asyncio.Lock()  # WebDriver talks to one window at a time
 
     async def load(self) -> None:
         await self._post("/timeouts", script=_SCRIPT_MAX_MS, pageLoad=int(LOADING_MAX_S * 1_000))
         try:
             async with asyncio.timeout(LOADING_MAX_S):
-                await self._post("/url", url=self._url)
+                async with self._turn:
+                    await self._look_at_ours()
+                    await self._post("/url", url=self._url)
                 await self._evaluate(READY)
         except TimeoutError:
             raise DriverError("the page does not load") from None
@@ -46,15 +51,38 @@ class WebKit:
     async def call(self, method: str, **arguments: Any) -> Any:
         return await self._evaluate(expression(method, arguments))
 
+    async def tab(self) -> WebKit:
+        """Another tab beside this one, in which nothing is loaded yet."""
+        async with self._turn:
+            self._window = self._window or await self._get("/window")
+            made = copy.copy(self)
+            made._window = (await self._post("/window/new", type="tab"))["handle"]
+        return made
+
+    async def close(self) -> None:
+        """Close the tab."""
+        async with self._turn:
+            await self._look_at_ours()
+            await self._http.delete(f"{self._path}/window")
+
     async def change_network(self, change: Callable[[], object]) -> bool:
         change()
         return False  # WebDriver has no way to tell it
 
     async def _evaluate(self, source: str) -> Any:
-        answer = await self._post("/execute/async", script=_CALL % source, args=[])
+        async with self._turn:
+            await self._look_at_ours()
+            answer = await self._post("/execute/async", script=_CALL % source, args=[])
         if "error" in answer:
             raise DriverError(answer["error"])
         return answer["result"]
+
+    async def _look_at_ours(self) -> None:
+        if self._window is not None:
+            await self._post("/window", handle=self._window)
+
+    async def _get(self, path: str) -> Any:
+        return (await self._http.get(self._path + path)).json()["value"]
 
     async def _post(self, path: str, **parameters: Any) -> Any:
         return await _posted(self._http, self._path + path, parameters)
