@@ -15,10 +15,11 @@ CLIENTS ?= 300
 ANIMALS ?=
 PEERS ?=
 SETTLED ?= 60
+PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -95,6 +96,9 @@ bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: R
 
 bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
+
+simulation: $(VENV)/.tested ## Nodes, store, clients and wires in made-up time, a million publications (PUBLICATIONS=...); prints failing seeds
+	@exec $(BIN)/python -m tests.simulation --publications $(PUBLICATIONS)
 
 zoo: CLIENTS = chromium node firefox webkit
 zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md

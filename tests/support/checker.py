@@ -67,6 +67,7 @@ class Stream:
     start: Position
     items: list[Got | Reset] = field(default_factory=list)
     end: str = ""
+    has_left: bool = False
     has_healed: bool = False
 
     @property
@@ -176,6 +177,10 @@ class Checker:
         """A stream ended though nobody wanted it to."""
         self.streams[reader, channel].end = reason or "without a reason"
 
+    def left(self, reader: str, channel: str) -> None:
+        """A reader wanted no more of it: what becomes of the log from now on is nothing to it."""
+        self.streams[reader, channel].has_left = True
+
     def fault_ended(self, at_s: float) -> None:
         """From now on it is measured how long it takes until every stream gets something that was published later."""
         self.fault_ended_s = at_s
@@ -214,7 +219,11 @@ class Checker:
 
     def behind(self, heads: dict[str, Position]) -> list[StreamKey]:
         """The streams that are not at the head of their channel."""
-        return [key for key, stream in self.streams.items() if not stream.end and stream.last != heads[key[1]]]
+        return [
+            key
+            for key, stream in self.streams.items()
+            if not stream.end and not stream.has_left and stream.last != heads[key[1]]
+        ]
 
     # -- the end
 
@@ -280,10 +289,11 @@ class _Judge:
                 self._verdict.deliveries += 1
                 self._take(item.position)
         self._count("lost", len(self._holes))
-        self._judge_last_run()
+        if not stream.has_left:
+            self._judge_last_run()
         if stream.end:
             self._count("ended")
-        elif self._head is not None and self._last != self._head:
+        elif not stream.has_left and self._head is not None and self._last != self._head:
             self._count("behind")
         if self._counts:
             detail = f", it ended: {stream.end}" if stream.end else ""

@@ -232,3 +232,21 @@ def test_what_is_not_answered_and_who_is_behind_can_be_asked_meanwhile() -> None
     scene.checker.asked("open", CHANNEL, {"id": "open"}, 0.0)
     assert scene.checker.unanswered == ["open"]
     assert scene.checker.behind({CHANNEL: at(5)}) == [("bert", CHANNEL)]
+
+
+def test_who_has_left_is_not_behind_and_knows_nothing_of_a_later_log() -> None:
+    scene = Scene()
+    scene.read(1, 2)
+    scene.checker.left("anna", CHANNEL)
+    scene.log = [(at(1, "e2"), data(1, "e2"))]
+    scene.checker.asked("e2-1", CHANNEL, data(1, "e2"), 0.0)
+    verdict = scene.verdict()
+    assert (verdict.behind, verdict.forked) == (0, 0)
+    assert scene.checker.behind({CHANNEL: at(1, "e2")}) == []
+
+
+def test_who_has_left_is_judged_up_to_there() -> None:
+    scene = Scene()
+    scene.read(1, 3)
+    scene.checker.left("anna", CHANNEL)
+    assert scene.verdict().lost == 1

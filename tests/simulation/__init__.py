@@ -1,0 +1,1 @@
+"""hybrid in one process and made-up time: nodes, their store, clients and the wires between them, all from one seed."""
