@@ -37,7 +37,6 @@ both ways all the while, and every one is accounted for.
 _CLIENTS: Final = """\
 Browsers ask a proxy for a tunnel (CONNECT) for every WebSocket, also over plain http; Node, with undici, asks for it
 over https only. Chromium is told of a network change (`offline`, `online`); the others are not, and have to find out.
-WebKit's driver brings up no page over TLS here, so those rows lack it.
 Everything runs on one machine without delays of its own, so milliseconds are the client's and the animal's, not a
 line's.
 """
