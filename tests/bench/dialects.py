@@ -73,7 +73,12 @@ def events(stream: bytes) -> Iterator[bytes]:
         start = end + 2 + length + 2
     if start != len(stream):
         raise ValueError("a chunk is cut short")
-    for event in b"".join(body).split(b"\n\n"):
+    yield from bare_events(b"".join(body))
+
+
+def bare_events(stream: bytes) -> Iterator[bytes]:
+    """The events of a stream that is sent as it is, up to its end, without comments."""
+    for event in stream.split(b"\n\n"):
         if event and not event.startswith(b":"):
             yield event
 

@@ -103,8 +103,14 @@ class Audience:
 
     def open(self, tokens: Sequence[str]) -> None:
         """Open one for each token, a few at a time, and return when all are ready. Raises Failed."""
-        waiting = iter(tokens)
         pending: dict[int, Subscriber] = {}
+        try:
+            self._open(iter(tokens), pending)
+        finally:
+            for subscriber in pending.values():
+                subscriber.socket.close()
+
+    def _open(self, waiting: Iterator[str], pending: dict[int, Subscriber]) -> None:
         for token in islice(waiting, OPENING_AT_ONCE):
             self._dial(token, pending)
         last_s = time.monotonic()
@@ -368,33 +374,19 @@ def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_
     A publish follows on its connection as soon as the former was answered; with `awaits_delivery` only after everybody
     has got the former. Raises Failed when nothing moves any more.
     """
-    poll = audience.watch()
     audience.sample()
     outcome = Outcome()
-    count = len(audience)
-    start_s = last_s = time.monotonic()
-    delivered = 0
-    while True:
-        now_s = time.monotonic()
-        if now_s - start_s < seconds:
-            publisher.open(poll)
-            while publisher.idle and not (awaits_delivery and delivered < publisher.sent * count):
-                publisher.publish()
-        elif not publisher.in_flight and delivered >= publisher.sent * count:
-            break
-        ready = poll.wait(0.5)
-        if ready:
-            last_s = now_s
-        elif now_s - last_s > STALLED_S:
-            break
-        for descriptor, _ in ready:
-            if publisher.owns(descriptor):
-                publisher.receive(descriptor, poll)
-            else:
-                delivered += audience.receive(descriptor)
-    outcome.seconds = time.monotonic() - start_s
-    publisher.close(poll)
-    outcome.publications, outcome.deliveries, outcome.expected = publisher.sent, delivered, publisher.sent * count
+    started_s = time.monotonic()
+    try:
+        delivered = _publish(audience, publisher, started_s + seconds, awaits_delivery)
+    finally:
+        publisher.close(audience.watch())
+    outcome.seconds = time.monotonic() - started_s
+    outcome.publications, outcome.deliveries, outcome.expected = (
+        publisher.sent,
+        delivered,
+        publisher.sent * len(audience),
+    )
     if publisher.answered != publisher.sent:
         outcome.faults.append(f"{publisher.sent - publisher.answered} publishes were not answered")
     first = min(publisher.offsets, default=None)
@@ -404,3 +396,29 @@ def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_
     outcome.latencies_ms = sorted(latencies_ms)
     outcome.faults += faults
     return outcome
+
+
+def _publish(audience: Audience, publisher: Publisher, until_s: float, awaits_delivery: bool) -> int:
+    """Publish until then, and wait until everything was answered and delivered; the number of deliveries."""
+    poll = audience.watch()
+    count = len(audience)
+    last_s = time.monotonic()
+    delivered = 0
+    while True:
+        now_s = time.monotonic()
+        if now_s < until_s:
+            publisher.open(poll)
+            while publisher.idle and not (awaits_delivery and delivered < publisher.sent * count):
+                publisher.publish()
+        elif not publisher.in_flight and delivered >= publisher.sent * count:
+            return delivered
+        ready = poll.wait(0.5)
+        if ready:
+            last_s = now_s
+        elif now_s - last_s > STALLED_S:
+            return delivered
+        for descriptor, _ in ready:
+            if publisher.owns(descriptor):
+                publisher.receive(descriptor, poll)
+            else:
+                delivered += audience.receive(descriptor)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -54,6 +54,10 @@ class Running:
                 except psutil.NoSuchProcess:
                     continue
             self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None and not pipe.closed:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
 
     def _ask(self) -> None:
         self._process.terminate()

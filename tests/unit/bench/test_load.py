@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from tests.bench.dialects import Dialect, events, frames
+from tests.bench.dialects import Dialect, bare_events, events, frames
 from tests.bench.load import Audience, Failed, order_faults
 
 FIRST, SECOND, THIRD, FOURTH = (10**18 + number for number in range(4))
@@ -137,6 +137,7 @@ def test_events_are_read_over_chunks_that_cut_them() -> None:
     stream = b"id: 1:0\ndata: one\n\n: beat\n\nid: 1:1\ndata: two\n\n"
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (stream[:7], stream[7:]))
     assert list(events(chunks)) == [b"id: 1:0\ndata: one", b"id: 1:1\ndata: two"]
+    assert list(bare_events(stream)) == list(events(chunks))
 
 
 def test_a_greeting_of_any_length_becomes_a_masked_frame() -> None:
