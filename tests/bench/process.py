@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -32,6 +33,7 @@ class Running:
         self._process = process
         self._psutil = psutil.Process(process.pid)
         self._used_s: dict[int, float] = {}  # by pid; what has ended stays
+        atexit.register(self.end)
 
     def __enter__(self) -> Running:
         return self
@@ -41,6 +43,7 @@ class Running:
 
     def end(self) -> None:
         """Ask it to end, wait, and end what is left by force."""
+        atexit.unregister(self.end)
         family = self._family()
         try:
             self._ask()
@@ -84,10 +87,15 @@ class Running:
         time.sleep(0.3)  # for what it had still to do
         total: dict[str, int] = {}
         for one in self._family():
-            full = one.memory_full_info()
+            try:
+                full = one.memory_full_info()
+            except psutil.NoSuchProcess:
+                continue
             for name in ("rss", "uss", "pss"):
                 if hasattr(full, name):
                     total[name] = total.get(name, 0) + int(getattr(full, name))
+        if not total:
+            raise Failed(f"the {self.name} server ended")
         return total
 
     def collect(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import subprocess
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -74,6 +75,15 @@ def executable(name: str, hint: str, *places: Path) -> str:
     if found is None:
         raise Absent(f"needs {name}, which was not found: {hint}")
     return found
+
+
+def told(*command: str) -> str:
+    """What a program prints, on either output. Raises Absent when it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Absent(f"needs {Path(command[0]).name}, which does not run: {error}") from error
+    return (done.stdout + done.stderr).strip()
 
 
 def tail(path: Path, lines: int = 8) -> str:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from tests.bench.dialects import EVENTS, UPGRADE, Dialect, Publishing, events, frames, literal
 from tests.bench.peers import install
-from tests.bench.peers.base import AUDIENCE, HEARTBEAT_S, ISSUER, ROOM, Peer, executable
+from tests.bench.peers.base import AUDIENCE, HEARTBEAT_S, ISSUER, ROOM, Peer, executable, told
 from tests.bench.peers.daemon import Daemon
 from tests.bench.process import Running
 from tests.support.processes import free_port
 
 _HINT: Final = "go install github.com/centrifugal/centrifugo/v6@v6.9.1"
 _DOCS: Final = "https://centrifugal.dev/docs/"
-_CONNECT: Final = '{"id":1,"connect":{"token":"TOKEN"}}\n{"id":2,"subscribe":{"channel":"ROOM"}}'
-_UNIDIRECTIONAL: Final = '{"token":"TOKEN","subs":{"ROOM":{}}}'
+_CONNECT: Final = literal('{"id":1,"connect":{"token":"TOKEN"}}\n{"id":2,"subscribe":{"channel":"ROOM"}}')
+_UNIDIRECTIONAL: Final = quote('{"token":"TOKEN","subs":{"ROOM":{}}}')
 
 
-def _told(text: str) -> str:
-    return text.replace("ROOM", ROOM)
+def _filled(text: str) -> str:
+    return text.replace("ROOM", ROOM).replace("TOKEN", "{token}")
 
 
 class Centrifugo(Peer):
@@ -43,14 +42,13 @@ class Centrifugo(Peer):
         Dialect(
             "websocket",
             f"GET /connection/websocket HTTP/1.1\r\nHost: {{host}}\r\n{UPGRADE}\r\n",
-            literal(_told(_CONNECT)).replace("TOKEN", "{token}"),
+            _filled(_CONNECT),
             b'"subscribe":{',
             frames,
         ),
         Dialect(
             "sse",
-            f"GET /connection/uni_sse?cf_connect={quote(_told(_UNIDIRECTIONAL)).replace('TOKEN', '{token}')} HTTP/1.1"
-            f"\r\nHost: {{host}}\r\n{EVENTS}\r\n",
+            f"GET /connection/uni_sse?cf_connect={_filled(_UNIDIRECTIONAL)} HTTP/1.1\r\nHost: {{host}}\r\n{EVENTS}\r\n",
             "",
             b'"connect":{',
             events,
@@ -64,8 +62,8 @@ class Centrifugo(Peer):
     )
 
     def version(self) -> str:
-        told = subprocess.run([self._program(), "version"], capture_output=True, text=True, check=True).stdout
-        return f"{told.strip().splitlines()[0]}, {install.GO_TOOL_VERSIONS['centrifugo']}"
+        program = self._program()
+        return told(program, "version") + install.built(program)
 
     def publishers(self, count: int) -> list[str]:
         return [self.secret] * count  # the API has one key

@@ -28,10 +28,16 @@ _NCHAN: Final = CACHE / "nchan"
 _MODULE: Final = "usr/lib/nginx/modules/ngx_nchan_module.so"
 _PACKAGE: Final = "libnginx-mod-nchan"
 
-GO_TOOL_VERSIONS: Final = {
-    "centrifugo": f"Go module {_CENTRIFUGO.read_text().split()[0].rpartition('@')[2]}",
-    "mercure": re.findall(r"dunglas/mercure (\S+)", (_HUB / "go.mod").read_text())[0],
-}
+
+def built(program: str) -> str:
+    """The version of the module that it was built from, if that was here; to be put behind what it says itself."""
+    if not Path(program).is_relative_to(CACHE):
+        return ""
+    versions = {
+        "centrifugo": _CENTRIFUGO.read_text().split()[0].rpartition("@")[2],
+        "mercure": re.findall(r"dunglas/mercure (\S+)", (_HUB / "go.mod").read_text())[0],
+    }
+    return f", built from {versions[Path(program).name]}"
 
 
 def nchan_module() -> Path:

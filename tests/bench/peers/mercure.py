@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from tests.bench.dialects import EVENTS, TOKEN, Dialect, Publishing, events
 from tests.bench.peers import install
-from tests.bench.peers.base import ROOM, Peer, executable
+from tests.bench.peers.base import ROOM, Peer, executable, told
 from tests.bench.peers.daemon import Daemon
 from tests.bench.process import Running
 from tests.support.processes import free_port
@@ -60,8 +59,8 @@ class Mercure(Peer):
     )
 
     def version(self) -> str:
-        told = subprocess.run([self._program(), "version"], capture_output=True, text=True, check=True).stdout
-        return f"Mercure {install.GO_TOOL_VERSIONS['mercure']} ({told.split()[0] if told else 'unknown build'})"
+        program = self._program()
+        return f"Mercure on Caddy {told(program, 'version')}{install.built(program)}"
 
     def subscribers(self, count: int) -> list[str]:
         return [self._mint(f"user-{number}", mercure={"subscribe": [ROOM]}) for number in range(count)]

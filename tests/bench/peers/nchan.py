@@ -5,13 +5,12 @@ from __future__ import annotations
 import getpass
 import re
 import secrets
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from tests.bench.dialects import EVENTS, TOKEN, UPGRADE, Dialect, Publishing, bare_events, frames
 from tests.bench.peers import install
-from tests.bench.peers.base import ROOM, Peer, executable
+from tests.bench.peers.base import ROOM, Peer, executable, told
 from tests.bench.peers.daemon import Daemon
 from tests.bench.process import Running
 from tests.support.processes import free_port
@@ -99,8 +98,7 @@ class Nchan(Peer):
 
     def version(self) -> str:
         nginx = executable("nginx", "on Debian, apt install nginx libnginx-mod-nchan")
-        told = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
-        found = re.search(r"nginx/(\S+)", told)
+        found = re.search(r"nginx/(\S+)", told(nginx, "-v"))
         return f"Nchan {install.nchan_version()}, nginx {found.group(1) if found else 'of unknown version'}"
 
     def start(self, core: int | None, folder: Path) -> Running:

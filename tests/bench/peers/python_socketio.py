@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 from tests.bench.peers import install
-from tests.bench.peers.base import AUDIENCE, HEARTBEAT_S, ISSUER, ROOM, Absent, Peer
+from tests.bench.peers.base import AUDIENCE, HEARTBEAT_S, ISSUER, ROOM, Absent, Peer, told
 from tests.bench.peers.socketio_wire import CANNOT, PUBLISHING, WEBSOCKET
 from tests.bench.process import Running, Server
 
@@ -33,12 +32,7 @@ class PythonSocketIo(Peer):
         python = install.PYTHON / "bin" / "python"
         if not python.exists():
             raise Absent(f"needs python-socketio, which could not be installed: pip install -r {install.REQUIREMENTS}")
-        frozen = subprocess.run(
-            [str(python), "-m", "pip", "freeze", "--disable-pip-version-check"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        frozen = told(str(python), "-m", "pip", "freeze", "--disable-pip-version-check")
         wanted = r"^(python-socketio|python-engineio|uvicorn|uvloop|httptools|websockets)==(.*)$"
         return ", ".join(f"{name} {number}" for name, number in re.findall(wanted, frozen, re.MULTILINE))
 

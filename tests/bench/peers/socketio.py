@@ -36,7 +36,7 @@ class SocketIo(Peer):
 
     def version(self) -> str:
         executable("node", "install Node 20 or later")
-        return ", ".join(f"{package} {self._version(package)}" for package in self.packages)
+        return ", ".join(self._version(package) for package in self.packages)
 
     def start(self, core: int | None, folder: Path) -> Running:
         order = {
@@ -55,7 +55,9 @@ class SocketIo(Peer):
         path = install.NPM / "node_modules" / package / "package.json"
         if not path.exists():
             raise Absent(f"needs npm's {package}, which could not be installed: npm install {package}")
-        return str(json.loads(path.read_text())["version"])
+        manifest = json.loads(path.read_text())
+        told = f"{package} {manifest['version']}"
+        return told if manifest["name"] == package else f"{told} ({manifest['name']}, which is another one's copy)"
 
 
 class SocketIoOnUws(SocketIo):

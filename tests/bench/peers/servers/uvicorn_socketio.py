@@ -100,7 +100,6 @@ async def main() -> None:
         lifespan="off",
         ws_per_message_deflate=False,
         ws_ping_interval=None,  # Engine.IO has its own
-        timeout_keep_alive=60,
     )
     obey()
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
