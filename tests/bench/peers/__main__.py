@@ -106,7 +106,7 @@ def print_report(rounds: Sequence[Round], there: dict[Peer, str], missing: dict[
             print(f"{peer.name}: {peer.cannot}")
     for name, why in missing.items():
         print(f"SKIPPED: {name}: {why}")
-    for line in report.not_whole(rounds):
+    for line in (*report.idle(rounds, plan), *report.not_whole(rounds)):
         print(line)
 
 

@@ -12,6 +12,7 @@ from tests.bench.peers.measures import AWAITED, CONNECT, MANY, MEMORY, ONE, Plan
 Round = Mapping[tuple[str, str], Result]
 """By peer and transport."""
 OURS: Final = "hybrid"
+BUSY: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,22 @@ def markdown(rounds: Sequence[Round], plan: Plan) -> Iterator[str]:
                 row.append(f"{told}; {judged}" if judged else told)
             yield "| " + " | ".join(row) + " |"
         yield ""
+
+
+def idle(rounds: Sequence[Round], plan: Plan) -> Iterator[str]:
+    """Whose core was not kept busy with publications in flight: the figures in flight of those say less."""
+    shares: dict[str, list[float]] = {}
+    for done in rounds:
+        for (name, transport), result in done.items():
+            share = result.figures.get(f"{plan.sizes[0]}, {MANY}, core used")
+            if share is not None:
+                shares.setdefault(f"{name} {transport}", []).append(share)
+    low = [f"{who} {statistics.median(of):.2f}" for who, of in shares.items() if statistics.median(of) < BUSY]
+    if low:
+        yield (
+            f"BUSY MACHINE, or the load was the limit: with {MANY}, of its core used only {', '.join(low)}. Fewer"
+            " publications then wait at once, and what gathers them gains less. Run it on a machine at rest"
+        )
 
 
 def not_whole(rounds: Sequence[Round]) -> Iterator[str]:

@@ -62,6 +62,12 @@ def test_what_was_not_whole_is_kept_apart_and_told() -> None:
     assert "12,345" not in "\n".join(report.terminal([done], QUICK))
 
 
+@pytest.mark.parametrize(("share", "is_told"), [(0.69, True), (0.7, False)])
+def test_a_core_that_was_not_kept_busy_is_told(share: float, is_told: bool) -> None:
+    told = list(report.idle(rounds((1.0, share), key="500, 64 in flight, core used"), QUICK))
+    assert [("Nchan sse 0.69" in line, "hybrid" in line) for line in told] == [(True, False)] * is_told
+
+
 def test_hybrid_is_always_among_the_chosen() -> None:
     assert [kind.name for kind in chosen("Nchan; Mercure")] == ["hybrid", "Nchan", "Mercure"]
     assert len(chosen("")) > 5
