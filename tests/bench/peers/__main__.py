@@ -124,11 +124,14 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="NAMES", help="peers beside hybrid, separated by semicolons")
     parser.add_argument("--quick", action="store_true", help="one short round of 500 subscribers")
     parser.add_argument("--rounds", type=int, help=f"how often each is measured ({FULL.rounds})")
+    parser.add_argument("--seconds", type=float, help=f"how long each phase of publishing lasts ({FULL.seconds:g})")
     parser.add_argument("--json", metavar="PATH", help="write every single figure to this file")
     parser.add_argument("--markdown", metavar="PATH", help="write the table of docs/performance.md to this file")
     options = parser.parse_args(arguments)
     if options.rounds is not None and not 1 <= options.rounds <= 100:
         parser.error("--rounds is from 1 to 100")
+    if options.seconds is not None and not 0.1 <= options.seconds <= 60:
+        parser.error("--seconds is from 0.1 to 60")
     return options
 
 
@@ -140,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536) if hard > 0 else 65_536, hard))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what runs as Ctrl-C does
     plan = QUICK if options.quick else FULL
-    plan = replace(plan, rounds=options.rounds or plan.rounds)
+    plan = replace(plan, rounds=options.rounds or plan.rounds, seconds=options.seconds or plan.seconds)
     rounds: list[Round] = []
     there: dict[Peer, str] = {}
     missing: dict[str, str] = {}

@@ -75,9 +75,16 @@ def test_hybrid_is_always_among_the_chosen() -> None:
         chosen("Ngchan")
 
 
-@pytest.mark.parametrize("number", ["0", "101", "-1"])
-def test_rounds_are_bounded(number: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert options_of(["--rounds", "100"]).rounds == 100
-    with pytest.raises(SystemExit):
-        options_of(["--rounds", number])
-    assert "--rounds is from 1 to 100" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "lowest", "highest", "beyond"),
+    [("--rounds", "1", "100", ("0", "101", "-1")), ("--seconds", "0.1", "60", ("0", "0.09", "60.1", "nan"))],
+)
+def test_options_are_bounded(
+    option: str, lowest: str, highest: str, beyond: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (lowest, highest):
+        options_of([option, number])
+    for number in beyond:
+        with pytest.raises(SystemExit):
+            options_of([option, number])
+        assert f"{option} is from {lowest} to {highest}" in capsys.readouterr().err
