@@ -19,7 +19,7 @@ PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,9 @@ bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing int
 bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: Redis' memory and work, a node at rest
 	$(BIN)/python -m tests.bench.sizing
 
+bench-peers: $(VENV)/.tested ## Measure hybrid beside Socket.IO, python-socketio, Nchan, Centrifugo and Mercure (PEERS="Nchan; ...")
+	@exec $(BIN)/python -m tests.bench.peers --only "$(PEERS)"
+
 bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
 
@@ -108,5 +111,5 @@ zoo-peers: $(VENV)/.tested ## The same proxies with other systems' clients and s
 	@exec $(BIN)/python -m tests.proxy.zoo.peers --animals "$(ANIMALS)" --peers "$(PEERS)"
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy .zoo/npm .zoo/go build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy .zoo/npm .zoo/go .zoo/bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
