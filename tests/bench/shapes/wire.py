@@ -44,17 +44,22 @@ def masked(text: bytes) -> bytes:
     return head + bytes(4) + text
 
 
-def attach(subscriptions: Sequence[dict[str, Any]], attempt: int = 1) -> bytes:
+def attach(subscriptions: Sequence[dict[str, Any]], attempt: int = 1, session: str = "") -> bytes:
     """An attach that confirms itself. Of each channel: `channel`, and `position` to go on after."""
     command = {"method": "attach", "attempt": attempt, "nonce": "n", "confirm": True, "subscriptions": subscriptions}
+    if session:
+        command["session"] = session
     return json.dumps(command, separators=(",", ":")).encode()
 
 
-def opening(kind: str, host: str, token: str, subscriptions: Sequence[dict[str, Any]]) -> tuple[bytes, bytes]:
+def opening(
+    kind: str, host: str, token: str, subscriptions: Sequence[dict[str, Any]], *, attempt: int = 1, session: str = ""
+) -> tuple[bytes, bytes]:
     """What is sent at once, and what is sent when that was answered."""
     if kind == "websocket":
-        return _UPGRADE.format(host=host, token=token).encode(), masked(attach(subscriptions))
+        asked = masked(attach(subscriptions, attempt, session))
+        return _UPGRADE.format(host=host, token=token).encode(), asked
     if kind == "sse":
-        body = attach(subscriptions)
+        body = attach(subscriptions, attempt, session)
         return _POST.format(host=host, token=token, length=len(body)).encode() + body, b""
     return _GET.format(host=host, token=token, channel=subscriptions[0]["channel"]).encode(), b""
