@@ -10,10 +10,12 @@ from typing import Final
 from tests.bench.shapes.curves import Curve, Point
 
 WIDTH: Final = 320
-HEIGHT: Final = 236
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 58, 44
+HEIGHT: Final = 276
+HEADING: Final = "CPU of the server for each delivery, in microseconds"
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 102, 36
 _STYLE: Final = """
   text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #3d444d; }
+  .heading { font-weight: 600; font-size: 14px; fill: #1f2328; }
   .title { font-weight: 600; font-size: 13px; fill: #1f2328; }
   .note { font-size: 10.5px; fill: #59636e; }
   .ground { fill: #ffffff; }
@@ -24,7 +26,7 @@ _STYLE: Final = """
   .value { fill: #0550ae; font-weight: 600; }
   @media (prefers-color-scheme: dark) {
     text { fill: #b7bdc8; }
-    .title { fill: #f0f6fc; }
+    .heading, .title { fill: #f0f6fc; }
     .note { fill: #9198a1; }
     .ground { fill: #0d1117; }
     .rule { stroke: #3d444d; }
@@ -43,9 +45,10 @@ def draw(curves: Sequence[Curve]) -> str:
     words = "; ".join(f"{curve.title}: {_words(curve)}" for curve in curves)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" '
-        f'role="img" aria-label="{escape(f"CPU of the server for each delivery. {words}", quote=True)}">'
+        f'role="img" aria-label="{escape(f"{HEADING}. {words}", quote=True)}">'
         f"<style>{_STYLE}</style>\n"
-        f'<rect class="ground" width="{width}" height="{HEIGHT}" rx="6"/>\n{panels}</svg>\n'
+        f'<rect class="ground" width="{width}" height="{HEIGHT}" rx="6"/>\n'
+        f'<text class="heading" x="16" y="26">{HEADING}</text>\n{panels}</svg>\n'
     )
 
 
@@ -66,9 +69,9 @@ def _panel(curve: Curve, left: int) -> str:
         return y0 - (y0 - y1) * value / most
 
     parts = [
-        f'<text class="title" x="{left + 16}" y="22">{escape(curve.title)}</text>',
+        f'<text class="title" x="{left + 16}" y="54">as there are more {escape(curve.title)}</text>',
         *(
-            f'<text class="note" x="{left + 16}" y="{38 + 13 * number}">{escape(line)}</text>'
+            f'<text class="note" x="{left + 16}" y="{70 + 13 * number}">{escape(line)}</text>'
             for number, line in enumerate(_wrapped(curve.note, 54))
         ),
     ]

@@ -104,12 +104,17 @@ class Client:
             self._early.clear()
         if self.rest:
             data = self.rest + data
-        end = found = 0
+        if b'"reset":' not in data or (reset := RESET.search(data)) is None:
+            return self._take(data, now_ns, latencies_ns)
+        found = self._take(data[: reset.start()], now_ns, latencies_ns)
+        self.resets += 1
+        self._positions.pop(reset[1], None)
+        self.rest = b""
+        return found + self.receive(data[reset.end() :], now_ns, latencies_ns)
+
+    def _take(self, data: bytes, now_ns: int, latencies_ns: array[int]) -> int:
         positions = self._positions
-        if b'"reset":' in data:
-            for reset in RESET.finditer(data):
-                self.resets += 1
-                positions.pop(reset[1], None)
+        end = found = 0
         for match in PUBLICATION.finditer(data):
             channel, offset = match[1], int(match[2])
             before = positions.get(channel)
