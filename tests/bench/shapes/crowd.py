@@ -15,12 +15,14 @@ asks for has come to pass. Orders:
 from __future__ import annotations
 
 import heapq
+import itertools
 import json
 import os
+import random
 import selectors
 import time
 from array import array
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,6 +34,7 @@ STALLED_S: Final = 30.0
 _READ: Final = selectors.EVENT_READ
 _CONNECTED: Final = selectors.EVENT_WRITE
 _BUFFER_BYTES: Final = 1 << 18
+_BACKOFF_S: Final = (0.5, 1.5)
 
 
 class Crowd:
@@ -49,10 +52,12 @@ class Crowd:
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._due: list[tuple[float, int, Client]] = []
         self._receive_bytes: int | None = None
-        self._waiting: deque[Client] = deque()
         self._ready: Callable[[Client], None] = lambda client: None
         self._reached: Callable[[Client], None] = lambda client: None
         self._refused = 0
+        self._failed: Counter[str] = Counter()
+        self._comes_back = False
+        self._order = itertools.count()
 
     def obey(self, order: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self, f"_do_{order.pop('do')}")(**order) or {}
@@ -146,12 +151,18 @@ class Crowd:
 
     def _do_back(self, group: str, offset: int, receive_bytes: int | None = None) -> dict[str, Any]:
         self._refused = 0
+        self._failed.clear()
+        self._comes_back = True
         self._receive_bytes = receive_bytes
         self._ready = lambda client: None
         began_s = time.monotonic()
         for client in self._groups[group]:
             self._connect(client)
-        return self._reach(group, offset, began_s) | {"refused": self._refused}
+        try:
+            reached = self._reach(group, offset, began_s)
+        finally:
+            self._comes_back = False
+        return reached | {"refused": self._refused, "broken": dict(self._failed)}
 
     def _do_close(self, group: str) -> None:
         self._do_leave(group)
@@ -223,7 +234,7 @@ class Crowd:
         try:
             client.say(self._host)
         except OSError as error:
-            raise Broken(f"a client cannot connect: {error}") from None
+            self._broken(client, f"a client cannot connect: {error.strerror}")
 
     def _receive(self, client: Client) -> None:
         if client.socket is None:
@@ -242,8 +253,10 @@ class Crowd:
             self._came += client.receive(bytes(self._buffer[:length]), time.monotonic_ns(), self._latencies_ns)
         except Refused as refused:
             self._refused += 1
-            self._hang_up(client)
-            heapq.heappush(self._due, (time.monotonic() + refused.delay_s, id(client), client))
+            self._again(client, refused.delay_s)
+            return
+        except Broken as error:
+            self._broken(client, str(error))
             return
         if client.is_ready:
             if not was_ready:
@@ -252,9 +265,21 @@ class Crowd:
 
     def _ended(self, client: Client) -> None:
         if not client.is_ready:
-            raise Broken("a connection was ended before it was subscribed")
+            self._broken(client, "a connection was ended before it was subscribed")
+            return
         self._left += 1
         self._hang_up(client)
+
+    def _broken(self, client: Client, what: str) -> None:
+        """In a storm it is counted, and the client tries again, as those of people do; otherwise nothing goes on."""
+        if not self._comes_back:
+            raise Broken(what)
+        self._failed[what] += 1
+        self._again(client, random.uniform(*_BACKOFF_S))
+
+    def _again(self, client: Client, delay_s: float) -> None:
+        self._hang_up(client)
+        heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._order), client))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -199,6 +200,8 @@ def storms(cast: Cast, plan: Plan) -> Rows:
                 last_s = max(answer["times_s"][2] for answer in back)
                 median_s = max(answer["times_s"][0] for answer in back)
                 refused = sum(answer["refused"] for answer in back)
+                failed = sum((Counter(answer["broken"]) for answer in back), Counter[str]())
+                outcome.faults += [f"{count} times: {what}" for what, count in failed.items()]
                 more = (
                     f"half had all {MISSED} after {median_s:.1f} s, the last one after {last_s:.1f} s; "
                     f"{refused:,} were told to come later; {outcome.cpu_s / plan.storm * 1e6:.0f} us of CPU each"
