@@ -19,7 +19,7 @@ from tests.bench.shapes.chart import draw
 from tests.bench.shapes.children import Failed
 from tests.bench.shapes.curves import Curve, curves
 from tests.bench.shapes.descriptors import raise_limit
-from tests.bench.shapes.shapes import FULL, QUICK, SHAPES, Rows
+from tests.bench.shapes.shapes import FULL, QUICK, SHAPES, Row
 from tests.bench.shapes.stage import Cast, Outcome
 
 
@@ -39,7 +39,7 @@ def main() -> int:
         return 2
     cast = Cast(lambda line: print(line, file=sys.stderr, flush=True))
     faults: list[str] = []
-    rows: Rows = []
+    rows: list[Row] = []
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| shape | deliveries | per CPU-s | us of CPU each | latency p50 / p99, ms | |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -48,14 +48,12 @@ def main() -> int:
             continue
         began_s = time.monotonic()
         try:
-            found = SHAPES[name](cast, plan)
+            for row in SHAPES[name](cast, plan):
+                print(line(row.shape, row.outcome, row.more), flush=True)
+                faults += [f"{row.shape}: {fault}" for fault in row.outcome.faults]
+                rows.append(row)
         except Failed as error:
             faults.append(f"{name}: {error}")
-            continue
-        for row in found:
-            print(line(row.shape, row.outcome, row.more), flush=True)
-            faults += [f"{row.shape}: {fault}" for fault in row.outcome.faults]
-        rows += found
         cast.say(f"{name}: {time.monotonic() - began_s:.0f} s")
     drawn: list[Curve] = []
     if "curves" in wanted:

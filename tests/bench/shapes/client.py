@@ -133,6 +133,17 @@ class Client:
         """The last offset of its only channel."""
         return next(iter(self._positions.values()))[0] if self._positions else 0
 
+    @property
+    def state(self) -> str:
+        """How far it has come, for whoever looks for the reason."""
+        if self.socket is None:
+            return f"away after {self._attempt} attempts"
+        if self.is_ready:
+            return f"at {self.offset} since attempt {self._attempt}"
+        return (
+            f"attempt {self._attempt}, {'answered' if self._is_greeted else 'not answered'}, {len(self._early)} bytes"
+        )
+
     def close(self) -> None:
         if self.socket is not None:
             self.socket.close()

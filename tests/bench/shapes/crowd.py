@@ -14,6 +14,7 @@ asks for has come to pass. Orders:
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import json
@@ -34,6 +35,7 @@ STALLED_S: Final = 30.0
 _READ: Final = selectors.EVENT_READ
 _CONNECTED: Final = selectors.EVENT_WRITE
 _BUFFER_BYTES: Final = 1 << 18
+RESET_BY_KERNEL: Final = "a connection was reset before it was answered"
 _BACKOFF_S: Final = (0.5, 1.5)
 
 
@@ -187,7 +189,13 @@ class Crowd:
 
         self._reached = reached
         try:
-            self._until(lambda: not missing, lambda: f"{len(missing)} clients have not got everything")
+            self._until(
+                lambda: not missing,
+                lambda: (
+                    f"{len(missing)} clients have not got everything: "
+                    + ", ".join(client.state for client in self._groups[group] if id(client) in missing)[:400]
+                ),
+            )
         finally:
             self._reached = lambda client: None
         times_s.sort()
@@ -209,7 +217,7 @@ class Crowd:
         while not is_done():
             if self._turn(0.5):
                 last_s = time.monotonic()
-            elif time.monotonic() - last_s > STALLED_S:
+            elif not self._due and time.monotonic() - last_s > STALLED_S:
                 raise Broken(what())
 
     def _turn(self, most_s: float) -> list[tuple[selectors.SelectorKey, int]]:
@@ -243,10 +251,11 @@ class Crowd:
             length = client.socket.recv_into(self._buffer)
         except BlockingIOError:
             return
-        except OSError:
-            length = 0
+        except OSError as error:
+            self._ended(client, RESET_BY_KERNEL if error.errno == errno.ECONNRESET else str(error.strerror))
+            return
         if not length:
-            self._ended(client)
+            self._ended(client, "a connection was ended before it was subscribed")
             return
         was_ready = client.is_ready
         try:
@@ -263,9 +272,9 @@ class Crowd:
                 self._ready(client)
             self._reached(client)
 
-    def _ended(self, client: Client) -> None:
+    def _ended(self, client: Client, how: str) -> None:
         if not client.is_ready:
-            self._broken(client, "a connection was ended before it was subscribed")
+            self._broken(client, how)
             return
         self._left += 1
         self._hang_up(client)
