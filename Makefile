@@ -19,7 +19,7 @@ PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -90,6 +90,9 @@ bench: $(VENV)/.tested ## Measure against a textbook server, in one run
 
 bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing into it beside memory
 	$(BIN)/python -m tests.bench.nodes
+
+bench-shapes: $(VENV)/.tested ## Measure other shapes of load, draw what a delivery costs as they grow (needs ulimit -n 20000)
+	$(BIN)/python -m tests.bench.shapes --chart docs/images/cost-per-delivery.svg
 
 bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: Redis' memory and work, a node at rest
 	$(BIN)/python -m tests.bench.sizing

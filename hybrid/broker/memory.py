@@ -17,6 +17,7 @@ from typing import Final
 from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
 from hybrid.broker.deadlines import Deadlines
 from hybrid.broker.digest import body_digest
+from hybrid.broker.kept import Kept
 from hybrid.broker.memory_presence import MemoryPresence
 from hybrid.clock import Clock
 from hybrid.errors import BrokerError, KeyConflict
@@ -39,7 +40,7 @@ class _Log:
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = START
-        self.entries: deque[Publication] = deque()
+        self.entries: Kept[Publication] = Kept()
         self.times: deque[float] = deque()
         self.history_size = 0
         self.history_ttl_s = 0.0
@@ -50,7 +51,7 @@ class _Log:
         entries, times = self.entries, self.times
         oldest_s = now_s - self.history_ttl_s
         while entries and (len(entries) > self.history_size or times[0] < oldest_s):
-            entries.popleft()
+            entries.drop_oldest()
             times.popleft()
 
 
