@@ -12,7 +12,7 @@ from hybrid.bench.histogram import Histogram
 from hybrid.bench.plan import Plan
 
 
-class Latency(msgspec.Struct):
+class Latency(msgspec.Struct, frozen=True):
     """Of deliveries, from send to receipt; or of publishes, from send to answer."""
 
     count: int = 0

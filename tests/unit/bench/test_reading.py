@@ -104,7 +104,7 @@ def test_a_gap_ends_a_run(name: str, make: Callable[[], Reader], write: Callable
 def test_channels_woven_into_each_other_are_a_run_each() -> None:
     woven = [publication(n, f"bench:{channel}") for n in (1, 2) for channel in (1, 2)]
     for make, write in ((FrameReader, sessions_over_websocket), (lambda: EventReader(is_plain=True), bundled)):
-        [piece] = pieces(make(), [write(woven)])  # type: ignore[operator]
+        [piece] = pieces(make(), [write(woven)])
         runs = [step for step in piece.steps if isinstance(step, Run)]
         assert [(run.channel, run.first, run.last) for run in runs] == [("bench:1", 1, 2), ("bench:2", 1, 2)]
 
