@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from hybrid.bench.messages import Done, Failed, Opened, Order, Say, Stopped, Target, Tick, Told
+from hybrid.bench.messages import Done, Failed, Opened, Order, Ready, Say, Stopped, Target, Tick, Told
 from hybrid.bench.plan import Plan
 from hybrid.bench.record import Record
 from hybrid.bench.result import Result
@@ -25,10 +25,11 @@ from hybrid.bench.server import Sample, ServerProcesses
 
 _LINE_MAX_BYTES: Final = 134_217_728
 _SAMPLE_S: Final = 0.25
+_START_S: Final = 60.0
 _IDLE_S: Final = 1.0
 _LEAVE_S: Final = 5.0
 _ANSWER_S: Final = 10.0
-_Kind = TypeVar("_Kind", Opened, Stopped, Done)
+_Kind = TypeVar("_Kind", Ready, Opened, Stopped, Done)
 
 Watch = Callable[[Record], None]
 """Called several times a second with what is known."""
@@ -109,6 +110,7 @@ class Coordinator:
 
     async def _phases(self) -> None:
         plan, record = self._plan, self._record
+        await self._told(Ready, _START_S)
         record.began_ns = time.monotonic_ns()
         self._sample("before")
         self._begin("connect")

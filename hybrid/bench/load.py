@@ -176,6 +176,7 @@ class Load:
         self._ready[subscriber.transport] += 1
         self._connecting -= 1
         (self._reconnects if subscriber.was_ready else self._connects).append((since_us, attempt_us))
+        subscriber.was_ready = True
         self._storm.discard(subscriber)
         self._look_whether_opened()
 

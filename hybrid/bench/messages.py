@@ -118,6 +118,10 @@ class Tick(msgspec.Struct, tag="tick"):
     late_max_us: int = 0
 
 
+class Ready(msgspec.Struct, tag="ready"):
+    """The process has started and can begin."""
+
+
 class Opened(msgspec.Struct, tag="opened"):
     """All clients and publishers are there, or have given up (`failed`)."""
 
@@ -142,4 +146,4 @@ class Failed(msgspec.Struct, tag="failed"):
     detail: str
 
 
-Told = Tick | Opened | Stopped | Done | Failed
+Told = Tick | Ready | Opened | Stopped | Done | Failed

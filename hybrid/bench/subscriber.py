@@ -237,7 +237,6 @@ class Subscriber(Connection):
             # Not all at once, though they came all at once.
             self._keep_alive(self._deadline, self._heartbeat_s * random.uniform(0.5, 1.0))
         self.load.subscriber_ready(self, (now_ns - self.since_ns) // 1_000, (now_ns - self._tried_ns) // 1_000)
-        self.was_ready = True
 
     # -- heads and answers
 

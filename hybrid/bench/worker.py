@@ -15,7 +15,7 @@ import sys
 import msgspec
 
 from hybrid.bench.load import Load
-from hybrid.bench.messages import Failed, Order, Say, Told
+from hybrid.bench.messages import Failed, Order, Ready, Say, Told
 
 _READ_BYTES = 1_048_576
 
@@ -57,6 +57,7 @@ def main() -> int:
         for line in _lines(heard):
             load.obey(msgspec.json.decode(line, type=Say))
 
+    tell(Ready())
     for line in lines[1:]:
         load.obey(msgspec.json.decode(line, type=Say))
     with contextlib.suppress(BrokenPipeError):

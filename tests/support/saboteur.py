@@ -12,37 +12,66 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-Rule = Callable[[int, bytes], list[bytes]]
-"""Takes the offset of a publication and its bytes; gives what is sent instead."""
 _OFFSET = re.compile(
     rb'"offset":(\d+),"epoch":"[a-z0-9]*","tag":"[0-9a-f]*","data"|^id: [a-z0-9]+-(\d+)-[0-9a-f]{8}\ndata'
 )
 _LENGTH = re.compile(rb"content-length: *\d+", re.IGNORECASE)
 
 
-def lose(offset: int) -> Rule:
+class Rule:
+    """Passes everything on. A rule is made anew for each connection."""
+
+    def one(self, offset: int, unit: bytes) -> list[bytes]:
+        """What is sent instead of one publication."""
+        return [unit]
+
+    def answer(self, units: list[bytes]) -> list[bytes]:
+        """What is sent instead of the pushes of one poll's answer."""
+        return [part for unit in units for part in self.spoiled(unit)]
+
+    def spoiled(self, unit: bytes) -> list[bytes]:
+        """What is sent instead of a unit, which may be something else than a publication."""
+        found = _OFFSET.search(unit)
+        return [unit] if found is None else self.one(int(found[1] or found[2]), unit)
+
+
+class Lose(Rule):
     """One publication never comes."""
-    return lambda at, unit: [] if at == offset else [unit]
+
+    def __init__(self, offset: int = 7) -> None:
+        self._offset = offset
+
+    def one(self, offset: int, unit: bytes) -> list[bytes]:
+        return [] if offset == self._offset else [unit]
 
 
-def repeat(offset: int) -> Rule:
+class Repeat(Rule):
     """One comes twice."""
-    return lambda at, unit: [unit, unit] if at == offset else [unit]
+
+    def one(self, offset: int, unit: bytes) -> list[bytes]:
+        return [unit, unit] if offset == 7 else [unit]
 
 
-def swap(offset: int) -> Rule:
-    """One comes behind the next one."""
-    held: list[bytes] = []
+class Swap(Rule):
+    """One comes behind the next one; of polls, the first two that are answered together."""
 
-    def rule(at: int, unit: bytes) -> list[bytes]:
-        if at == offset:
-            held.append(unit)
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+        self._has_swapped = False
+
+    def one(self, offset: int, unit: bytes) -> list[bytes]:
+        if offset == 7:
+            self._held.append(unit)
             return []
-        passed = [unit, *held]
-        held.clear()
+        passed = [unit, *self._held]
+        self._held.clear()
         return passed
 
-    return rule
+    def answer(self, units: list[bytes]) -> list[bytes]:
+        if not self._has_swapped and sum(_OFFSET.search(unit) is not None for unit in units) == len(units) > 1:
+            self._has_swapped = True
+            units = [units[1], units[0], *units[2:]]
+        return units
 
 
 class _Spoiler:
@@ -70,10 +99,6 @@ class _Spoiler:
                 return out
             out += taken
 
-    def _spoiled(self, unit: bytes) -> list[bytes]:
-        found = _OFFSET.search(unit)
-        return [unit] if found is None else self._rule(int(found[1] or found[2]), unit)
-
     def _frames(self) -> bytes | None:
         data = self._buffer
         if len(data) < 4:
@@ -85,7 +110,7 @@ class _Spoiler:
         if len(data) < at + length:
             return None
         self._buffer = data[at + length :]
-        return b"".join(self._spoiled(data[: at + length]))
+        return b"".join(self._rule.spoiled(data[: at + length]))
 
     def _chunks(self) -> bytes | None:
         size, separator, rest = self._buffer.partition(b"\r\n")
@@ -93,7 +118,7 @@ class _Spoiler:
             return None
         body, self._buffer = rest[: int(size, 16)], rest[int(size, 16) + 2 :]
         assert body.endswith(b"\n\n"), "hybrid ends a chunk with an event"
-        units = [part for event in body[:-2].split(b"\n\n") for part in self._spoiled(event + b"\n\n")]
+        units = [part for event in body[:-2].split(b"\n\n") for part in self._rule.spoiled(event + b"\n\n")]
         return b"".join(b"%x\r\n%b\r\n" % (len(unit), unit) for unit in units)
 
     def _poll(self) -> bytes | None:
@@ -105,7 +130,7 @@ class _Spoiler:
         self._kind = ""
         pushes = [json.dumps(push, separators=(",", ":")).encode() for push in json.loads(body).get("pushes", [])]
         if pushes:
-            body = b'{"pushes":[%b]}' % b",".join(part for push in pushes for part in self._spoiled(push))
+            body = b'{"pushes":[%b]}' % b",".join(self._rule.answer(pushes))
         return _LENGTH.sub(b"Content-Length: %d" % len(body), head) + separator + body
 
 
