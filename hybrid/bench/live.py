@@ -15,6 +15,7 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _PLAIN_EVERY_S: Final = 1.0
 _REDRAW_S: Final = 0.2
 _WORDS: Final = {
+    "start": "starting",
     "connect": "connecting",
     "idle": "all connected, idle",
     "deliver": "delivering",

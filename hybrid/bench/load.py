@@ -64,11 +64,12 @@ class Load:
         self._dialling: deque[Subscriber] = deque()
         self._connecting = 0
         self._at_once = 0
+        self._began_ns = 0
         self._has_told_opened = True
         self._storm: set[Subscriber] = set()
         self._ready: Counter[str] = Counter()
-        self._connects: list[tuple[int, int]] = []
-        self._reconnects: list[tuple[int, int]] = []
+        self._connects: list[tuple[int, int, int]] = []
+        self._reconnects: list[tuple[int, int, int]] = []
         self._cuts: Counter[str] = Counter()
         # publishing
         self._is_publishing = False
@@ -175,7 +176,10 @@ class Load:
         """It is subscribed, for the first time or again."""
         self._ready[subscriber.transport] += 1
         self._connecting -= 1
-        (self._reconnects if subscriber.was_ready else self._connects).append((since_us, attempt_us))
+        if subscriber.was_ready:
+            self._reconnects.append((since_us, since_us, attempt_us))
+        else:
+            self._connects.append(((self.now_ns() - self._began_ns) // 1_000, since_us, attempt_us))
         subscriber.was_ready = True
         self._storm.discard(subscriber)
         self._look_whether_opened()
@@ -245,6 +249,7 @@ class Load:
 
     def _open(self, at_once: int, at_ns: int) -> None:
         self._at_once = max(1, -(-at_once // self.order.plan.processes))
+        self._began_ns = at_ns
         self._dialling = deque(self.subscribers)
         for subscriber in self.subscribers:
             subscriber.since_ns = at_ns if self.order.plan.is_connect_storm else 0

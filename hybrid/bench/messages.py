@@ -99,9 +99,10 @@ class Tick(msgspec.Struct, tag="tick"):
     """Connections that ended while they were in use, by reason."""
     renewed: int = 0
     """Connections of polls and publishes that the server ended in an orderly way behind an answer."""
-    connects: list[tuple[int, int]] = []
-    """For each client that was subscribed: microseconds since it was to connect, and since its last attempt."""
-    reconnects: list[tuple[int, int]] = []
+    connects: list[tuple[int, int, int]] = []
+    """For each client that was subscribed: microseconds since all began, since it was to connect, and since its last
+    attempt."""
+    reconnects: list[tuple[int, int, int]] = []
     """The same for those that came back."""
     faults: int = 0
     """In all until now, as `resets`."""

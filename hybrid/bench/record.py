@@ -60,8 +60,8 @@ class Record:
         self.answering, self.late = Histogram(), Histogram()
         self.refused: Counter[str] = Counter()
         self.cuts: Counter[str] = Counter()
-        self.connects: list[tuple[int, int]] = []
-        self.reconnects: list[tuple[int, int]] = []
+        self.connects: list[tuple[int, int, int]] = []
+        self.reconnects: list[tuple[int, int, int]] = []
         self.errors: Counter[str] = Counter()
         self.connect_errors: Counter[str] = Counter()
         self.delayed = self.connect_delayed = 0
@@ -81,7 +81,7 @@ class Record:
     # -- what comes
 
     def begin(self, phase: str, now_ns: int) -> None:
-        """A phase begins: `connect`, `idle`, `deliver`, `reconnect`, `drain` or `end`."""
+        """A phase begins, `start` being over: `connect`, `idle`, `deliver`, `reconnect`, `drain` or `end`."""
         self.phases.append((phase, now_ns))
         if phase == "idle":  # whatever fails from here on is not of the first connects
             self.connect_errors, self.errors = self.errors, Counter()
@@ -90,7 +90,7 @@ class Record:
     @property
     def phase(self) -> str:
         """The one that is going on."""
-        return self.phases[-1][0] if self.phases else ""
+        return self.phases[-1][0] if self.phases else "start"
 
     def at(self, phase: str) -> int | None:
         """When a phase began."""
@@ -225,10 +225,7 @@ class Record:
         told.clients = self.plan.clients
         told.failed = sum(self.failed.values())
         told.is_storm = self.plan.is_connect_storm
-        began, ended = self.at("connect"), self.at("idle")
-        if began is not None and ended is not None:
-            told.took_ms = round((ended - began) / 1e6, 1)
-        has_left = ended is not None
+        has_left = self.at("idle") is not None
         told.errors = dict((self.connect_errors if has_left else self.errors).most_common())
         told.delayed = self.connect_delayed if has_left else self.delayed
         return told
@@ -240,7 +237,6 @@ class Record:
         told.clients = self.plan.clients if self.plan.is_reconnect_storm else sum(self.cuts.values())
         told.failed = max(0, told.clients - told.ready)
         told.is_storm = self.plan.is_reconnect_storm
-        told.took_ms = told.last_ms
         told.errors, told.delayed = dict(self.errors.most_common()), self.delayed
         return told
 
@@ -342,16 +338,15 @@ class Record:
         return told
 
 
-def _connects(pairs: list[tuple[int, int]]) -> Connects:
-    since, attempt = Histogram(), Histogram()
-    for since_us, attempt_us in pairs:
-        since.add(since_us)
+def _connects(told_us: list[tuple[int, int, int]]) -> Connects:
+    each, attempt = Histogram(), Histogram()
+    for _, since_us, attempt_us in told_us:
+        each.add(since_us)
         attempt.add(attempt_us)
-    told = Connects(ready=len(pairs), each=Latency.of(since), attempt=Latency.of(attempt))
-    if pairs:
-        told.first_ms = round(min(since_us for since_us, _ in pairs) / 1_000, 3)
-        told.last_ms = round(max(since_us for since_us, _ in pairs) / 1_000, 3)
-        ordered = sorted(since_us for since_us, _ in pairs)
+    told = Connects(ready=len(told_us), each=Latency.of(each), attempt=Latency.of(attempt))
+    if told_us:
+        ordered = sorted(at_us for at_us, _, _ in told_us)
+        told.first_ms, told.last_ms = round(ordered[0] / 1_000, 3), round(ordered[-1] / 1_000, 3)
         step = max(1, len(ordered) // _CURVE_POINTS)
         told.curve = [(round(ordered[n] / 1_000, 3), n + 1) for n in range(0, len(ordered), step)]
         if told.curve[-1][1] != len(ordered):

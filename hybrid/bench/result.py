@@ -32,17 +32,17 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Connects(msgspec.Struct):
-    """Clients that connected, or came back. Times are since the client was to connect, waiting as told included."""
+    """Clients that connected, or came back. Waiting as they were told is in all times but `attempt`."""
 
     clients: int = 0
     ready: int = 0
     failed: int = 0
     is_storm: bool = False
     first_ms: float | None = None
+    """From the beginning until the first one was subscribed; where they were cut one by one, since it was cut."""
     last_ms: float | None = None
-    took_ms: float | None = None
-    """From the beginning until the last one was subscribed."""
     each: Latency = Latency()
+    """From the moment at which a client was to connect until it was subscribed."""
     attempt: Latency = Latency()
     """Of the last attempt alone: from dialling until it was subscribed."""
     delayed: int = 0

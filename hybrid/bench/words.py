@@ -75,8 +75,6 @@ def rows(result: Result) -> Iterator[tuple[str, str]]:
 def connected(connects: Connects) -> str:
     """How clients got in, or came back."""
     words = f"{connects.ready:,} of {connects.clients:,}"
-    if connects.took_ms is not None:
-        words += f" in {millis(connects.took_ms)}"
     if connects.first_ms is not None:
         words += f": the first after {millis(connects.first_ms)}, the last after {millis(connects.last_ms)}"
         words += f"\neach {percentiles(connects.each)}"
@@ -122,7 +120,7 @@ def load_side(result: Result) -> str:
         words += f"; sent late by {told.late.p99_ms:g} ms (p99)"
     if not told.is_limit:
         return words
-    return "THE LOAD SIDE IS THE LIMIT, figures are its own:\n" + "\n".join(told.reasons)
+    return "\n".join(["THE LOAD SIDE IS THE LIMIT, figures are its own:", *told.reasons, words])
 
 
 def checked(order: Order, result: Result) -> str:
