@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Final
 
@@ -42,14 +42,16 @@ class Chart:
     ticks_x: Sequence[tuple[float, str]] = ()
     is_log: bool = False
     floor: float = 0.0
-    legend: bool = field(default=True)
+    say_tick: Callable[[float], str] | None = None
+    """How round values at the y axis are written, where that is shorter than `say_y`."""
 
     def svg(self) -> str:
         """The chart; a sentence where there is nothing to draw."""
         drawn = [(x, y) for line in self.lines for x, y in line.points if y is not None]
         if len(drawn) < 2:
             return '<p class="none">Nothing to draw.</p>'
-        low_x, high_x = min(x for x, _ in drawn), max(x for x, _ in drawn)
+        every_x = [x for line in self.lines for x, _ in line.points]  # gaps too: charts of one run share their time
+        low_x, high_x = min(every_x), max(every_x)
         if high_x <= low_x:
             high_x = low_x + 1
         scale_y, ticks_y = self._scale(max(y for _, y in drawn), min(y for _, y in drawn))
@@ -64,13 +66,17 @@ class Chart:
         for value in ticks_y:
             y = place_y(value)
             parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
-            parts.append(f'<text class="y" x="{_LEFT - 6}" y="{y + 4:.1f}">{escape(self.say_y(value))}</text>')
+            words = (self.say_tick or self.say_y)(value)
+            parts.append(f'<text class="y" x="{_LEFT - 6}" y="{y + 4:.1f}">{escape(words)}</text>')
         ticks_x = list(self.ticks_x) or [
             (value, self.say_x(value)) for value in _steps(low_x, high_x, _TICKS_X) if low_x <= value <= high_x
         ]
+        end_x = 0.0
         for value, words in ticks_x:
-            if low_x <= value <= high_x:
-                parts.append(f'<text class="x" x="{place_x(value):.1f}" y="{_HEIGHT - 8}">{escape(words)}</text>')
+            x, width = place_x(value), 6.5 * len(words)
+            if low_x <= value <= high_x and x - width / 2 >= end_x:
+                end_x = x + width / 2 + 10
+                parts.append(f'<text class="x" x="{x:.1f}" y="{_HEIGHT - 8}">{escape(words)}</text>')
         for value, words in self.marks:
             if low_x <= value <= high_x:
                 x = place_x(value)
@@ -82,7 +88,7 @@ class Chart:
             parts += _path(line, place_x, place_y)
         parts += self._touch(place_x)
         parts.append("</svg>")
-        if self.legend and len(self.lines) > 1:
+        if len(self.lines) > 1:
             names = (f'<li class="{line.kind}">{escape(line.name)}</li>' for line in self.lines)
             parts.append(f'<ul class="legend">{"".join(names)}</ul>')
         return "".join(parts)

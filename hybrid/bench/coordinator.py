@@ -143,7 +143,8 @@ class Coordinator:
         self._say(Say("publish"))
 
         def has_sent(share: float) -> Callable[[], bool]:
-            return lambda: bool(plan.publications) and record.sent >= plan.publications * share
+            count = plan.publications
+            return lambda: record.is_hopeless or (count > 0 and record.sent >= count * share)
 
         if plan.is_reconnect_storm:
             await self._wait(plan.duration_s / 2, has_sent(0.5))

@@ -411,6 +411,7 @@ class Load:
                 transports=transports,
                 sent=self._sent,
                 answered=self._answered,
+                is_mute=all(publisher.has_failed for publisher in self.publishers),
                 answering=self._answering.pairs(),
                 answering_max_us=self._answering.max_us,
                 refused=dict(self.refused),

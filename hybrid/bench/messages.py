@@ -86,6 +86,8 @@ class Tick(msgspec.Struct, tag="tick"):
     transports: dict[str, Counted] = {}
     sent: int = 0
     answered: int = 0
+    is_mute: bool = False
+    """Now: no publisher of this process can go on."""
     answering: list[tuple[int, int]] = []
     """Buckets of the times from sending a publish to its answer."""
     answering_max_us: int = 0

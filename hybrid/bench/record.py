@@ -22,6 +22,7 @@ from hybrid.bench.result import (
     Server,
 )
 from hybrid.bench.server import Sample
+from hybrid.bench.words import millis
 
 _BIN_S: Final = 0.5
 _BINS_MAX: Final = 400
@@ -40,7 +41,7 @@ class _Bin:
         self.busy_us: Counter[int] = Counter()
         self.wall_us: Counter[int] = Counter()
         self.ready = 0
-        self.sample: Sample | None = None
+        self.sample: tuple[Sample, int] | None = None
 
 
 class Record:
@@ -74,9 +75,8 @@ class Record:
         self.tallies: dict[int, Tally] = {}
         self.failed: dict[int, int] = {}
         self.lost_processes: list[str] = []
+        self._mute: dict[int, bool] = {}
         self._samples: dict[str, Sample] = {}
-        self._series_from_ns = 0
-        self._series_until_ns = 0
 
     # -- what comes
 
@@ -120,6 +120,7 @@ class Record:
         self.errors.update(tick.errors)
         self.connects += tick.connects
         self.reconnects += tick.reconnects
+        self._mute[index] = tick.is_mute
         self.faults[index] = tick.faults
         self.resets[index] = tick.resets
         place.busy_us[index] += tick.busy_us
@@ -133,7 +134,7 @@ class Record:
         """The server, at the beginning of a phase or in between (`now`)."""
         if sample is not None:
             self._samples[what] = sample
-            self._bin(now_ns).sample = sample
+            self._bin(now_ns).sample = sample, now_ns
 
     def _bin(self, at_ns: int) -> _Bin:
         # A tick tells of the time before it.
@@ -145,6 +146,13 @@ class Record:
     def ready_count(self) -> int:
         """Clients that are subscribed now."""
         return sum(sum(counts.values()) for counts in self.ready.values())
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no client, or no publisher, will ever come: more time would change nothing."""
+        nobody = bool(self.plan.clients) and sum(self.failed.values()) == self.plan.clients
+        is_mute = len(self._mute) == self.plan.processes and all(self._mute.values())
+        return nobody or (bool(self.plan.publishers) and is_mute)
 
     @property
     def fault_count(self) -> int:
@@ -167,9 +175,13 @@ class Record:
         seconds = self._bin_ns / 1e9
         latency = Latency.of(place.latency)
         before = self._bins.get(number - 1)
-        server_cpu = None
-        if place.sample is not None and before is not None and before.sample is not None:
-            server_cpu = round((place.sample.cpu_s - before.sample.cpu_s) / seconds, 3)
+        server_cpu = memory_bytes = None
+        if place.sample is not None:
+            (sample, at_ns) = place.sample
+            memory_bytes = sample.memory_bytes
+            if before is not None and before.sample is not None:
+                (earlier, earlier_ns) = before.sample
+                server_cpu = round((sample.cpu_s - earlier.cpu_s) / (at_ns - earlier_ns) * 1e9, 3)
         return Point(
             at_s=round(number * seconds, 3),
             seconds=seconds,
@@ -180,7 +192,7 @@ class Record:
             p99_ms=latency.p99_ms,
             max_ms=latency.max_ms,
             server_cpu=server_cpu,
-            server_memory_bytes=place.sample.memory_bytes if place.sample is not None else None,
+            server_memory_bytes=memory_bytes,
             load_cpu=round(max(self._busy(place).values(), default=0.0), 3),
         )
 
@@ -369,11 +381,11 @@ def _limits(told: LoadSide, plan: Plan) -> list[str]:
         )
     if told.late.p99_ms is not None and told.late.p99_ms > _LATE_LIMIT_MS:
         reasons.append(
-            f"publishes were sent up to {told.late.p99_ms:g} ms (p99) later than due; lower --rate or take more "
+            f"publishes were sent up to {millis(told.late.p99_ms)} (p99) later than due; lower --rate or take more "
             "--processes"
         )
     if told.lag_max_ms > _LAG_LIMIT_MS:
-        reasons.append(f"a load process was held up for {told.lag_max_ms:g} ms at once")
+        reasons.append(f"a load process was held up for {millis(told.lag_max_ms)} at once")
     return reasons
 
 

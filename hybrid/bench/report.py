@@ -44,7 +44,7 @@ def _verdicts(result: Result) -> Iterator[str]:
         yield _verdict("bad", "Not everything was right", [*result.faults, *result.order.examples])
     elif result.plan.clients and result.delivered.deliveries:
         first = words.checked(result.order, result).partition("\n")[0].removeprefix("right: ")
-        yield _verdict("good", "Everything was delivered, once and in order", [first[:1].upper() + first[1:]])
+        yield _verdict("good", "Everything was delivered, once and in order", [first])
     elif result.plan.clients:
         yield _verdict("good", "All clients got in", [])
     if result.load_side.is_limit:
@@ -58,19 +58,20 @@ def _verdicts(result: Result) -> Iterator[str]:
 
 
 def _verdict(kind: str, title: str, details: Iterable[str]) -> str:
+    details = [text[:1].upper() + text[1:] for text in details]
     return f'<div class="verdict {kind}">{escape(title)}{"".join(f"<p>{escape(text)}</p>" for text in details)}</div>'
 
 
 def _figures(result: Result) -> Iterator[str]:
     delivered, server = result.delivered, result.server
     if delivered.deliveries:
-        yield _figure("Deliveries", f"{delivered.deliveries_per_s:,.0f}", "a second")
+        yield _figure("Deliveries", f"{delivered.deliveries_per_s:,.0f}", "/s")
         yield _figure("Latency, half of all", *_split(delivered.latency.p50_ms), "or less")
         yield _figure("Latency, p99", *_split(delivered.latency.p99_ms))
     if delivered.publications:
-        yield _figure("Publications", f"{delivered.publications_per_s:,.0f}", "a second")
+        yield _figure("Publications", f"{delivered.publications_per_s:,.0f}", "/s")
     if server is not None and server.deliveries_per_cpu_s is not None:
-        yield _figure("For each CPU-second", f"{server.deliveries_per_cpu_s:,.0f}", "deliveries")
+        yield _figure("Deliveries per CPU-second", f"{server.deliveries_per_cpu_s:,.0f}")
     if server is not None and server.memory_per_client_bytes is not None:
         number, unit = words.size(server.memory_per_client_bytes).split(" ")
         yield _figure("Memory for a client", number, unit)
@@ -124,7 +125,10 @@ def _over_time(result: Result, lines: Sequence[_Drawn], say_y: Callable[[float],
         for name, kind, value in lines
     ]
     label = "over time: " + ", ".join(line.name for line in drawn)
-    return Chart(label, drawn, lambda value: f"{value:g} s", say_y, marks, is_log=is_log, floor=0.01).svg()
+    say_tick = _round_time if is_log else None
+    return Chart(
+        label, drawn, lambda value: f"{value:g} s", say_y, marks, is_log=is_log, floor=0.01, say_tick=say_tick
+    ).svg()
 
 
 def _shares(result: Result) -> str:
@@ -144,6 +148,7 @@ def _shares(result: Result) -> str:
         ticks_x=ticks,
         is_log=True,
         floor=0.01,
+        say_tick=_round_time,
     ).svg()
 
 
@@ -159,6 +164,10 @@ def _thinned(points: list[tuple[float, float | None]], most: int = 160) -> list[
 def _connecting(connects: Connects) -> str:
     points: list[tuple[float, float | None]] = [(at_ms, float(count)) for at_ms, count in connects.curve]
     return Chart("clients over time", [Line("clients", "teal", points, True)], words.millis, _count).svg()
+
+
+def _round_time(value_ms: float) -> str:
+    return f"{value_ms / 1_000:g} s" if value_ms >= 1_000 else f"{value_ms:g} ms"
 
 
 def _count(value: float) -> str:

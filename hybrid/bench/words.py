@@ -117,7 +117,7 @@ def load_side(result: Result) -> str:
     if told.starved_share is not None:
         words += f", waiting for one {told.starved_share:.0%} of the time"
     if told.late.p99_ms is not None:
-        words += f"; sent late by {told.late.p99_ms:g} ms (p99)"
+        words += f"; sent late by {millis(told.late.p99_ms)} (p99)"
     if not told.is_limit:
         return words
     return "\n".join(["THE LOAD SIDE IS THE LIMIT, figures are its own:", *told.reasons, words])

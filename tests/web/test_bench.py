@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from hybrid.bench.record import Record
 from hybrid.bench.result import Result
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
+from tests.support.nginx import HOST, running_nginx
 from tests.support.saboteur import Lose, Repeat, Rule, Swap, saboteur
 from tests.support.server import RunningServer, new_issuer, running_server, settings_for
 from tests.support.wire import Wire
@@ -238,7 +240,7 @@ async def test_a_server_that_starts_anew_is_survived_and_its_resets_are_told() -
 async def test_clients_that_may_not_read_are_told_by_reason() -> None:
     async with running_server(settings_for()) as server:
         token = server.token("nobody", scope="hybrid:publish:*")
-        chosen = plan(clients=4, mix=ONE_OF_EACH, publications=3)
+        chosen = plan(clients=4, mix=ONE_OF_EACH, publications=100_000)
         result = await Coordinator(chosen, target(server.port), [token]).run()
     assert (result.exit_code, result.connect.ready, result.connect.failed) == (1, 0, 4)
     assert result.connect.errors == {"3403 forbidden": 4}
@@ -249,7 +251,7 @@ async def test_publishers_that_may_not_are_told_by_reason() -> None:
     async with running_server(settings_for()) as server:
         token = server.token("nobody", scope="hybrid:subscribe:*")
         for over in ("http", "websocket"):
-            chosen = plan(clients=2, mix="sse", publications=3, publish_over=over, duration_s=1.0)
+            chosen = plan(clients=2, mix="sse", publications=3, publish_over=over)
             result = await Coordinator(chosen, target(server.port), [token]).run()
             assert (result.exit_code, result.delivered.refused) == (1, {"3403 forbidden": 1})
             assert "no publish was answered" in result.faults
@@ -327,3 +329,32 @@ async def test_the_json_is_the_result() -> None:
     assert raw["delivered"]["latency"].keys() == {"count", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms"}
     assert raw["order"]["is_right"] is True
     assert b"eyJ" not in result.to_json()  # no token
+
+
+# -- what stands in front of real deployments
+
+
+async def test_through_nginx_and_tls() -> None:
+    settings = replace(settings_for(), allowed_hosts=(HOST,))
+    async with running_server(settings) as server, running_nginx([server.port]) as nginx:
+        where = Target(
+            HOST,
+            HOST,
+            "",
+            [(socket.AF_INET, "127.0.0.1", nginx.https_port)],
+            is_secure=True,
+            ca_file=str(nginx.certificate.certificate),
+        )
+        chosen = plan(size=2_000, in_flight=8, publications=200)
+        result = await Coordinator(chosen, where, [server.token()]).run()
+        assert (result.exit_code, result.faults) == (0, [])
+        assert (result.connect.errors, result.delivered.refused, result.order.cuts) == ({}, {}, {})
+        assert result.delivered.deliveries == 4_000
+        untrusted = msgspec.structs.replace(where, ca_file="")
+        chosen = plan(clients=1, mix="sse", publications=0, duration_s=0.0, publishers=0, connect_timeout_s=2.0)
+        result = await Coordinator(chosen, untrusted, []).run()
+        assert result.connect.ready == 0
+        assert list(result.connect.errors) == ["TLS: self-signed certificate"]
+        insecure = msgspec.structs.replace(untrusted, is_insecure=True)
+        result = await Coordinator(chosen, insecure, [server.token()]).run()
+        assert (result.exit_code, result.connect.ready) == (0, 1)
