@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from hybrid.bench.http import Unreadable
@@ -30,14 +31,14 @@ class Connection:
     An attempt begins with `dial` and ends with `_failed` or, once `_done`, with `_lost`. None of them raises.
     """
 
-    __slots__ = ("_attempts", "_deadline", "_is_open", "_outgoing", "_tried_ns", "load", "sock")
+    __slots__ = ("_attempts", "_deadline", "_handler", "_outgoing", "_tried_ns", "load", "sock")
 
     def __init__(self, load: Load) -> None:
         self.load = load
         self.sock: socket.socket | None = None
         self._outgoing = b""
         self._attempts = 0
-        self._is_open = False  # behind TCP's and TLS's handshake
+        self._handler: Callable[[int], None] = self._event  # of events, once it is open
         self._deadline = 0  # which attempt a timeout belongs to
         self._tried_ns = 0
 
@@ -133,8 +134,8 @@ class Connection:
 
     def _open(self) -> None:
         assert self.sock is not None
-        self._is_open = True
-        self.load.watch(self.sock.fileno(), READ, self._event)
+        self._handler = self._event
+        self.load.watch(self.sock.fileno(), READ, self._handler)
         self._connected()
 
     # -- open
@@ -164,13 +165,13 @@ class Connection:
                 sent = self.sock.send(self._outgoing)
                 self._outgoing = self._outgoing[sent:]
         except _WAITING:
-            self.load.watch(self.sock.fileno(), READ | WRITE, self._event)
+            self.load.watch(self.sock.fileno(), READ | WRITE, self._handler)
             return
         except OSError as error:
             self.break_off(_words(error.errno or 0, error))
             return
         if was_waiting:
-            self.load.settle_writing(self.sock.fileno(), self._event)
+            self.load.settle_writing(self.sock.fileno(), self._handler)
 
     def _receive(self) -> bytes | None:
         """What has come, or None: nothing for now, or the end, which `_ended` has been told then."""
@@ -185,7 +186,6 @@ class Connection:
         if not data:
             self.break_off("closed by the peer")
             return None
-        self.load.received_bytes += len(data)
         return data
 
     @property
@@ -199,7 +199,6 @@ class Connection:
         """Close, without telling anybody."""
         sock, self.sock = self.sock, None
         self._outgoing = b""
-        self._is_open = False
         self._deadline += 1
         if sock is not None:
             self.load.unwatch(sock.fileno())

@@ -43,12 +43,10 @@ class Load:
         self.wires = Wires(order.target)
         self.tls = _tls(order)
         self.free: deque[Publisher] = deque()
-        self.deliveries: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.renewed = 0
         self.delayed = 0
-        self.received_bytes = 0
         self.now_ns = time.monotonic_ns
         self.is_over = False
         self._tell = tell
@@ -393,17 +391,18 @@ class Load:
     def _report(self) -> None:
         now_ns, cpu_ns, starved_ns = self.now_ns(), time.process_time_ns(), _starved_ns()
         transports: dict[str, Counted] = {}
+        received_bytes = 0
         for name in TRANSPORTS:
-            histogram, last_ns = Histogram(), 0
+            histogram, last_ns, deliveries = Histogram(), 0, 0
             for (transport, _), reader in self._readers.items():
                 if transport == name:
                     reader.settle()
+                    deliveries += reader.deliveries
+                    received_bytes += reader.received_bytes
                     reader.take_latencies(histogram)
                     last_ns = max(last_ns, reader.last_ns)
             if name in self.order.plan.mix:
-                transports[name] = Counted(
-                    self._ready[name], self.deliveries[name], histogram.pairs(), histogram.max_us, last_ns
-                )
+                transports[name] = Counted(self._ready[name], deliveries, histogram.pairs(), histogram.max_us, last_ns)
         tally = self.tally
         self._tell(
             Tick(
@@ -423,7 +422,7 @@ class Load:
                 reconnects=self._reconnects,
                 faults=tally.lost + tally.repeated + tally.reordered + tally.unexpected,
                 resets=tally.resets,
-                received_bytes=self.received_bytes,
+                received_bytes=received_bytes,
                 busy_us=(cpu_ns - self._cpu_ns) // 1_000,
                 wall_us=(now_ns - self._tick_ns) // 1_000,
                 starved_us=(starved_ns - self._starved_ns) // 1_000,
@@ -433,10 +432,10 @@ class Load:
             )
         )
         self._tick_ns, self._cpu_ns, self._starved_ns = now_ns, cpu_ns, starved_ns
-        self._sent = self._answered = self.delayed = self.renewed = self.received_bytes = self._lag_max_ns = 0
+        self._sent = self._answered = self.delayed = self.renewed = self._lag_max_ns = 0
         self._answering, self._late = Histogram(), Histogram()
         self._connects, self._reconnects = [], []
-        for counter in (self.deliveries, self.refused, self.errors, self._cuts):
+        for counter in (self.refused, self.errors, self._cuts):
             counter.clear()
 
 

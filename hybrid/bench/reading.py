@@ -53,12 +53,25 @@ class Run:
 class Piece:
     """See the module's text. `run` is set where a piece is one run and nothing else, which is the usual case."""
 
-    __slots__ = ("arrived_ns", "closed", "count", "is_end", "partial", "pings", "rest", "run", "sent_ns", "steps")
+    __slots__ = (
+        "arrived_ns",
+        "closed",
+        "count",
+        "is_end",
+        "partial",
+        "pings",
+        "rest",
+        "run",
+        "sent_ns",
+        "size",
+        "steps",
+    )
 
     def __init__(self) -> None:
         self.steps: list[Run | Push] = []
         self.run: Run | None = None
         self.count = 0
+        self.size = 0
         self.sent_ns: list[int] = []
         self.arrived_ns: list[int] = []
         self.rest = b""
@@ -110,13 +123,18 @@ class _Pieces:
     def __init__(self) -> None:
         self.pieces: dict[bytes | tuple[bytes, bytes], Piece] = {}
         self.last_ns = 0
+        self.deliveries = 0
+        self.received_bytes = 0
         self._size = 0
         self._histogram = Histogram()
 
     def settle(self) -> None:
         """Turn what came into latencies, and forget the pieces."""
         for piece in self.pieces.values():
-            if piece.count and piece.arrived_ns:
+            times = len(piece.arrived_ns)
+            self.received_bytes += piece.size * times
+            if piece.count and times:
+                self.deliveries += piece.count * times
                 self.last_ns = max(self.last_ns, piece.arrived_ns[-1])
             if piece.sent_ns and piece.arrived_ns:
                 self._histogram.add_spread(piece.sent_ns, piece.arrived_ns)
@@ -124,7 +142,8 @@ class _Pieces:
         self._size = 0
 
     def take_latencies(self, histogram: Histogram) -> None:
-        """Add what was settled to `histogram`, once."""
+        """Add what was settled to `histogram`, and begin to count anew."""
+        self.deliveries = self.received_bytes = 0
         histogram.merge(self._histogram.pairs(), self._histogram.max_us)
         self._histogram.clear()
 
@@ -135,6 +154,7 @@ class _Pieces:
             [step] = piece.steps
             piece.run = step if isinstance(step, Run) else None
         piece.sent_ns.sort()
+        piece.size = len(key) - len(piece.rest)
         self.pieces[(partial, key) if partial else key] = piece
         self._size += len(key) + len(partial)
         return piece

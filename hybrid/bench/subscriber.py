@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
 
 from hybrid.bench import wires
-from hybrid.bench.connection import Connection
+from hybrid.bench.connection import RECEIVE_BYTES, Connection
 from hybrid.bench.http import Answer, Head, Unreadable, read_answer, read_head
 from hybrid.bench.plan import Transport
+from hybrid.bench.poll import READ
 from hybrid.bench.reading import Piece, Run
 from hybrid.bench.tracking import Track
 from hybrid.client.ending import Ending, network, of_close, of_http, of_number
@@ -142,8 +145,48 @@ class Subscriber(Connection):
             if not self.has_more:
                 return
 
+    def _streaming(self, mask: int) -> None:
+        """The hot path: a stream that is subscribed can be read. What is not as usual goes the way of `_readable`."""
+        if mask != READ:
+            self._event(mask)
+            return
+        try:
+            data = self.sock.recv(RECEIVE_BYTES)  # type: ignore[union-attr]
+        except OSError:
+            self._event(mask)
+            return
+        if self._rest or self._partial or not data:
+            self._unusual(data)
+            return
+        piece = self._reader.pieces.get(data)
+        if piece is None or piece.run is None or piece.rest or piece.partial:
+            self._unusual(data)
+            return
+        now_ns = self._heard_ns = monotonic_ns()
+        piece.arrived_ns.append(now_ns)
+        run = piece.run
+        track = self._track if run.channel is None else self._tracks.get(run.channel)
+        if track is not None and track.next == run.first and track.epoch == run.epoch:
+            track.next = run.last + 1
+            track.position = run
+        else:
+            self._guard(self._advance, run)
+
+    def _unusual(self, data: bytes) -> None:
+        if not data:
+            self.break_off("closed by the peer")
+            return
+        self._heard_ns = monotonic_ns()
+        self._guard(self._take, self._rest + data)
+
+    def _guard(self, take: Callable[[Any], None], what: Any) -> None:
+        try:
+            take(what)
+        except Unreadable as error:
+            self.load.tally.unexpected += 1
+            self.break_off(str(error))
+
     def _take(self, data: bytes) -> None:
-        """The hot path: once for every `recv` of a stream."""
         partial = self._partial
         reader = self._reader
         piece = reader.pieces.get((partial, data) if partial else data)
@@ -151,17 +194,12 @@ class Subscriber(Connection):
             piece = reader.read(data, partial)
         self._rest = piece.rest
         self._partial = piece.partial
-        if piece.count:
-            self._count(piece)
+        piece.arrived_ns.append(self._heard_ns)
         run = piece.run
         if run is not None:
             self._advance(run)
         elif piece.steps or piece.pings or piece.closed or piece.is_end:
             self._take_steps(piece)
-
-    def _count(self, piece: Piece) -> None:
-        piece.arrived_ns.append(self._heard_ns)
-        self.load.deliveries[self.transport] += piece.count
 
     def _advance(self, run: Run) -> None:
         track = self._track if run.channel is None else self._tracks.get(run.channel)
@@ -236,6 +274,9 @@ class Subscriber(Connection):
         if self.transport != "longpoll":
             # Not all at once, though they came all at once.
             self._keep_alive(self._deadline, self._heartbeat_s * random.uniform(0.5, 1.0))
+            if self.load.tls is None and self.sock is not None:  # TLS may keep something that no poll tells of
+                self._handler = self._streaming
+                self.load.watch(self.sock.fileno(), READ, self._handler)
         self.load.subscriber_ready(self, (now_ns - self.since_ns) // 1_000, (now_ns - self._tried_ns) // 1_000)
 
     # -- heads and answers

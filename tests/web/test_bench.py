@@ -118,6 +118,7 @@ async def test_only_connecting() -> None:
     assert result.delivered.publications == 0
 
 
+@pytest.mark.slow
 async def test_more_publishes_than_a_keep_alive_connection_takes() -> None:
     async with running_server(settings_for()) as server:
         result = await bench(server, plan(clients=2, mix="websocket=1,longpoll=1", publications=1_100))
@@ -139,6 +140,7 @@ async def test_clients_come_when_they_are_told() -> None:
     assert result.connect.errors == {"1012 draining": result.connect.delayed}
 
 
+@pytest.mark.slow
 async def test_the_rude_ones_do_not_wait() -> None:
     async with running_server(settings_for(limits=STORMY)) as server:
         result = await bench(server, plan(mix="sse", is_connect_storm=True, publications=5, is_rude=True))
@@ -160,16 +162,28 @@ async def test_a_reconnect_storm_loses_nothing() -> None:
 # -- faults are found
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize(
-    ("rule", "expected"),
-    [
-        (Lose, {"lost": 1}),
-        (Repeat, {"repeated": 1}),
-        (Swap, {"reordered": 1}),
-    ],
-    ids=["lost", "repeated", "reordered"],
-)
+FAULTS: dict[str, tuple[type[Rule], dict[str, int]]] = {
+    "lost": (Lose, {"lost": 1}),
+    "repeated": (Repeat, {"repeated": 1}),
+    "reordered": (Swap, {"reordered": 1}),
+}
+
+
+def every_fault_on_every_transport() -> list[Any]:
+    """Not slow are all of a WebSocket, and the loss on all."""
+    return [
+        pytest.param(
+            transport,
+            *FAULTS[name],
+            id=f"{name}-{transport}",
+            marks=[] if transport == "websocket" or name == "lost" else [pytest.mark.slow],
+        )
+        for transport in TRANSPORTS
+        for name in FAULTS
+    ]
+
+
+@pytest.mark.parametrize(("transport", "rule", "expected"), every_fault_on_every_transport())
 async def test_one_fault_at_one_client_is_found(
     transport: str, rule: Callable[[], Rule], expected: dict[str, int]
 ) -> None:
@@ -277,7 +291,7 @@ async def test_a_load_process_that_dies_is_no_result() -> None:
         coordinator: Coordinator
 
         def watch(record: Record) -> None:
-            if record.sent > 5:
+            if record.sent > 5 and coordinator._members[0].process.returncode is None:
                 coordinator._members[0].process.kill()
 
         chosen = plan(rate_per_s=50.0, publications=500)
@@ -303,6 +317,7 @@ async def test_an_interruption_ends_with_what_was_measured() -> None:
     assert result.delivered.deliveries == 20 * result.delivered.answered
 
 
+@pytest.mark.slow
 async def test_a_second_interruption_ends_at_once() -> None:
     async with running_server(settings_for()) as server:
         coordinator: Coordinator
@@ -334,6 +349,7 @@ async def test_the_json_is_the_result() -> None:
 # -- what stands in front of real deployments
 
 
+@pytest.mark.slow
 async def test_through_nginx_and_tls() -> None:
     settings = replace(settings_for(), allowed_hosts=(HOST,))
     async with running_server(settings) as server, running_nginx([server.port]) as nginx:
