@@ -166,6 +166,7 @@ class Coordinator:
             stopped = member.told.get(Stopped)
             if not isinstance(stopped, Stopped):
                 continue
+            self._record.unsent += stopped.unsent
             for channel, head in stopped.heads.items():
                 known = heads.get(channel)
                 is_newer = known is None or (head[1] > known[1] if head[0] == known[0] else head[2] > known[2])

@@ -72,7 +72,7 @@ class Load:
         # publishing
         self._is_publishing = False
         self._heads: dict[str, tuple[str, int, int]] = {}
-        self._sent = self._answered = 0
+        self._sent = self._answered = self._unsent = 0
         self._answering = Histogram()
         self._late = Histogram()
         self._due_ns = 0.0
@@ -238,6 +238,8 @@ class Load:
                 # Processes do not send all in the same moment.
                 self._due_ns += self.order.index / plan.processes / self._rate_per_ns
         elif say.do == "stop":
+            if self._is_publishing and self._left != 0:
+                self._unsent = max(0, int((self.now_ns() - self._due_ns) * self._rate_per_ns))
             self._stop(self.now_ns() + int(_ANSWERS_S * 1e9))
         elif say.do == "finish":
             self._wanted = say.heads
@@ -287,7 +289,7 @@ class Load:
         if waiting:
             self.refused["not answered within 5 s"] += waiting
         self._report()
-        self._tell(Stopped(self._heads))
+        self._tell(Stopped(self._heads, self._unsent))
 
     def _finish(self, until_ns: int) -> None:
         assert self._wanted is not None

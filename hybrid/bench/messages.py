@@ -132,9 +132,13 @@ class Opened(msgspec.Struct, tag="opened"):
 
 
 class Stopped(msgspec.Struct, tag="stopped"):
-    """Publishing is over; `heads` are the last positions answered: epoch, offset, and when."""
+    """Publishing is over; `heads` are the last positions answered: epoch, offset, and when.
+
+    `unsent` publications were due, and were waiting for the answers of others.
+    """
 
     heads: dict[str, tuple[str, int, int]] = {}
+    unsent: int = 0
 
 
 class Done(msgspec.Struct, tag="done"):

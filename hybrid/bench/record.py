@@ -57,7 +57,7 @@ class Record:
         self.ready: dict[str, dict[int, int]] = {}
         self.deliveries: Counter[str] = Counter()
         self.latency = {name: Histogram() for name in plan.mix}
-        self.sent = self.answered = self.received_bytes = self.renewed = 0
+        self.sent = self.answered = self.received_bytes = self.renewed = self.unsent = 0
         self.answering, self.late = Histogram(), Histogram()
         self.refused: Counter[str] = Counter()
         self.cuts: Counter[str] = Counter()
@@ -269,6 +269,7 @@ class Record:
             duration_s=round(seconds, 3),
             publications=self.sent,
             answered=self.answered,
+            unsent=self.unsent,
             publications_per_s=round(self.sent / publishing_s, 1) if publishing_s > 0 else 0.0,
             deliveries=deliveries,
             deliveries_per_s=round(deliveries / seconds, 1) if seconds else 0.0,

@@ -65,6 +65,8 @@ class Delivered(msgspec.Struct):
     duration_s: float = 0.0
     publications: int = 0
     answered: int = 0
+    unsent: int = 0
+    """Due by the rate and not sent when the time was up, because the answers of others were waited for."""
     publications_per_s: float = 0.0
     deliveries: int = 0
     deliveries_per_s: float = 0.0

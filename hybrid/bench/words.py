@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from hybrid.bench.plan import Plan
-from hybrid.bench.result import Connects, Latency, Order, Result
+from hybrid.bench.result import Connects, Delivered, Latency, Order, Result
 
 _WIDTH = 10
 
@@ -52,14 +52,7 @@ def rows(result: Result) -> Iterator[tuple[str, str]]:
         yield "reconnect", connected(result.reconnect)
     delivered = result.delivered
     if delivered.publications or delivered.deliveries:
-        yield (
-            "delivered",
-            (
-                f"{delivered.deliveries:,} in {seconds(delivered.duration_s)}: {delivered.deliveries_per_s:,.0f}/s; "
-                f"{delivered.publications:,} published: {delivered.publications_per_s:,.0f}/s"
-                + ("".join(f"\npublishes refused: {reasons(delivered.refused)}" if delivered.refused else ""))
-            ),
-        )
+        yield "delivered", "\n".join(_delivered(delivered))
         yield "latency", "\n".join(_latencies(result))
         yield "answered", f"publishes {percentiles(delivered.answer)}"
     if result.server is not None:
@@ -70,6 +63,17 @@ def rows(result: Result) -> Iterator[tuple[str, str]]:
         yield "unknown", words
     for words in result.faults:
         yield "FAULT", words
+
+
+def _delivered(delivered: Delivered) -> Iterator[str]:
+    yield (
+        f"{delivered.deliveries:,} in {seconds(delivered.duration_s)}: {delivered.deliveries_per_s:,.0f}/s; "
+        f"{delivered.publications:,} published: {delivered.publications_per_s:,.0f}/s"
+    )
+    if delivered.unsent:
+        yield f"{delivered.unsent:,} more were due, and could not be sent before others were answered"
+    if delivered.refused:
+        yield f"publishes refused: {reasons(delivered.refused)}"
 
 
 def connected(connects: Connects) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -183,7 +184,10 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it and tell."""
     from hybrid.cli.server import run_client
+    from hybrid.errors import SettingsError
 
+    if os.name != "posix":
+        raise SettingsError(detail="The load needs Linux, macOS or another POSIX system.")
     plan = make_plan(options)
     for path in (options.json, options.html):
         _check_writable(path)
