@@ -1,6 +1,6 @@
 """Runs a plan: starts the load's processes, leads them through the phases, and makes the result.
 
-    connect -> idle -> deliver [-> reconnect] -> drain -> end
+    connect -> idle -> deliver [-> reconnect -> deliver] -> drain -> end
 
 An interruption goes on with `drain` at once: what was measured until then is what was paid for.
 """
@@ -154,6 +154,7 @@ class Coordinator:
             self._forget(Opened)
             self._say(Say("storm", at_ns=time.monotonic_ns()))
             await self._told(Opened, plan.connect_timeout_s)
+            self._begin("deliver")
         left_s = plan.duration_s - (time.monotonic() - began_s)
         await self._wait(max(0.0, left_s), has_sent(1.0))
 

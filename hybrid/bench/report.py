@@ -119,7 +119,8 @@ def _charts(result: Result) -> Iterator[str]:
 
 
 def _over_time(result: Result, lines: Sequence[_Drawn], say_y: Callable[[float], str], *, is_log: bool = False) -> str:
-    marks = [(at_s, _PHASES[name]) for name, at_s in result.phases if name in _PHASES]
+    first = {_PHASES[name]: at_s for name, at_s in reversed(result.phases) if name in _PHASES}
+    marks = [(at_s, name) for name, at_s in first.items()]
     drawn = [
         Line(name, kind, [(point.at_s + point.seconds / 2, value(point)) for point in result.series], len(lines) == 1)
         for name, kind, value in lines
