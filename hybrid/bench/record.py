@@ -13,6 +13,7 @@ from hybrid.bench.plan import Plan
 from hybrid.bench.result import (
     Connects,
     Delivered,
+    Effort,
     Latency,
     LoadSide,
     OfTransport,
@@ -32,6 +33,7 @@ _BUSY_MAX_LIMIT: Final = 0.95
 _STARVED_LIMIT: Final = 0.15
 _LATE_LIMIT_MS: Final = 5.0
 _LAG_LIMIT_MS: Final = 250.0
+_TELLS_STARVED: Final = os.path.exists("/proc/self/schedstat")
 
 
 class _Bin:
@@ -40,6 +42,7 @@ class _Bin:
         self.latency = Histogram()
         self.busy_us: Counter[int] = Counter()
         self.wall_us: Counter[int] = Counter()
+        self.starved_us: Counter[int] = Counter()
         self.ready = 0
         self.sample: tuple[Sample, int] | None = None
 
@@ -70,7 +73,7 @@ class Record:
         self.resets: dict[int, int] = {}
         self.last_ns = 0
         self.lag_max_us = 0
-        self.starved_us: Counter[int] = Counter()
+        self.cut_count = 0
         self.recent = Histogram()
         self.tallies: dict[int, Tally] = {}
         self.failed: dict[int, int] = {}
@@ -83,6 +86,8 @@ class Record:
     def begin(self, phase: str, now_ns: int) -> None:
         """A phase begins, `start` being over: `connect`, `idle`, `deliver`, `reconnect`, `drain` or `end`."""
         self.phases.append((phase, now_ns))
+        if phase == "reconnect":
+            self.cut_count = self.ready_count
         if phase == "idle":  # whatever fails from here on is not of the first connects
             self.connect_errors, self.errors = self.errors, Counter()
             self.connect_delayed, self.delayed = self.delayed, 0
@@ -125,10 +130,10 @@ class Record:
         self.resets[index] = tick.resets
         place.busy_us[index] += tick.busy_us
         place.wall_us[index] += tick.wall_us
+        place.starved_us[index] += tick.starved_us
         if self.phase in ("deliver", "reconnect", "drain"):
             self.late.merge(tick.late, tick.late_max_us)
             self.lag_max_us = max(self.lag_max_us, tick.lag_max_us)
-            self.starved_us[index] += tick.starved_us
 
     def sampled(self, what: str, sample: Sample | None, now_ns: int) -> None:
         """The server, at the beginning of a phase or in between (`now`)."""
@@ -246,7 +251,7 @@ class Record:
         if not self.reconnects and not self.errors and not self.plan.is_reconnect_storm:
             return None
         told = _connects(self.reconnects)
-        told.clients = self.plan.clients if self.plan.is_reconnect_storm else sum(self.cuts.values())
+        told.clients = self.cut_count + sum(self.cuts.values())
         told.failed = max(0, told.clients - told.ready)
         told.is_storm = self.plan.is_reconnect_storm
         told.errors, told.delayed = dict(self.errors.most_common()), self.delayed
@@ -326,29 +331,36 @@ class Record:
 
     def _load_side(self) -> LoadSide:
         told = LoadSide(processes=self.plan.processes, lag_max_ms=round(self.lag_max_us / 1_000, 1))
-        began, ended = self.at("deliver"), self.last_ns
-        if began is None:
-            return told
-        first = (began - self.began_ns) // self._bin_ns
-        last = max(first, (ended - self.began_ns) // self._bin_ns)
-        busy: Counter[int] = Counter()
-        wall: Counter[int] = Counter()
-        for number in range(first, last + 1):
-            place = self._bins.get(number)
-            if place is None:
-                continue
-            busy.update(place.busy_us)
-            wall.update(place.wall_us)
-            told.busy_share_max = max([told.busy_share_max, *self._busy(place).values()])
-        told.busy_share = round(max((busy[index] / wall[index] for index in wall if wall[index]), default=0.0), 3)
-        told.busy_share_max = round(told.busy_share_max, 3)
-        if os.path.exists("/proc/self/schedstat"):
-            shares = [self.starved_us[index] / wall[index] for index in wall if wall[index]]
-            told.starved_share = round(min(1.0, max(shares, default=0.0)), 3)
+        begun, opened, deliver = self.at("connect"), self.at("idle"), self.at("deliver")
+        if begun is not None and self.plan.clients:
+            told.connecting = self._effort(begun, opened or max(self._bins, default=0) * self._bin_ns + self.began_ns)
+        if deliver is not None:
+            told.delivering = self._effort(deliver, max(deliver, self.last_ns))
         told.late = Latency.of(self.late)
         told.reasons = _limits(told, self.plan)
         told.is_limit = bool(told.reasons)
         return told
+
+    def _effort(self, from_ns: int, until_ns: int) -> Effort:
+        busy: Counter[int] = Counter()
+        wall: Counter[int] = Counter()
+        starved: Counter[int] = Counter()
+        told = Effort()
+        for number in range((from_ns - self.began_ns) // self._bin_ns, (until_ns - self.began_ns) // self._bin_ns + 1):
+            place = self._bins.get(number)
+            if place is not None:
+                busy.update(place.busy_us)
+                wall.update(place.wall_us)
+                starved.update(place.starved_us)
+                told.busy_share_max = round(max([told.busy_share_max, *self._busy(place).values()]), 3)
+        told.busy_share = _most(busy, wall)
+        if _TELLS_STARVED:
+            told.starved_share = min(1.0, _most(starved, wall))
+        return told
+
+
+def _most(part: Counter[int], whole: Counter[int]) -> float:
+    return round(max((part[index] / whole[index] for index in whole if whole[index] > 0), default=0.0), 3)
 
 
 def _connects(told_us: list[tuple[int, int, int]]) -> Connects:
@@ -370,16 +382,19 @@ def _connects(told_us: list[tuple[int, int, int]]) -> Connects:
 def _limits(told: LoadSide, plan: Plan) -> list[str]:
     """Why the load side was the limit, with what to do about it; empty where it was not."""
     reasons = []
-    if told.busy_share > _BUSY_LIMIT or told.busy_share_max > _BUSY_MAX_LIMIT:
-        reasons.append(
-            f"a load process used {told.busy_share:.0%} of a core ({told.busy_share_max:.0%} in its busiest moment); "
-            f"take more --processes than {plan.processes}"
-        )
-    if told.starved_share is not None and told.starved_share > _STARVED_LIMIT:
-        reasons.append(
-            f"a load process waited for a core for {told.starved_share:.0%} of the time; this host has too few cores "
-            "for the load and whatever else runs on it"
-        )
+    for doing, effort in (("while clients connected, ", told.connecting), ("", told.delivering)):
+        if effort is None:
+            continue
+        if effort.busy_share > _BUSY_LIMIT or effort.busy_share_max > _BUSY_MAX_LIMIT:
+            reasons.append(
+                f"{doing}a load process used {effort.busy_share:.0%} of a core ({effort.busy_share_max:.0%} in its "
+                f"busiest moment); take more --processes than {plan.processes}"
+            )
+        if effort.starved_share is not None and effort.starved_share > _STARVED_LIMIT:
+            reasons.append(
+                f"{doing}a load process waited for a core for {effort.starved_share:.0%} of the time; this host has "
+                "too few cores for the load and whatever else runs on it"
+            )
     if told.late.p99_ms is not None and told.late.p99_ms > _LATE_LIMIT_MS:
         reasons.append(
             f"publishes were sent up to {millis(told.late.p99_ms)} (p99) later than due; lower --rate or take more "
@@ -400,7 +415,7 @@ def _unknown(result: Result) -> list[str]:
         unknown.append("deliveries per CPU-second: the server used too little CPU to divide by; run it for longer")
     if result.delivered.deliveries and not result.delivered.latency.count:
         unknown.append("latency: nothing that came was sent by this run")
-    if result.load_side.starved_share is None:
+    if not _TELLS_STARVED:
         unknown.append("whether the load's processes had to wait for a core: this system does not tell")
     return unknown
 
@@ -425,6 +440,8 @@ def _faults(result: Result) -> list[str]:
     elif result.connect.ready < result.connect.clients and not result.was_interrupted:
         missing = result.connect.clients - result.connect.ready
         faults.append(f"{missing:,} of {result.connect.clients:,} clients were not in when the time was up")
+    if result.reconnect is not None and result.reconnect.failed and not result.was_interrupted:
+        faults.append(f"{result.reconnect.failed:,} clients that were cut did not come back")
     if result.plan.publishers and not result.delivered.answered and result.delivered.publications:
         faults.append("no publish was answered")
     return faults

@@ -111,17 +111,25 @@ class Server(msgspec.Struct):
     memory_per_client_bytes: float | None
 
 
+class Effort(msgspec.Struct):
+    """What the busiest load process used in some span of time."""
+
+    busy_share: float = 0.0
+    """CPU, of one core."""
+    busy_share_max: float = 0.0
+    """The same in its busiest step of time."""
+    starved_share: float | None = None
+    """For how much of the time it could have run and had no core; None where the system does not tell."""
+
+
 class LoadSide(msgspec.Struct):
     """The load's own processes: whether they were the limit of what was measured."""
 
     processes: int = 1
-    busy_share: float = 0.0
-    """CPU of the busiest process, of one core, over the time of deliveries."""
-    busy_share_max: float = 0.0
-    """The same in its busiest second."""
-    starved_share: float | None = None
-    """For how much of the time it could have run and had no core; None where the system does not tell."""
+    connecting: Effort | None = None
+    delivering: Effort | None = None
     lag_max_ms: float = 0.0
+    """The longest that one was held up at once, while publications were delivered."""
     late: Latency = Latency()
     """By how much publishes were sent later than due though one could have been sent (only with a rate)."""
     is_limit: bool = False

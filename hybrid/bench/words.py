@@ -117,9 +117,12 @@ def load_side(result: Result) -> str:
     """Whether the load itself was the limit."""
     told = result.load_side
     count = "1 process" if told.processes == 1 else f"{told.processes} processes"
-    words = f"{count}, the busiest at {told.busy_share:.0%} of a core"
-    if told.starved_share is not None:
-        words += f", waiting for one {told.starved_share:.0%} of the time"
+    words = count
+    effort = told.delivering or told.connecting
+    if effort is not None:
+        words += f", the busiest at {effort.busy_share:.0%} of a core"
+        if effort.starved_share is not None:
+            words += f", waiting for one {effort.starved_share:.0%} of the time"
     if told.late.p99_ms is not None:
         words += f"; sent late by {millis(told.late.p99_ms)} (p99)"
     if not told.is_limit:

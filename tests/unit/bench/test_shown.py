@@ -78,7 +78,8 @@ def test_the_figures_are_what_was_told() -> None:
     assert (server.cpu_s, server.cpu_share, server.deliveries_per_cpu_s) == (1.2, 0.2, 20_000.0)
     assert (server.memory_per_client_bytes, server.connect_cpu_us) == (5_000.0, 1_000.0)
     assert (result.connect.first_ms, result.connect.last_ms, result.connect.each.max_ms) == (1.0, 10.0, 0.95)
-    assert result.load_side.busy_share == 0.4
+    assert result.load_side.delivering is not None
+    assert result.load_side.delivering.busy_share == 0.4
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,34 @@ def test_it_says_when_the_load_side_is_the_limit(busy: float, more: dict[str, An
     assert any(reason in words_of_it for words_of_it in result.load_side.reasons), result.load_side.reasons
     assert "THE LOAD SIDE IS THE LIMIT" in words.text(result)
     assert "The load side is the limit" in report(result)
+
+
+def test_a_load_that_is_the_limit_while_connecting_says_so() -> None:
+    record = recorded()
+    told(record, 0.4, 0, busy=0.99)
+    reasons = result_of(record).load_side.reasons
+    assert len(reasons) == 1
+    assert reasons[0].startswith("while clients connected, a load process used")
+
+
+def test_who_was_cut_and_did_not_come_back_is_a_fault() -> None:
+    record = Record(make(clients=10, is_reconnect_storm=True), 0)
+    told(record, 0.5, 0, connects=[(1_000, 900, 800)] * 10)
+    record.begin("connect", 0)
+    record.begin("idle", S)
+    record.begin("reconnect", 2 * S)
+    told(record, 3.0, 0, reconnects=[(5_000, 5_000, 4_000)] * 7)
+    record.tallies[0] = Tally()
+    result = result_of(record)
+    assert result.reconnect is not None
+    assert (result.reconnect.clients, result.reconnect.ready, result.reconnect.failed) == (10, 7, 3)
+    assert (result.exit_code, result.faults) == (1, ["3 clients that were cut did not come back"])
+
+
+def test_what_was_due_and_not_sent_is_told() -> None:
+    record = recorded()
+    record.unsent = 12
+    assert "12 more were due, and could not be sent" in words.text(result_of(record))
 
 
 def test_an_interruption_is_130() -> None:
