@@ -17,6 +17,7 @@ async def test_the_report_stands_alone_in_both_schemes(chromium: str, tmp_path: 
     path.write_text(report(result_of(recorded())), encoding="utf-8")
     async with open_browser(chromium, tmp_path / "profile") as page:
         await page.open(path.as_uri(), width=width, height=900, scheme=scheme)
+        await page.until("document.readyState === 'complete' && document.querySelector('footer')")
         assert page.errors == []
         assert page.requested == [path.as_uri()]
         wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
