@@ -64,7 +64,7 @@ class Load:
         self._at_once = 0
         self._began_ns = 0
         self._has_told_opened = True
-        self._storm: set[Subscriber] = set()
+        self._awaited: set[Subscriber] = set()
         self._ready: Counter[str] = Counter()
         self._connects: list[tuple[int, int, int]] = []
         self._reconnects: list[tuple[int, int, int]] = []
@@ -79,8 +79,6 @@ class Load:
         self._had_free = True
         self._free_at_ns = 0
         self._turn = itertools.count(order.index)
-        # the end
-        self._wanted: dict[str, tuple[str, int, int]] | None = None
         # what the load itself needs
         self._tick_ns = self._settled_ns = self.now_ns()
         self._cpu_ns = time.process_time_ns()
@@ -179,7 +177,7 @@ class Load:
         else:
             self._connects.append(((self.now_ns() - self._began_ns) // 1_000, since_us, attempt_us))
         subscriber.was_ready = True
-        self._storm.discard(subscriber)
+        self._awaited.discard(subscriber)
         self._look_whether_opened()
 
     def subscriber_lost(self, subscriber: Subscriber, reason: str | None) -> None:
@@ -196,7 +194,7 @@ class Load:
     def subscriber_gave_up(self, subscriber: Subscriber) -> None:
         """It will not come again."""
         self._connecting -= 1
-        self._storm.discard(subscriber)
+        self._awaited.discard(subscriber)
         self._look_whether_opened()
 
     def subscriber_waits(self, subscriber: Subscriber, seconds: float) -> None:
@@ -240,10 +238,11 @@ class Load:
         elif say.do == "stop":
             if self._is_publishing and self._left != 0:
                 self._unsent = max(0, int((self.now_ns() - self._due_ns) * self._rate_per_ns))
+            self._dialling.clear()  # who is not there yet, as it was interrupted, need not come any more
             self._stop(self.now_ns() + int(_ANSWERS_S * 1e9))
         elif say.do == "finish":
-            self._wanted = say.heads
-            self._finish(self.now_ns() + int(plan.drain_s * 1e9))
+            there = [subscriber for subscriber in self.subscribers if subscriber.was_ready]
+            self._finish(there, say.heads, self.now_ns() + int(plan.drain_s * 1e9))
         elif say.do == "leave":
             self.is_over = True
 
@@ -251,6 +250,7 @@ class Load:
         self._at_once = max(1, -(-at_once // self.order.plan.processes))
         self._began_ns = at_ns
         self._dialling = deque(self.subscribers)
+        self._awaited = set(self.subscribers)
         for subscriber in self.subscribers:
             subscriber.since_ns = at_ns if self.order.plan.is_connect_storm else 0
         self._has_told_opened = False
@@ -262,7 +262,7 @@ class Load:
         """Cut everybody who is there; they come back at once, all together."""
         self._has_told_opened = False
         cut = [subscriber for subscriber in self.subscribers if subscriber.is_ready]
-        self._storm = set(cut)
+        self._awaited = set(cut)
         for subscriber in cut:
             subscriber.cut(at_ns)
         for subscriber in cut:
@@ -270,9 +270,7 @@ class Load:
         self._look_whether_opened()
 
     def _look_whether_opened(self) -> None:
-        if self._has_told_opened or self._dialling or self._storm:
-            return
-        if not all(s.was_ready or s.has_failed for s in self.subscribers):
+        if self._has_told_opened or self._awaited:
             return
         if not all(publisher.is_ready or publisher.has_failed for publisher in self.publishers):
             return
@@ -291,16 +289,14 @@ class Load:
         self._report()
         self._tell(Stopped(self._heads, self._unsent))
 
-    def _finish(self, until_ns: int) -> None:
-        assert self._wanted is not None
-        wanted = self._wanted
-        behind = [s for s in self.subscribers if s.was_ready and not s.is_complete(wanted)]
+    def _finish(self, behind: list[Subscriber], heads: dict[str, tuple[str, int, int]], until_ns: int) -> None:
+        behind = [subscriber for subscriber in behind if not subscriber.is_complete(heads)]
         if behind and self.now_ns() < until_ns:
-            self.after(_LOOK_S, lambda: self._finish(until_ns))
+            self.after(_LOOK_S, lambda: self._finish(behind, heads, until_ns))
             return
         self.tally.incomplete = len(behind)
         if behind and len(self.tally.examples) < 5:
-            self.tally.examples.append(behind[0].where(wanted))
+            self.tally.examples.append(behind[0].where(heads))
         self._report()
         self._tell(Done(self.tally))
 

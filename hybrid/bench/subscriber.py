@@ -11,7 +11,7 @@ from hybrid.bench import wires
 from hybrid.bench.connection import RECEIVE_BYTES, Connection
 from hybrid.bench.http import Answer, Head, Unreadable, read_answer, read_head
 from hybrid.bench.plan import Transport
-from hybrid.bench.poll import READ
+from hybrid.bench.poll import READ, WRITE
 from hybrid.bench.reading import Piece, Run
 from hybrid.bench.tracking import Track
 from hybrid.client.ending import Ending, network, of_close, of_http, of_number
@@ -29,6 +29,7 @@ _FIRST_TRIES_MAX: Final = 10
 """Of a client that never got in, unless it was told when to come."""
 _PASSING: Final = frozenset({3503, 3504})
 _SILENT_INTERVALS: Final = 2.5
+_POLL_MAX_S: Final = wires.POLL_WAIT_S + 15.0
 
 
 class Subscriber(Connection):
@@ -42,6 +43,7 @@ class Subscriber(Connection):
         "_heard_ns",
         "_heartbeat_s",
         "_last_seq",
+        "_life",
         "_partial",
         "_reader",
         "_rest",
@@ -51,7 +53,6 @@ class Subscriber(Connection):
         "_track",
         "_tracks",
         "has_failed",
-        "is_connecting",
         "is_ready",
         "since_ns",
         "transport",
@@ -64,7 +65,6 @@ class Subscriber(Connection):
         self.is_ready = False  # subscribed: whatever is published from then on has to come
         self.was_ready = False
         self.has_failed = False
-        self.is_connecting = False
         self.since_ns = 0
         self._tracks = {name: Track(name) for name in channels}
         self._track = self._tracks[channels[0]]
@@ -80,6 +80,7 @@ class Subscriber(Connection):
         self._failures = 0
         self._heard_ns = 0
         self._heartbeat_s = 20.0
+        self._life = 0
         self._reader = load.reader(transport, is_chunked=True)
 
     def is_complete(self, heads: dict[str, tuple[str, int, int]]) -> bool:
@@ -113,8 +114,9 @@ class Subscriber(Connection):
             self.send(make.plain_stream(self._token, tracks))
         elif self.transport == "sse":
             self.send(make.stream(self._token, self._attach()))
-        elif self.is_ready:
-            self._poll()  # the connection was renewed between two polls
+        elif self.is_ready:  # the connection was renewed between two polls, and is there
+            self.settled()
+            self._poll()
         else:
             self.send(make.post(self._token, self._attach()))
 
@@ -271,12 +273,12 @@ class Subscriber(Connection):
         self.is_ready = True
         self._failures = 0
         now_ns = self.load.now_ns()
-        if self.transport != "longpoll":
-            # Not all at once, though they came all at once.
-            self._keep_alive(self._deadline, self._heartbeat_s * random.uniform(0.5, 1.0))
-            if self.load.tls is None and self.sock is not None:  # TLS may keep something that no poll tells of
-                self._handler = self._streaming
-                self.load.watch(self.sock.fileno(), READ, self._handler)
+        self._life += 1
+        # Not all at once, though they came all at once.
+        self._beat_later(self._life, self._heartbeat_s * random.uniform(0.5, 1.0))
+        if self.transport != "longpoll" and self.load.tls is None and self.sock is not None:
+            self._handler = self._streaming  # not for TLS, which may keep something that no poll tells of
+            self.load.watch(self.sock.fileno(), READ | WRITE if self._outgoing else READ, self._handler)
         self.load.subscriber_ready(self, (now_ns - self.since_ns) // 1_000, (now_ns - self._tried_ns) // 1_000)
 
     # -- heads and answers
@@ -327,34 +329,23 @@ class Subscriber(Connection):
             self.dial()
         else:
             self._poll()
-        if self.is_ready:
-            self._expect_answer()
 
     # -- time
 
-    def _expect_answer(self) -> None:
-        """A poll is answered when its wait is over at the latest."""
-        self._deadline += 1
-        deadline = self._deadline
-        self.load.after(wires.POLL_WAIT_S + 15.0, lambda: self._silent(deadline))
+    def _beat_later(self, life: int, after_s: float) -> None:
+        self.load.after(after_s, lambda: self._beat(life))
 
-    def _silent(self, deadline: int) -> None:
-        if deadline == self._deadline and self.sock is not None:
-            self.break_off("nothing was heard")
-
-    def _keep_alive(self, deadline: int, after_s: float) -> None:
-        self.load.after(after_s, lambda: self._beat(deadline))
-
-    def _beat(self, deadline: int) -> None:
-        """A WebSocket tells that it lives; whoever hears nothing for 2.5 intervals comes back."""
-        if deadline != self._deadline or self.sock is None:
+    def _beat(self, life: int) -> None:
+        """A WebSocket tells that it lives; whoever hears nothing for too long comes back."""
+        if life != self._life or not self.is_ready:
             return
-        if self.load.now_ns() - self._heard_ns > _SILENT_INTERVALS * self._heartbeat_s * 1e9:
+        silence_max_s = _SILENT_INTERVALS * self._heartbeat_s if self.transport != "longpoll" else _POLL_MAX_S
+        if self.load.now_ns() - self._heard_ns > silence_max_s * 1e9:
             self.break_off("nothing was heard")
             return
         if self.transport == "websocket":
             self.send(wires.heartbeat(self._last_seq))
-        self._keep_alive(deadline, self._heartbeat_s)
+        self._beat_later(life, self._heartbeat_s)
 
     # -- its end
 
