@@ -129,9 +129,10 @@ async def test_more_publishes_than_a_keep_alive_connection_takes() -> None:
 
 async def test_what_takes_minutes_elsewhere() -> None:
     """Heartbeats that a server waits for, polls without an answer, and streams that have lived long enough."""
-    limits = Limits(heartbeat_interval_s=0.3, heartbeat_interval_min_s=0.1, poll_wait_max_s=0.2, stream_age_max_s=0.6)
+    limits = Limits(heartbeat_interval_s=0.8, heartbeat_interval_min_s=0.1, poll_wait_max_s=0.2, stream_age_max_s=0.6)
     async with running_server(settings_for(limits=limits)) as server:
-        result = await bench(server, plan(rate_per_s=30.0, publications=60))
+        # Three seconds of it: whoever is silent for 2.5 intervals, which are two seconds, is cut.
+        result = await bench(server, plan(rate_per_s=30.0, publications=90))
     assert (result.exit_code, result.faults) == (0, [])
     assert result.order.cuts.keys() == {"4412 rotated"}
     assert result.order.cuts["4412 rotated"] >= 4  # of the four event streams that have a session
