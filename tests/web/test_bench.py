@@ -19,6 +19,7 @@ from hybrid.bench.record import Record
 from hybrid.bench.result import Result
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
+from tests.support.meddler import Meddling, meddler
 from tests.support.nginx import HOST, running_nginx
 from tests.support.saboteur import Lose, Repeat, Rule, Swap, saboteur
 from tests.support.server import RunningServer, new_issuer, running_server, settings_for
@@ -359,6 +360,37 @@ async def test_the_json_is_the_result() -> None:
 
 
 # -- what stands in front of real deployments
+
+
+REFUSALS = {
+    "4429 rate_limited": (
+        b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 38\r\n\r\n{"number": 4429, "name": "limit_rate"}\n'
+    ),
+    "HTTP 502": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>",
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+async def test_refused_publishes_are_counted_and_others_go_on(reason: str) -> None:
+    left = 3
+
+    def rule(head: bytes) -> Meddling:
+        nonlocal left
+        if head.startswith(b"POST /v1/channels/") and left:
+            left -= 1
+            return Meddling(answer=REFUSALS[reason])
+        return Meddling()
+
+    async with running_server(settings_for()) as server, meddler(server.port) as proxy:
+        proxy.rule = rule
+        chosen = plan(clients=4, mix=ONE_OF_EACH, publications=20)
+        result = await bench(server, chosen, proxy.port)
+    assert (result.exit_code, result.faults) == (0, [])
+    assert result.delivered.refused == {reason: 3}
+    assert (result.delivered.publications, result.delivered.answered) == (20, 17)
+    assert result.delivered.deliveries == 4 * 17
+    assert result.order.renewed >= 16  # one request a connection is all that this proxy serves
 
 
 @pytest.mark.slow
