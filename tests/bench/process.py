@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,13 +18,15 @@ from tests.bench.load import Failed
 class Server:
     """A running server. Its CPU time is user and system time of the whole process."""
 
-    def __init__(self, kind: str, order: dict[str, Any]) -> None:
+    def __init__(self, kind: str, order: dict[str, Any], root: Path | None = None) -> None:
+        """`root` is the checkout that it runs from; this one's own when None."""
         self.kind = kind
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.server", kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            cwd=root,
             start_new_session=True,  # Ctrl-C is for us; it ends with its input
         )
         self._psutil = psutil.Process(self._process.pid)
