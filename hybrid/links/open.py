@@ -12,7 +12,7 @@ from typing import Protocol
 from hybrid.clock import Clock
 from hybrid.engine.link import Link, LinkOwner
 from hybrid.limits import Limits
-from hybrid.links import hypercorn
+from hybrid.links import front, hypercorn
 from hybrid.links.asgi import AsgiEventStream, AsgiWebSocket, Receive, Scope, Send
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
 
@@ -69,7 +69,7 @@ async def open_websocket(
             message_max_bytes=message_max_bytes,
             peer=peer,
         )
-        if hypercorn.take_websocket(send, link, subprotocol):
+        if front.take_websocket(send, link, subprotocol) or hypercorn.take_websocket(send, link, subprotocol):
             return link
     asgi_link = AsgiWebSocket(
         receive,
@@ -115,7 +115,7 @@ async def open_event_stream(
     if allow_handoff and has_body and scope["http_version"] in ("1.0", "1.1"):
         is_chunked = scope["http_version"] == "1.1"
         link = HandedOffEventStream(owner=owner, is_chunked=is_chunked, limits=limits, clock=clock, peer=peer)
-        if hypercorn.take_event_stream(send, link, headers):
+        if front.take_event_stream(send, link, headers) or hypercorn.take_event_stream(send, link, headers):
             return link
     asgi_link = AsgiEventStream(
         receive,

@@ -28,6 +28,7 @@ from hypercorn.config import Config, Sockets
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
 from hybrid.links.asgi import Receive, Scope, Send
+from hybrid.links.front import Front, transport_of
 from hybrid.links.hypercorn import close_after_answer, find_transport, guard_inbox, mend, release
 from hybrid.web.listener import BACKLOG, SEND_BUFFER_BYTES, bind
 
@@ -72,7 +73,7 @@ class _Connections:
         self._is_leaving = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = find_transport(send)
+        transport = transport_of(send) or find_transport(send)
         if transport is not None:
             self._remember(transport)
         del transport  # this frame lives as long as the request
@@ -124,6 +125,7 @@ async def serve(
     key_file: str | None = None,
     send_buffer_bytes: int | None = SEND_BUFFER_BYTES,
     listener: socket.socket | None = None,
+    streams_under: bytes | None = None,
 ) -> None:
     """Serve until `shutdown_event` is set, then drain and return.
 
@@ -131,7 +133,9 @@ async def serve(
     given `shutdown_grace_s`, or what is left of it, and cancelled when that is over; its errors are logged. TLS needs
     both files. `send_buffer_bytes` is what the kernel may hold for a client that does not read; None leaves it to the
     system. `listener` is used in place of the address, and closed; a server that is given one is one of several, and
-    leaves at the end, as the module's text says. Raises SettingsError, one line, if the address cannot be had.
+    leaves at the end, as the module's text says. Requests for streams whose path starts with `streams_under` are read
+    in front of Hypercorn, see `links.front`; `app` must answer each of them with a link that takes its socket, or not
+    with a stream. Raises SettingsError, one line, if the address cannot be had.
     Whatever is open at the deadline is aborted, also when this call is cancelled.
     """
     mend()
@@ -142,6 +146,7 @@ async def serve(
     config.listener = listener if listener is not None else bind(host, port, send_buffer_bytes)
     config.certfile, config.keyfile = certificate_file, key_file
     bound_port = config.listener.getsockname()[1]
+    front = None if streams_under is None else Front(connections, streams_under, request_max_bytes=_HEAD_MAX_BYTES)
     reaper: asyncio.Task[None] | None = None
 
     async def shutdown_trigger() -> None:
@@ -155,6 +160,8 @@ async def serve(
         finally:
             reaper = loop.create_task(_reap(connections, deadline_s))
         connections.leave()
+        if front is not None:
+            front.close()
         leaving_s = 0.0
         if listener is not None:
             leaving_s = min(_LEAVING_S, limits.shutdown_grace_s * _LEAVING_SHARE)
@@ -169,18 +176,16 @@ async def serve(
                 _log.warning("draining took longer than %g s", limits.shutdown_grace_s)
             except Exception:
                 _log.exception("draining failed")
+        if front is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline_s):
+                    await front.served()
         config.graceful_timeout = max(deadline_s - loop.time(), _GRACEFUL_MIN_S)
-
-    async def serve_application() -> None:
-        await hypercorn_serve(connections, config, shutdown_trigger=shutdown_trigger, mode="asgi")  # type: ignore[arg-type]
 
     servers: list[asyncio.AbstractServer] = []
     try:
-        if listener is None:
-            await serve_application()
-        else:
-            with _noting_servers(servers):
-                await serve_application()
+        with _watching(config.listener, front, servers):
+            await hypercorn_serve(connections, config, shutdown_trigger=shutdown_trigger, mode="asgi")  # type: ignore[arg-type]
     finally:
         if reaper is not None:
             reaper.cancel()
@@ -213,21 +218,29 @@ async def _reap(connections: _Connections, deadline_s: float) -> None:
 
 
 @contextmanager
-def _noting_servers(servers: list[asyncio.AbstractServer]) -> Iterator[None]:
-    """Put the servers made on this loop into the list: Hypercorn keeps its own to itself, and to close them is ours."""
+def _watching(listener: socket.socket, front: Front | None, servers: list[asyncio.AbstractServer]) -> Iterator[None]:
+    """Put the front before this socket's server; and the server, which Hypercorn keeps to itself, into the list."""
     loop: Any = asyncio.get_running_loop()
     create = loop.create_server
 
-    async def create_and_note(*arguments: Any, **options: Any) -> asyncio.AbstractServer:
-        server: asyncio.AbstractServer = await create(*arguments, **options)
+    async def create_server(factory: Any, *arguments: Any, **options: Any) -> asyncio.AbstractServer:
+        if options.get("sock") is not listener:
+            server: asyncio.AbstractServer = await create(factory, *arguments, **options)
+            return server
+        restore()
+        server = await create(factory if front is None else front.before(factory), *arguments, **options)
         servers.append(server)
         return server
 
-    loop.create_server = create_and_note
+    def restore() -> None:
+        if vars(loop).get("create_server") is create_server:
+            del loop.create_server  # the loop's own method is behind it
+
+    loop.create_server = create_server
     try:
         yield
     finally:
-        del loop.create_server  # the loop's own method is behind it
+        restore()
 
 
 def raise_file_limit(wanted: int) -> None:
