@@ -72,6 +72,7 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
                 shutdown_event=told,
                 on_started=started,
                 drain=drain,
+                abort_links=app.extensions["hybrid"].abort_all,
                 listener=listener,
                 streams_under=streams_under(settings),
             )
@@ -103,6 +104,7 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
                     shutdown_event=told,
                     on_started=lambda _: lifeline.ready(),
                     drain=app.extensions["hybrid"].drain,
+                    abort_links=app.extensions["hybrid"].abort_all,
                     listener=listener,
                     streams_under=streams_under(settings),
                 )

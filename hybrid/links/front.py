@@ -5,8 +5,8 @@ is called for it through ASGI, as Hypercorn would have done, and the link that i
 else is Hypercorn's, with all its bytes and as if it had come there at once: any other request, an unusual one, one that
 takes its time; and, behind an answer that is no stream, the connection.
 
-    connected ──► WAITING ──a stream's request──► ASKED ──the link takes the socket, or the client is gone──► OVER
-                     └──anything else──► Hypercorn ◄──answered without a stream──┘
+    connected ──► WAITING ──a stream's request──► ASKED ──its link──► TAKEN
+                     └──anything else──► Hypercorn ◄──┘ answered without a stream
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ PATIENCE_S: Final = 1.0
 
 _WAITING: Final = 0
 _ASKED: Final = 1
-_OVER: Final = 2
+_TAKEN: Final = 2  # by a link
+_OVER: Final = 3
 
 
 class Front:
@@ -175,7 +176,7 @@ class _Visitor(asyncio.Protocol):
     def _take(self, link: HandedOffWebSocket | HandedOffEventStream, head: bytes) -> bool:
         if self._phase != _ASKED or self._is_last is not None or self.transport.is_closing():
             return False
-        self._finish()
+        self._finish(_TAKEN)
         link.start(self.transport, head, self._held, has_ended=False)
         return True
 
@@ -297,6 +298,11 @@ class _Visitor(asyncio.Protocol):
         self._end_answer()
 
     @property
+    def is_taken(self) -> bool:
+        """True when a link has the socket."""
+        return self._phase == _TAKEN
+
+    @property
     def _asks_for_close(self) -> bool:
         return any(name == b"connection" and b"close" in value.lower() for name, value in self._request.headers)
 
@@ -304,8 +310,8 @@ class _Visitor(asyncio.Protocol):
     def _is_websocket(self) -> bool:
         return bool(self._request.websocket_key)
 
-    def _finish(self) -> None:
-        self._phase = _OVER
+    def _finish(self, phase: int = _OVER) -> None:
+        self._phase = phase
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
@@ -323,9 +329,9 @@ def take_event_stream(send: Send, link: HandedOffEventStream, headers: list[tupl
 
 
 def transport_of(send: Send) -> asyncio.WriteTransport | None:
-    """The transport of a connection whose request was recognised here; None for Hypercorn's."""
+    """The transport of a request that was recognised here; None for Hypercorn's, and when a link has taken it."""
     visitor = getattr(send, "__self__", None)
-    return visitor.transport if isinstance(visitor, _Visitor) else None
+    return visitor.transport if isinstance(visitor, _Visitor) and not visitor.is_taken else None
 
 
 def _date() -> tuple[bytes, bytes]:

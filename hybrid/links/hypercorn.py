@@ -302,7 +302,10 @@ def mend() -> None:
 
 
 def find_transport(send: Send) -> asyncio.WriteTransport | None:
-    """The transport of the connection a request came on, whatever its HTTP version; None where it is not known."""
+    """The transport of the connection a request came on, whatever its HTTP version; None where it is not known, and
+
+    when a link has taken it.
+    """
     try:
         server = send.__self__.send.__self__.send.__self__  # type: ignore[attr-defined]
         if _import_error is None and isinstance(server, TCPServer):

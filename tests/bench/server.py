@@ -81,6 +81,7 @@ async def serve_hybrid(order: dict[str, Any]) -> None:
         shutdown_event=stop,
         on_started=lambda port: obey(stop, port),
         drain=app.extensions[EXTENSION].drain,
+        abort_links=app.extensions[EXTENSION].abort_all,
         streams_under=streams_under(settings),
     )
 

@@ -133,6 +133,7 @@ async def serving(app: Quart, settings: Settings, issuer: DevelopmentIssuer) -> 
             shutdown_event=stop,
             on_started=bound.set_result,
             drain=engine.drain,
+            abort_links=engine.abort_all,
             streams_under=streams_under(settings),
         )
     )
