@@ -436,7 +436,8 @@ class StreamLeg(SessionLeg):
         try:
             if self.runner is not None:
                 raise ProtocolError("bad_request", "This leg is attached; open another one.")
-            self._engine.admit(self.principal, command, address_of(self.link.peer))
+            address = address_of(self.link.peer) if self.principal.is_anonymous else ""  # others are told apart by name
+            self._engine.admit(self.principal, command, address)
             self._engine.attach(self, self.principal, command)
         except HybridError as error:
             self._refuse(command.id, error)

@@ -128,7 +128,7 @@ async def conversation(server: Server, pieces: Sequence[bytes]) -> list[tuple[by
 
     Streams are read up to their first message.
     """
-    answers = []
+    answers: list[tuple[bytes, dict[bytes, bytes], bytes]] = []
     async with connected(server.port) as client:
         for piece in pieces:
             client.writer.write(piece)
