@@ -184,7 +184,7 @@ class Engine:
     async def close(self) -> None:
         """Release everything; safe to call twice. Links that are still open are aborted."""
         self.transport_counts.tell()
-        self._abort_all()
+        self.abort_all()
         await self.tasks.close()
         await self.nodes.leave()
         await self.hub.close()
@@ -205,7 +205,14 @@ class Engine:
         except TimeoutError:
             _log.warning("%d clients did not leave in time and are cut", len(self.open))
         finally:
-            self._abort_all()
+            self.abort_all()
+
+    def abort_all(self) -> int:
+        """Abort every open link; how many there were."""
+        streams = self.open.streams()
+        for stream in streams:
+            stream.link.abort()
+        return len(streams)
 
     async def _tell_nodes(self, grace_s: float) -> None:
         """That this one drains, and learn what they offer; where the broker is away, what was known has to do."""
@@ -437,10 +444,6 @@ class Engine:
         yield from self.registry.runners()
         yield from self.open.streams()
         yield from self.open.waiting()
-
-    def _abort_all(self) -> None:
-        for stream in self.open.streams():
-            stream.link.abort()
 
     def _describe(self) -> NodeInfo:
         streams = len(self.open)

@@ -6,6 +6,7 @@ the client, so a lost answer, another node and a restart are all the same thing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -219,7 +220,7 @@ def _leg_of(runner: SessionRunner, attempt: int) -> PolledLeg | None:
     return None
 
 
-def _overlaid(subscriptions: list[AttachSubscription], poll: Poll) -> list[AttachSubscription]:
+def _overlaid(subscriptions: Sequence[AttachSubscription], poll: Poll) -> list[AttachSubscription]:
     """The attach's list with the positions of the confirming poll: positions move while a candidate waits."""
     moved = {item.channel: item.position for item in poll.positions}
     kept = [

@@ -12,9 +12,10 @@ from typing import Protocol
 from hybrid.clock import Clock
 from hybrid.engine.link import Link, LinkOwner
 from hybrid.limits import Limits
-from hybrid.links import hypercorn
+from hybrid.links import front, hypercorn
 from hybrid.links.asgi import AsgiEventStream, AsgiWebSocket, Receive, Scope, Send
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
+from hybrid.links.peer import peer_name
 
 
 class OpenLink(Link, Protocol):
@@ -59,7 +60,6 @@ async def open_websocket(
     """
     if subprotocol is not None and subprotocol not in scope.get("subprotocols", ()):
         raise ValueError("the client did not offer this subprotocol")
-    peer = _peer(scope)
     if allow_handoff:
         link = HandedOffWebSocket(
             owner=owner,
@@ -67,9 +67,9 @@ async def open_websocket(
             limits=limits,
             clock=clock,
             message_max_bytes=message_max_bytes,
-            peer=peer,
+            client=scope.get("client"),
         )
-        if hypercorn.take_websocket(send, link, subprotocol):
+        if front.take_websocket(send, link, subprotocol) or hypercorn.take_websocket(send, link, subprotocol):
             return link
     asgi_link = AsgiWebSocket(
         receive,
@@ -79,7 +79,7 @@ async def open_websocket(
         limits=limits,
         clock=clock,
         message_max_bytes=message_max_bytes,
-        peer=peer,
+        peer=peer_name(scope.get("client")),
         probe_payload=probe_payload,
         terminate=hypercorn.terminator(send),
     )
@@ -110,12 +110,13 @@ async def open_event_stream(
     Neither lengths nor `Connection` belong into `headers`. Raises ValueError for a header with a line break in it. A
     HEAD request gets the head only and a link that closes at once (1000). Cancelling leaves the call to the server.
     """
-    peer = _peer(scope)
     has_body = scope["method"] != "HEAD"
     if allow_handoff and has_body and scope["http_version"] in ("1.0", "1.1"):
         is_chunked = scope["http_version"] == "1.1"
-        link = HandedOffEventStream(owner=owner, is_chunked=is_chunked, limits=limits, clock=clock, peer=peer)
-        if hypercorn.take_event_stream(send, link, headers):
+        link = HandedOffEventStream(
+            owner=owner, is_chunked=is_chunked, limits=limits, clock=clock, client=scope.get("client")
+        )
+        if front.take_event_stream(send, link, headers) or hypercorn.take_event_stream(send, link, headers):
             return link
     asgi_link = AsgiEventStream(
         receive,
@@ -123,7 +124,7 @@ async def open_event_stream(
         owner=owner,
         limits=limits,
         clock=clock,
-        peer=peer,
+        peer=peer_name(scope.get("client")),
         terminate=hypercorn.terminator(send),
     )
     if has_body and scope["http_version"].startswith("1"):
@@ -137,14 +138,3 @@ async def open_event_stream(
     except OSError:
         asgi_link.end_at_once(1006)
     return asgi_link
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    if not client:
-        return ""
-    # A proxy middleware may have put there what a client wrote: no control character of it reaches a log.
-    host, port = "".join(filter(str.isprintable, str(client[0])))[:64], client[1]
-    if not port:
-        return host  # a client behind a proxy, which told its address only
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

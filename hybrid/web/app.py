@@ -34,7 +34,7 @@ from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
 from hybrid.errors import HybridError, SettingsError
 from hybrid.settings import Settings, host_in_url
-from hybrid.transports.app import Transports
+from hybrid.transports.app import PREFIX, Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
@@ -127,6 +127,11 @@ def create_app(
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
     return app
+
+
+def streams_under(settings: Settings) -> bytes | None:
+    """Below which path `launcher.serve` may let streams be read in front of the HTTP server; None: nowhere."""
+    return PREFIX if settings.handoff and settings.fast_accept else None
 
 
 def _door_policy(settings: Settings) -> DoorPolicy:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -141,16 +142,18 @@ def on_core(core: int | None) -> Iterator[None]:
 class Server(Running):
     """A server that speaks to us over its standard input and output, as tests/bench/server.py says.
 
-    `command` is what runs it, one of our own kinds if not given. Raises Failed when it ends before it listens.
+    `command` is what runs it, one of our own kinds if not given; `root` the checkout that it runs from, this one if not
+    given. Raises Failed when it ends before it listens.
     """
 
-    def __init__(self, kind: str, order: dict[str, Any], command: Sequence[str] = ()) -> None:
+    def __init__(self, kind: str, order: dict[str, Any], root: Path | None = None, command: Sequence[str] = ()) -> None:
         with on_core(order["core"]):
             process = subprocess.Popen(
                 [*command] or [sys.executable, "-m", "tests.bench.server", kind],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                cwd=root,
                 start_new_session=True,  # Ctrl-C is for us; it ends with its input
             )
         super().__init__(kind, process)

@@ -319,7 +319,7 @@ async def opened_websocket(app: LinkApp, port: int, extra: bytes = b"") -> Async
 
 @asynccontextmanager
 async def opened_stream(
-    app: LinkApp, port: int, request: bytes = b"GET /sse HTTP/1.1\r\nHost: test\r\n\r\n"
+    app: LinkApp, port: int, request: bytes = b"GET /sse HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n"
 ) -> AsyncIterator[tuple[RawClient, Opened]]:
     """A client and its event stream, after the head."""
     async with connected(port, request) as client:

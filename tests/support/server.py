@@ -18,7 +18,7 @@ from hybrid.engine.engine import Engine
 from hybrid.limits import Limits
 from hybrid.settings import Namespace, Settings
 from hybrid.web import launcher
-from hybrid.web.app import EXTENSION, create_app
+from hybrid.web.app import EXTENSION, create_app, streams_under
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ async def serving(app: Quart, settings: Settings, issuer: DevelopmentIssuer) -> 
             shutdown_event=stop,
             on_started=bound.set_result,
             drain=engine.drain,
+            abort_links=engine.abort_all,
+            streams_under=streams_under(settings),
         )
     )
     await asyncio.wait((served, bound), return_when=asyncio.FIRST_COMPLETED)

@@ -46,4 +46,4 @@ class PythonSocketIo(Peer):
             "heartbeat_s": HEARTBEAT_S,
         }
         script = Path(__file__).parent / "servers" / "uvicorn_socketio.py"
-        return Server(self.name, order, [str(install.PYTHON / "bin" / "python"), str(script)])
+        return Server(self.name, order, command=[str(install.PYTHON / "bin" / "python"), str(script)])

@@ -49,7 +49,7 @@ class SocketIo(Peer):
             "heartbeat_s": HEARTBEAT_S,
         }
         node = executable("node", "install Node 20 or later")
-        return Server(self.name, order, [node, "--expose-gc", str(install.NPM / "servers" / "socketio.mjs")])
+        return Server(self.name, order, command=[node, "--expose-gc", str(install.NPM / "servers" / "socketio.mjs")])
 
     def _version(self, package: str) -> str:
         path = install.NPM / "node_modules" / package / "package.json"
