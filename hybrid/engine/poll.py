@@ -135,7 +135,7 @@ class Polls:
     def _turned(self, positions: Mapping[str, Position]) -> list[str]:
         """Another channel comes first in every poll: a busy one must not fill all answers of its neighbours."""
         names = list(positions)
-        first = self._first % len(names) if names else 0
+        first = (self._first + 1) % len(names) if names else 0
         return names[first:] + names[:first]
 
     async def _gather_one(self, poll: _Poll, channel: Channel, room: int, collected: Collected) -> int:

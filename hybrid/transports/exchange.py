@@ -147,12 +147,13 @@ class Exchange:
         """Await `answer`, but cancel it when the client goes away. Raises PeerGone then."""
         task = asyncio.current_task()
         assert task is not None
-        has_gone = False
+        has_gone = is_over = False
 
         def gone() -> None:
             nonlocal has_gone
-            has_gone = True
-            task.cancel()
+            if not is_over:
+                has_gone = True
+                task.cancel()
 
         watching = self._watch(gone)
         try:
@@ -163,6 +164,7 @@ class Exchange:
                 raise PeerGone from None
             raise
         finally:
+            is_over = True  # the watcher may have seen the end already, and be about to tell it
             if watching is not None:
                 watching.cancel()
             elif self._kept is not None:
@@ -171,8 +173,8 @@ class Exchange:
     def _watch(self, gone: Callable[[], None]) -> asyncio.Task[None] | None:
         """Call `gone` when the client goes away; on a kept connection that needs no task."""
         if self._kept is None:
-            watching = asyncio.ensure_future(self._gone())
-            watching.add_done_callback(lambda done: None if done.cancelled() or done.exception() else gone())
+            watching = asyncio.ensure_future(self._until_gone())
+            watching.add_done_callback(lambda done: None if done.cancelled() else gone())
             return watching
         self._kept.on_lost = gone
         if self._kept.is_lost:
@@ -234,9 +236,10 @@ class Exchange:
         except OSError:
             raise PeerGone from None
 
-    async def _gone(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+    async def _until_gone(self) -> None:
+        with suppress(OSError):
+            while (await self.receive())["type"] != "http.disconnect":
+                pass
 
 
 def _too_large(max_bytes: int) -> ProtocolError:

@@ -44,11 +44,8 @@ class Failed(Exception):
 class Talk(Protocol):
     """What one connection says and hears."""
 
-    def opening(self) -> bytes:
-        """What is sent first; its answer is awaited by `opened`. Empty: nothing."""
-
-    def opened(self, heard: bytes) -> bool:
-        """Whether that is the whole answer to the opening."""
+    def opening(self) -> list[tuple[bytes, bytes]]:
+        """What is sent first, each with what its answer holds."""
 
     def question(self) -> bytes:
         """The next question."""
@@ -70,11 +67,8 @@ class HttpTalk:
         self._must_hold = must_hold
         self._body = b""
 
-    def opening(self) -> bytes:
-        return b""
-
-    def opened(self, heard: bytes) -> bool:
-        return True
+    def opening(self) -> list[tuple[bytes, bytes]]:
+        return []
 
     def question(self) -> bytes:
         return self._question(self._body)
@@ -105,16 +99,14 @@ class SocketTalk:
         self._question = question
         self._worth = worth
 
-    def opening(self) -> bytes:
+    def opening(self) -> list[tuple[bytes, bytes]]:
         head = (
             f"GET /v1/stream HTTP/1.1\r\nHost: {_HOST}\r\nAuthorization: Bearer {self._token}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: hybrid.v1\r\n\r\n"
         )
-        return head.encode() + frame(b'{"method":"attach","attempt":1,"confirm":true,"subscriptions":[]}')
-
-    def opened(self, heard: bytes) -> bool:
-        return b'"subscribed"' in heard
+        attach = b'{"method":"attach","attempt":1,"confirm":true,"subscriptions":[]}'
+        return [(head.encode(), b"\r\n\r\n"), (frame(attach), b'"subscribed"')]
 
     def question(self) -> bytes:
         return self._question()
@@ -165,11 +157,10 @@ class Clients:
     def _open(self, talk: Talk) -> int:
         connection = socket.create_connection(("127.0.0.1", self._port), timeout=STALLED_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opening = talk.opening()
-        if opening:
+        for opening, answer in talk.opening():
             connection.sendall(opening)
             heard = b""
-            while not talk.opened(heard):
+            while answer not in heard:
                 piece = connection.recv(65_536)
                 if not piece:
                     raise Failed(f"a connection was closed: {heard!r}")
