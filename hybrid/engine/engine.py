@@ -299,6 +299,10 @@ class Engine:
             for channel in held:
                 channel.release()
 
+    def at_hand(self, positions: Mapping[str, Position], *, encoding: Encoding, wait_s: float) -> Collected | None:
+        """What `collect` would answer, if that is known now."""
+        return self.hub.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES)
+
     async def collect(
         self,
         positions: Mapping[str, Position],

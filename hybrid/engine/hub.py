@@ -115,6 +115,12 @@ class Hub:
         """The feed of a plain event stream of several channels; delivery begins when all were added and started."""
         return BundleFeed(self, link, channels, events)
 
+    def at_hand(
+        self, positions: Mapping[str, Position], *, encoding: Encoding, wait_s: float, max_bytes: int
+    ) -> Collected | None:
+        """What `collect` would answer, if that is known now; None where it would have to wait."""
+        return self._polls.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=wait_s <= 0)
+
     async def collect(
         self,
         positions: Mapping[str, Position],
@@ -132,7 +138,7 @@ class Hub:
         Raises TimeoutError after `max_s` seconds. Cancel-safe: nothing is given up before a later poll's positions have
         passed it.
         """
-        known = self._polls.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=wait_s <= 0)
+        known = self.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes)
         if known is not None:
             return known
         async with asyncio.timeout(max_s):

@@ -14,6 +14,8 @@ import re
 import select
 import socket
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -24,10 +26,11 @@ from typing import Any, Final, Protocol, TypeAlias
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from tests.bench.nodes import cpu_s
 from tests.support.http_issuer import http_issuer
-from tests.support.nodes import AUDIENCE, ROOT, Node, nodes
+from tests.support.nodes import AUDIENCE, ROOT, nodes
 from tests.support.redis_servers import RedisServer, redis_server
 
 STALLED_S: Final = 10.0
+BARE: Final = "Hypercorn alone"
 NAMESPACES: Final = {
     "kept": {"history_size": 100, "history_ttl_s": 300.0},
     "unkept": {"history_size": 0},
@@ -254,20 +257,17 @@ class Served:
     """A server that runs now. `redis` is what it stands on, if it does."""
 
     name: str
-    node: Node
+    port: int
+    pid: int
     issuer: DevelopmentIssuer
     redis: RedisServer | None = None
-
-    @property
-    def port(self) -> int:
-        return self.node.port
 
     def token(self, subject: str = "bench") -> str:
         return self.issuer.mint(subject, FULL_SCOPE)
 
     def spent_s(self) -> dict[str, float]:
         """Seconds of CPU so far."""
-        spent = {"node": cpu_s(self.node.process.pid)}
+        spent = {"node": cpu_s(self.pid)}
         if self.redis is not None:
             spent["Redis"] = cpu_s(self.redis.process.pid)
         return spent
@@ -343,16 +343,51 @@ async def serving(chosen: argparse.Namespace, *, on_redis: bool = False) -> Asyn
                 group = await stack.enter_async_context(
                     nodes(1, broker=broker, issuer=issuer, settings=settings, tree=tree)
                 )
-                served.append(Served(name, group[0], issuer, redis))
+                served.append(Served(name, group[0].port, group[0].process.pid, issuer, redis))
+            if not on_redis:
+                served.append(Served(BARE, *stack.enter_context(bare()), issuer))
+            for server in served:
                 if len(cores) > 1:
-                    os.sched_setaffinity(group[0].process.pid, cores[:1])
+                    os.sched_setaffinity(server.pid, cores[:1])
             if len(cores) > 1:
                 os.sched_setaffinity(0, cores[1:])
             yield served
 
 
+@contextmanager
+def bare() -> Iterator[tuple[int, int]]:
+    """Port and process of a server that is nothing but Hypercorn."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.bare"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline()), process.pid
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+@contextmanager
+def bare_posts(served: Served) -> Iterator[Callable[[float], int]]:
+    """What every figure of one run can be compared with: a POST that does nothing."""
+    question = request("POST", "/", served.token(), b"{}")
+    with clients(served.port, [HttpTalk(lambda _: question) for _ in range(32)]) as made:
+        yield made.run
+
+
 async def run(chosen: argparse.Namespace, servers: Sequence[Served], works: Mapping[str, Work]) -> None:
     """Measure all that was chosen, in a thread: the balancer's and the issuer's loops go on."""
+    alone = [served for served in servers if served.name == BARE]
+    servers = [served for served in servers if served.name != BARE]
+    if alone:
+        await asyncio.to_thread(compare, "a POST that does nothing", alone, bare_posts, chosen.rounds, chosen.seconds)
     for name, work in works.items():
         if chosen.only in name:
             await asyncio.to_thread(compare, name, servers, work, chosen.rounds, chosen.seconds)
