@@ -19,7 +19,7 @@ PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,6 +93,12 @@ bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing int
 
 bench-shapes: $(VENV)/.tested ## Measure other shapes of load, draw what a delivery costs as they grow (needs ulimit -n 20000)
 	$(BIN)/python -m tests.bench.shapes --chart docs/images/cost-per-delivery.svg
+
+bench-publish: $(VENV)/.tested ## Measure publishing by every way in, into memory and Redis (BESIDE=TREE: in turn with another checkout)
+	$(BIN)/python -m tests.bench.publishing $(if $(BESIDE),--beside $(BESIDE))
+
+bench-polls: $(VENV)/.tested ## Measure long polls, answered at once and after a wait (BESIDE=TREE)
+	$(BIN)/python -m tests.bench.polls $(if $(BESIDE),--beside $(BESIDE))
 
 bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: Redis' memory and work, a node at rest
 	$(BIN)/python -m tests.bench.sizing

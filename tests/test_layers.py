@@ -38,12 +38,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES: dict[str, set[str]] = {
     "quart": {"web"},
     "werkzeug": {"web"},
-    "hypercorn": {"web/launcher.py", "links/hypercorn.py"},
+    "hypercorn": {"web/launcher.py", "links/hypercorn.py", "links/hypercorn_requests.py"},
     "authlib": {"auth"},
     "joserfc": {"auth"},
     "httpx2": {"auth", "client", "cli"},
     "redis": {"broker/redis"},
     "websockets": {"links", "client"},
+    "httptools": {"links/head.py"},
     "psutil": {"web/feed.py", "bench/server.py"},
     "uvloop": {"web/launcher.py"},
 }

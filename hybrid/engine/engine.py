@@ -306,6 +306,10 @@ class Engine:
             for channel in held:
                 channel.release()
 
+    def at_hand(self, positions: Mapping[str, Position], *, encoding: Encoding, wait_s: float) -> Collected | None:
+        """What `collect` would answer, if that is known now."""
+        return self.hub.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES)
+
     async def collect(
         self,
         positions: Mapping[str, Position],
@@ -316,10 +320,14 @@ class Engine:
     ) -> Collected:
         """`Hub.collect` for one answer, but not for ever: raises BrokerError when the broker is away. Cancel-safe."""
         try:
-            async with asyncio.timeout(wait_s + BROKER_PATIENCE_S):
-                return await self.hub.collect(
-                    positions, encoding=encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES, ended=ended
-                )
+            return await self.hub.collect(
+                positions,
+                encoding=encoding,
+                wait_s=wait_s,
+                max_bytes=ANSWER_MAX_BYTES,
+                ended=ended,
+                max_s=wait_s + BROKER_PATIENCE_S,
+            )
         except TimeoutError:
             raise BrokerError(retry_after_s=1.0) from None
 

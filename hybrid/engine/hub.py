@@ -115,6 +115,12 @@ class Hub:
         """The feed of a plain event stream of several channels; delivery begins when all were added and started."""
         return BundleFeed(self, link, channels, events)
 
+    def at_hand(
+        self, positions: Mapping[str, Position], *, encoding: Encoding, wait_s: float, max_bytes: int
+    ) -> Collected | None:
+        """What `collect` would answer, if that is known now; None where it would have to wait."""
+        return self._polls.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=wait_s <= 0)
+
     async def collect(
         self,
         positions: Mapping[str, Position],
@@ -123,14 +129,22 @@ class Hub:
         wait_s: float,
         max_bytes: int,
         ended: asyncio.Future[None] | None = None,
+        max_s: float | None = None,
     ) -> Collected:
         """What is there after these positions, payloads of at most `max_bytes` in all but at least one publication.
 
         Waits up to `wait_s` seconds for the first; `ended`, resolved, ends the wait. A channel that cannot go on from
         its position is in `resets` at once. Empty at the end of the wait, also when the broker cannot be reached.
-        Cancel-safe: nothing is given up before a later poll's positions have passed it.
+        Raises TimeoutError after `max_s` seconds. Cancel-safe: nothing is given up before a later poll's positions have
+        passed it.
         """
-        return await self._polls.collect(positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended)
+        known = self.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes)
+        if known is not None:
+            return known
+        async with asyncio.timeout(max_s):
+            return await self._polls.collect(
+                positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended
+            )
 
     async def position_now(self, channel: str) -> Position:
         """The position of the last publication written to this node's readers; waits for the broker. Cancel-safe."""

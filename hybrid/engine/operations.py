@@ -133,9 +133,10 @@ class Operations:
         results: list[Appended | HybridError] = []
         appends: list[Append] = []
         places: list[int] = []
+        allowed: dict[str, NamespaceOptions] = {}  # no time passes in between, so one look at each channel will do
         for place, request in enumerate(requests):
             try:
-                appends.append(self._checked(principal, request))
+                appends.append(self._checked(principal, request, allowed))
             except HybridError as error:
                 results.append(error)
             else:
@@ -174,11 +175,12 @@ class Operations:
             raise ChannelError("not_offered", "This channel does not tell who is there.")
         return await self._presence.entries(channel, self._limits.history_page_max)
 
-    def _checked(self, principal: Principal, request: PublishRequest) -> Append:
-        channel = parse_channel(request.channel)
-        self.check_publish(principal, channel)
-        namespace = self.namespace(channel)
-        key = request.key
+    def _checked(self, principal: Principal, request: PublishRequest, allowed: dict[str, NamespaceOptions]) -> Append:
+        channel, key = request.channel, request.key
+        namespace = allowed.get(channel)
+        if namespace is None:
+            self.check_publish(principal, parse_channel(channel))
+            namespace = allowed[channel] = self.namespace(channel)
         if key is not None:
             if not key or len(key.encode("utf-8", "replace")) > KEY_MAX_BYTES:
                 raise ProtocolError("bad_request", f"An idempotency key has 1 to {KEY_MAX_BYTES} bytes.")

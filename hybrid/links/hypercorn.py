@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hybrid.links.asgi import Send
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
 from hybrid.links.heads import event_stream_head, websocket_head
+from hybrid.links.kept_request import KeptRequest
 
 try:
     import h11
@@ -102,6 +103,13 @@ def _empty(queue: asyncio.Queue[Any]) -> None:
         queue.get_nowait()
 
 
+class _Taker(Protocol):
+    """What a connection is given to."""
+
+    def start(self, transport: asyncio.Transport, head: bytes, left: bytes, has_ended: bool) -> None:
+        """See `_HandedOff.start`."""
+
+
 class _Socket:
     """An HTTP/1 connection whose stream can be taken out of Hypercorn's hands."""
 
@@ -136,7 +144,7 @@ class _Socket:
         """What Hypercorn adds to every response (the date)."""
         return list(self._stream.config.response_headers("h11"))
 
-    def detach(self, link: HandedOffWebSocket | HandedOffEventStream, head: bytes, final_state: Any) -> None:
+    def detach(self, link: _Taker, head: bytes, final_state: Any) -> None:
         """Give the socket to `link` and let Hypercorn's tasks end. Never awaits."""
         stream, protocol, reader, transport = self._stream, self._protocol, self._reader, self._transport
         # What h11 holds (a pipelined request) came before what the reader holds.
@@ -241,6 +249,10 @@ def close_after_answer(send: Send) -> None:
 
     HTTP/1 only: Hypercorn's own bound of requests for each connection would break HTTP/2 streams that are open.
     """
+    request = getattr(send, "__self__", None)
+    if isinstance(request, KeptRequest):
+        request.ends_connection = True
+        return
     protocol = getattr(getattr(getattr(send, "__self__", None), "send", None), "__self__", None)
     if _import_error is None and isinstance(protocol, H11Protocol):
         protocol.keep_alive_requests = protocol.config.keep_alive_max_requests

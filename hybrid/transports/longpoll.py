@@ -59,12 +59,14 @@ class LongPolls:
         for channel in target.channels:
             if channel not in positions:
                 positions[channel] = (await engine.locate(channel, None, target.history)).position
-        with engine.open.poll(principal) as ended:
-            engine.revocations.check(principal)
-            collected = await exchange.unless_gone(
-                engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=ended)
-            )
-        engine.revocations.check(principal)  # it may be why the wait is over
+        engine.revocations.check(principal)
+        collected = engine.at_hand(positions, encoding=PLAIN_JSON, wait_s=wait_s)
+        if collected is None:
+            with engine.open.poll(principal) as ended:
+                collected = await exchange.unless_gone(
+                    engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=ended)
+                )
+            engine.revocations.check(principal)  # it may be why the wait is over
         positions |= collected.positions | collected.resets
         cursor = format_cursor(positions[target.channels[0]]) if len(positions) == 1 else format_composite(positions)
         body = b'{"cursor":%b,"recovered":%b,"publications":[%b]}' % (

@@ -113,7 +113,6 @@ def create_app(
         if isinstance(verifier, AnyTokenVerifier) and not await verifier.warm():
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
-    app.after_serving(engine.close)
     transports = Transports(
         engine,
         door_policy,
@@ -123,6 +122,8 @@ def create_app(
         cookie=None if cookie is None else (settings.session_cookie, cookie),
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
+    app.after_serving(transports.close)
+    app.after_serving(engine.close)
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
