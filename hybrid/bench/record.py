@@ -73,7 +73,8 @@ class Record:
         self.resets: dict[int, int] = {}
         self.last_ns = 0
         self.lag_max_us = 0
-        self.cut_count = 0
+        self.cut_count = self.away_count = 0
+        self._back_before = 0
         self.recent = Histogram()
         self.tallies: dict[int, Tally] = {}
         self.failed: dict[int, int] = {}
@@ -87,7 +88,7 @@ class Record:
         """A phase begins, `start` being over: `connect`, `idle`, `deliver`, `reconnect`, `drain` or `end`."""
         self.phases.append((phase, now_ns))
         if phase == "reconnect":
-            self.cut_count = self.ready_count
+            self.cut_count, self._back_before = self.ready_count, len(self.reconnects)
         if phase == "idle":  # whatever fails from here on is not of the first connects
             self.connect_errors, self.errors = self.errors, Counter()
             self.connect_delayed, self.delayed = self.delayed, 0
@@ -151,6 +152,10 @@ class Record:
     def ready_count(self) -> int:
         """Clients that are subscribed now."""
         return sum(sum(counts.values()) for counts in self.ready.values())
+
+    def end_storm(self) -> None:
+        """Whoever was cut is back by now, or its time is up."""
+        self.away_count = max(0, self.cut_count - (len(self.reconnects) - self._back_before))
 
     @property
     def is_hopeless(self) -> bool:
@@ -252,7 +257,7 @@ class Record:
             return None
         told = _connects(self.reconnects)
         told.clients = self.cut_count + sum(self.cuts.values())
-        told.failed = max(0, told.clients - told.ready)
+        told.failed = self.away_count
         told.is_storm = self.plan.is_reconnect_storm
         told.errors, told.delayed = dict(self.errors.most_common()), self.delayed
         return told
