@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections import Counter
 from typing import Final
 
 from hybrid.bench.histogram import Histogram, bounds_of
-from hybrid.bench.messages import Tally, Target, Tick
+from hybrid.bench.messages import TICK_NS, Tally, Target, Tick
 from hybrid.bench.plan import Plan
 from hybrid.bench.result import (
     Connects,
@@ -54,7 +55,8 @@ class Record:
         self.plan = plan
         self.began_ns = began_ns
         expected_s = plan.duration_s + plan.drain_s + 10
-        self._bin_ns = int(max(_BIN_S, expected_s / _BINS_MAX) * 1e9)
+        # Whole ticks, which all processes tell at the same moments: a step has as many of them as any other.
+        self._bin_ns = TICK_NS * math.ceil(max(_BIN_S, expected_s / _BINS_MAX) * 1e9 / TICK_NS)
         self._bins: dict[int, _Bin] = {}
         self.phases: list[tuple[str, int]] = []
         self.ready: dict[str, dict[int, int]] = {}
@@ -144,7 +146,11 @@ class Record:
 
     def _bin(self, at_ns: int) -> _Bin:
         # A tick tells of the time before it.
-        return self._bins.setdefault(max(0, at_ns - self.began_ns - 1) // self._bin_ns, _Bin())
+        return self._bins.setdefault(max(0, self._number(at_ns - TICK_NS // 2)), _Bin())
+
+    def _number(self, at_ns: int) -> int:
+        """Of the step that this moment lies in, from the one in which all began."""
+        return at_ns // self._bin_ns - self.began_ns // self._bin_ns
 
     # -- what it is now
 
@@ -171,7 +177,7 @@ class Record:
 
     def rates(self, now_ns: int) -> Point | None:
         """The last step of time that is over."""
-        number = (now_ns - self.began_ns) // self._bin_ns - 1
+        number = self._number(now_ns - TICK_NS // 2) - 1
         return self._point(number) if number in self._bins else None
 
     def series(self) -> list[Point]:
@@ -193,7 +199,7 @@ class Record:
                 (earlier, earlier_ns) = before.sample
                 server_cpu = round((sample.cpu_s - earlier.cpu_s) / (at_ns - earlier_ns) * 1e9, 3)
         return Point(
-            at_s=round(number * seconds, 3),
+            at_s=round(max(0, number * self._bin_ns - self.began_ns % self._bin_ns) / 1e9, 3),
             seconds=seconds,
             ready=place.ready or (before.ready if before is not None else 0),
             deliveries_per_s=round(place.deliveries / seconds, 1),
@@ -351,7 +357,7 @@ class Record:
         wall: Counter[int] = Counter()
         starved: Counter[int] = Counter()
         told = Effort()
-        for number in range((from_ns - self.began_ns) // self._bin_ns, (until_ns - self.began_ns) // self._bin_ns + 1):
+        for number in range(self._number(from_ns), self._number(until_ns) + 1):
             place = self._bins.get(number)
             if place is not None:
                 busy.update(place.busy_us)
