@@ -24,17 +24,11 @@ from hybrid.bench.result import (
     Server,
 )
 from hybrid.bench.server import Sample
-from hybrid.bench.words import millis
+from hybrid.bench.verdict import TELLS_STARVED, faults, limits, unknown
 
 _BIN_S: Final = 0.5
 _BINS_MAX: Final = 400
 _CURVE_POINTS: Final = 150
-_BUSY_LIMIT: Final = 0.85
-_BUSY_MAX_LIMIT: Final = 0.95
-_STARVED_LIMIT: Final = 0.15
-_LATE_LIMIT_MS: Final = 5.0
-_LAG_LIMIT_MS: Final = 250.0
-_TELLS_STARVED: Final = os.path.exists("/proc/self/schedstat")
 
 
 class _Bin:
@@ -243,8 +237,8 @@ class Record:
             latency_us=[(bounds_of(bucket)[0], count) for bucket, count in whole.pairs()],
         )
         result.server = self._server(result)
-        result.unknown = _unknown(result)
-        result.faults = _faults(result)
+        result.unknown = unknown(result)
+        result.faults = faults(result)
         result.exit_code = 130 if was_interrupted else 1 if result.faults else 0
         return result
 
@@ -348,7 +342,7 @@ class Record:
         if deliver is not None:
             told.delivering = self._effort(deliver, max(deliver, self.last_ns))
         told.late = Latency.of(self.late)
-        told.reasons = _limits(told, self.plan)
+        told.reasons = limits(told, self.plan)
         told.is_limit = bool(told.reasons)
         return told
 
@@ -365,7 +359,7 @@ class Record:
                 starved.update(place.starved_us)
                 told.busy_share_max = round(max([told.busy_share_max, *self._busy(place).values()]), 3)
         told.busy_share = _most(busy, wall)
-        if _TELLS_STARVED:
+        if TELLS_STARVED:
             told.starved_share = min(1.0, _most(starved, wall))
         return told
 
@@ -388,71 +382,3 @@ def _connects(told_us: list[tuple[int, int, int]]) -> Connects:
         if told.curve[-1][1] != len(ordered):
             told.curve.append((told.last_ms, len(ordered)))
     return told
-
-
-def _limits(told: LoadSide, plan: Plan) -> list[str]:
-    """Why the load side was the limit, with what to do about it; empty where it was not."""
-    reasons = []
-    for doing, effort in (("while clients connected, ", told.connecting), ("", told.delivering)):
-        if effort is None:
-            continue
-        if effort.busy_share > _BUSY_LIMIT or effort.busy_share_max > _BUSY_MAX_LIMIT:
-            reasons.append(
-                f"{doing}a load process used {effort.busy_share:.0%} of a core ({effort.busy_share_max:.0%} in its "
-                f"busiest moment); take more --processes than {plan.processes}"
-            )
-        if effort.starved_share is not None and effort.starved_share > _STARVED_LIMIT:
-            reasons.append(
-                f"{doing}a load process waited for a core for {effort.starved_share:.0%} of the time; this host has "
-                "too few cores for the load and whatever else runs on it"
-            )
-    if told.late.p99_ms is not None and told.late.p99_ms > _LATE_LIMIT_MS:
-        reasons.append(
-            f"publishes were sent up to {millis(told.late.p99_ms)} (p99) later than due; lower --rate or take more "
-            "--processes"
-        )
-    if told.lag_max_ms > _LAG_LIMIT_MS:
-        reasons.append(f"a load process was held up for {millis(told.lag_max_ms)} at once")
-    return reasons
-
-
-def _unknown(result: Result) -> list[str]:
-    unknown = []
-    if result.server is None:
-        unknown.append(
-            "what the server uses of CPU and memory: name its process with --pid, where it runs on this host"
-        )
-    elif result.server.deliveries_per_cpu_s is None and result.delivered.deliveries:
-        unknown.append("deliveries per CPU-second: the server used too little CPU to divide by; run it for longer")
-    if result.delivered.deliveries and not result.delivered.latency.count:
-        unknown.append("latency: nothing that came was sent by this run")
-    if not _TELLS_STARVED:
-        unknown.append("whether the load's processes had to wait for a core: this system does not tell")
-    return unknown
-
-
-def _faults(result: Result) -> list[str]:
-    order, faults = result.order, []
-    for count, words in (
-        (order.lost, "publications lost"),
-        (order.repeated, "repeated"),
-        (order.reordered, "out of order"),
-        (order.unexpected, "things that the protocol does not know"),
-        (order.incomplete_clients, "clients that had not got everything at the end"),
-    ):
-        if count:
-            faults.append(f"{count:,} {words}")
-    if not order.is_right and not faults:
-        faults.append("publications lost, repeated or out of order")
-    if not order.is_checked_to_the_end:
-        faults.append("not everything could be checked: a load process ended early, or did not answer")
-    if result.connect.failed:
-        faults.append(f"{result.connect.failed:,} of {result.connect.clients:,} clients never got in")
-    elif result.connect.ready < result.connect.clients and not result.was_interrupted:
-        missing = result.connect.clients - result.connect.ready
-        faults.append(f"{missing:,} of {result.connect.clients:,} clients were not in when the time was up")
-    if result.reconnect is not None and result.reconnect.failed and not result.was_interrupted:
-        faults.append(f"{result.reconnect.failed:,} clients that were cut did not come back")
-    if result.plan.publishers and not result.delivered.answered and result.delivered.publications:
-        faults.append("no publish was answered")
-    return faults
