@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +176,21 @@ def test_an_interruption_is_130() -> None:
     assert result.exit_code == 130
     assert "interrupted: these are the figures until then" in words.text(result)
     assert "Interrupted" in report(result)
+
+
+def test_the_page_names_the_fields_that_the_json_has() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "bench.md").read_text()
+    rows = re.findall(r"^\| (`\w+`.*?) \| (.*) \|$", page.split("## The JSON")[1], re.MULTILINE)
+    result = result_of(recorded())
+    result.reconnect = result.connect
+    fields = json.loads(result.to_json())
+    assert len(rows) >= 7
+    for names, about in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert name in fields
+            inside = json.dumps(fields[name])
+            for part in re.findall(r"`([a-z_]+)(\*?)`", about) if isinstance(fields[name], dict) else ():
+                assert f'"{part[0]}' in inside, (name, part)
 
 
 # -- the report
