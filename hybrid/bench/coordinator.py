@@ -154,6 +154,7 @@ class Coordinator:
             self._forget(Opened)
             self._say(Say("storm", at_ns=time.monotonic_ns()))
             await self._told(Opened, plan.connect_timeout_s)
+            record.end_storm()
             self._begin("deliver")
         left_s = plan.duration_s - (time.monotonic() - began_s)
         await self._wait(max(0.0, left_s), has_sent(1.0))

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from hybrid.bench.histogram import Histogram
-from hybrid.bench.messages import Counted, Done, Opened, Order, Say, Stopped, Tally, Tick, Told
+from hybrid.bench.messages import TICK_NS, Counted, Done, Opened, Order, Say, Stopped, Tally, Tick, Told
 from hybrid.bench.plan import TRANSPORTS, Transport
 from hybrid.bench.poll import READ, WRITE, Poll
 from hybrid.bench.publisher import HttpPublisher, Publisher, WebSocketPublisher
@@ -23,13 +23,11 @@ from hybrid.bench.subscriber import Subscriber
 from hybrid.bench.wires import Wires
 from hybrid.protocol.commands import WirePosition
 
-TICK_NS: Final = 250_000_000
 _SETTLE_NS: Final = 50_000_000
 _ANSWERS_S: Final = 5.0
 _LOOK_S: Final = 0.02
 _DIALS_A_TURN: Final = 64
 _PUBLISHES_A_TURN: Final = 256
-_WAIT_MAX_S: Final = 0.1
 
 AnyReader = FrameReader | EventReader | PollReader
 
@@ -80,7 +78,7 @@ class Load:
         self._free_at_ns = 0
         self._turn = itertools.count(order.index)
         # what the load itself needs
-        self._tick_ns = self._settled_ns = self.now_ns()
+        self._tick_ns = self._settled_ns = self._next_tick_ns = self.now_ns()
         self._cpu_ns = time.process_time_ns()
         self._starved_ns = _starved_ns()
         self._lag_max_ns = 0
@@ -320,12 +318,15 @@ class Load:
                 self._dial()
             ended_ns = self.now_ns()
             self._lag_max_ns = max(self._lag_max_ns, ended_ns - began_ns)
-            if ended_ns - self._settled_ns > _SETTLE_NS:
+            if ended_ns >= self._next_tick_ns:
+                self._next_tick_ns = (ended_ns // TICK_NS + 1) * TICK_NS
+                self._report()
+            elif ended_ns - self._settled_ns > _SETTLE_NS:
                 self._settle(ended_ns)
 
     def _wait_s(self) -> float:
         now_ns = self.now_ns()
-        until_ns = now_ns + int(_WAIT_MAX_S * 1e9)
+        until_ns = self._next_tick_ns
         if self._timers:
             until_ns = min(until_ns, self._timers[0][0])
         if self._dialling and self._connecting < self._at_once:
@@ -383,8 +384,6 @@ class Load:
         self._settled_ns = now_ns
         for reader in self._readers.values():
             reader.settle()
-        if now_ns - self._tick_ns >= TICK_NS:
-            self._report()
 
     def _report(self) -> None:
         now_ns, cpu_ns, starved_ns = self.now_ns(), time.process_time_ns(), _starved_ns()

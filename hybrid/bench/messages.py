@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from hybrid.bench.plan import Plan
+
+TICK_NS: Final = 250_000_000
+"""Processes tell what has happened when their common clock passes a multiple of this."""
 
 
 class Target(msgspec.Struct, frozen=True):

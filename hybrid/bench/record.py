@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections import Counter
 from typing import Final
 
 from hybrid.bench.histogram import Histogram, bounds_of
-from hybrid.bench.messages import Tally, Target, Tick
+from hybrid.bench.messages import TICK_NS, Tally, Target, Tick
 from hybrid.bench.plan import Plan
 from hybrid.bench.result import (
     Connects,
@@ -23,17 +24,11 @@ from hybrid.bench.result import (
     Server,
 )
 from hybrid.bench.server import Sample
-from hybrid.bench.words import millis
+from hybrid.bench.verdict import TELLS_STARVED, faults, limits, unknown
 
 _BIN_S: Final = 0.5
 _BINS_MAX: Final = 400
 _CURVE_POINTS: Final = 150
-_BUSY_LIMIT: Final = 0.85
-_BUSY_MAX_LIMIT: Final = 0.95
-_STARVED_LIMIT: Final = 0.15
-_LATE_LIMIT_MS: Final = 5.0
-_LAG_LIMIT_MS: Final = 250.0
-_TELLS_STARVED: Final = os.path.exists("/proc/self/schedstat")
 
 
 class _Bin:
@@ -54,7 +49,8 @@ class Record:
         self.plan = plan
         self.began_ns = began_ns
         expected_s = plan.duration_s + plan.drain_s + 10
-        self._bin_ns = int(max(_BIN_S, expected_s / _BINS_MAX) * 1e9)
+        # Whole ticks, which all processes tell at the same moments: a step has as many of them as any other.
+        self._bin_ns = TICK_NS * math.ceil(max(_BIN_S, expected_s / _BINS_MAX) * 1e9 / TICK_NS)
         self._bins: dict[int, _Bin] = {}
         self.phases: list[tuple[str, int]] = []
         self.ready: dict[str, dict[int, int]] = {}
@@ -73,7 +69,8 @@ class Record:
         self.resets: dict[int, int] = {}
         self.last_ns = 0
         self.lag_max_us = 0
-        self.cut_count = 0
+        self.cut_count = self.away_count = 0
+        self._back_before = 0
         self.recent = Histogram()
         self.tallies: dict[int, Tally] = {}
         self.failed: dict[int, int] = {}
@@ -87,7 +84,7 @@ class Record:
         """A phase begins, `start` being over: `connect`, `idle`, `deliver`, `reconnect`, `drain` or `end`."""
         self.phases.append((phase, now_ns))
         if phase == "reconnect":
-            self.cut_count = self.ready_count
+            self.cut_count, self._back_before = self.ready_count, len(self.reconnects)
         if phase == "idle":  # whatever fails from here on is not of the first connects
             self.connect_errors, self.errors = self.errors, Counter()
             self.connect_delayed, self.delayed = self.delayed, 0
@@ -143,7 +140,11 @@ class Record:
 
     def _bin(self, at_ns: int) -> _Bin:
         # A tick tells of the time before it.
-        return self._bins.setdefault(max(0, at_ns - self.began_ns - 1) // self._bin_ns, _Bin())
+        return self._bins.setdefault(max(0, self._number(at_ns - TICK_NS // 2)), _Bin())
+
+    def _number(self, at_ns: int) -> int:
+        """Of the step that this moment lies in, from the one in which all began."""
+        return at_ns // self._bin_ns - self.began_ns // self._bin_ns
 
     # -- what it is now
 
@@ -151,6 +152,10 @@ class Record:
     def ready_count(self) -> int:
         """Clients that are subscribed now."""
         return sum(sum(counts.values()) for counts in self.ready.values())
+
+    def end_storm(self) -> None:
+        """Whoever was cut is back by now, or its time is up."""
+        self.away_count = max(0, self.cut_count - (len(self.reconnects) - self._back_before))
 
     @property
     def is_hopeless(self) -> bool:
@@ -166,7 +171,7 @@ class Record:
 
     def rates(self, now_ns: int) -> Point | None:
         """The last step of time that is over."""
-        number = (now_ns - self.began_ns) // self._bin_ns - 1
+        number = self._number(now_ns - TICK_NS // 2) - 1
         return self._point(number) if number in self._bins else None
 
     def series(self) -> list[Point]:
@@ -188,7 +193,7 @@ class Record:
                 (earlier, earlier_ns) = before.sample
                 server_cpu = round((sample.cpu_s - earlier.cpu_s) / (at_ns - earlier_ns) * 1e9, 3)
         return Point(
-            at_s=round(number * seconds, 3),
+            at_s=round(max(0, number * self._bin_ns - self.began_ns % self._bin_ns) / 1e9, 3),
             seconds=seconds,
             ready=place.ready or (before.ready if before is not None else 0),
             deliveries_per_s=round(place.deliveries / seconds, 1),
@@ -232,8 +237,8 @@ class Record:
             latency_us=[(bounds_of(bucket)[0], count) for bucket, count in whole.pairs()],
         )
         result.server = self._server(result)
-        result.unknown = _unknown(result)
-        result.faults = _faults(result)
+        result.unknown = unknown(result)
+        result.faults = faults(result)
         result.exit_code = 130 if was_interrupted else 1 if result.faults else 0
         return result
 
@@ -252,7 +257,7 @@ class Record:
             return None
         told = _connects(self.reconnects)
         told.clients = self.cut_count + sum(self.cuts.values())
-        told.failed = max(0, told.clients - told.ready)
+        told.failed = self.away_count
         told.is_storm = self.plan.is_reconnect_storm
         told.errors, told.delayed = dict(self.errors.most_common()), self.delayed
         return told
@@ -337,7 +342,7 @@ class Record:
         if deliver is not None:
             told.delivering = self._effort(deliver, max(deliver, self.last_ns))
         told.late = Latency.of(self.late)
-        told.reasons = _limits(told, self.plan)
+        told.reasons = limits(told, self.plan)
         told.is_limit = bool(told.reasons)
         return told
 
@@ -346,7 +351,7 @@ class Record:
         wall: Counter[int] = Counter()
         starved: Counter[int] = Counter()
         told = Effort()
-        for number in range((from_ns - self.began_ns) // self._bin_ns, (until_ns - self.began_ns) // self._bin_ns + 1):
+        for number in range(self._number(from_ns), self._number(until_ns) + 1):
             place = self._bins.get(number)
             if place is not None:
                 busy.update(place.busy_us)
@@ -354,7 +359,7 @@ class Record:
                 starved.update(place.starved_us)
                 told.busy_share_max = round(max([told.busy_share_max, *self._busy(place).values()]), 3)
         told.busy_share = _most(busy, wall)
-        if _TELLS_STARVED:
+        if TELLS_STARVED:
             told.starved_share = min(1.0, _most(starved, wall))
         return told
 
@@ -377,71 +382,3 @@ def _connects(told_us: list[tuple[int, int, int]]) -> Connects:
         if told.curve[-1][1] != len(ordered):
             told.curve.append((told.last_ms, len(ordered)))
     return told
-
-
-def _limits(told: LoadSide, plan: Plan) -> list[str]:
-    """Why the load side was the limit, with what to do about it; empty where it was not."""
-    reasons = []
-    for doing, effort in (("while clients connected, ", told.connecting), ("", told.delivering)):
-        if effort is None:
-            continue
-        if effort.busy_share > _BUSY_LIMIT or effort.busy_share_max > _BUSY_MAX_LIMIT:
-            reasons.append(
-                f"{doing}a load process used {effort.busy_share:.0%} of a core ({effort.busy_share_max:.0%} in its "
-                f"busiest moment); take more --processes than {plan.processes}"
-            )
-        if effort.starved_share is not None and effort.starved_share > _STARVED_LIMIT:
-            reasons.append(
-                f"{doing}a load process waited for a core for {effort.starved_share:.0%} of the time; this host has "
-                "too few cores for the load and whatever else runs on it"
-            )
-    if told.late.p99_ms is not None and told.late.p99_ms > _LATE_LIMIT_MS:
-        reasons.append(
-            f"publishes were sent up to {millis(told.late.p99_ms)} (p99) later than due; lower --rate or take more "
-            "--processes"
-        )
-    if told.lag_max_ms > _LAG_LIMIT_MS:
-        reasons.append(f"a load process was held up for {millis(told.lag_max_ms)} at once")
-    return reasons
-
-
-def _unknown(result: Result) -> list[str]:
-    unknown = []
-    if result.server is None:
-        unknown.append(
-            "what the server uses of CPU and memory: name its process with --pid, where it runs on this host"
-        )
-    elif result.server.deliveries_per_cpu_s is None and result.delivered.deliveries:
-        unknown.append("deliveries per CPU-second: the server used too little CPU to divide by; run it for longer")
-    if result.delivered.deliveries and not result.delivered.latency.count:
-        unknown.append("latency: nothing that came was sent by this run")
-    if not _TELLS_STARVED:
-        unknown.append("whether the load's processes had to wait for a core: this system does not tell")
-    return unknown
-
-
-def _faults(result: Result) -> list[str]:
-    order, faults = result.order, []
-    for count, words in (
-        (order.lost, "publications lost"),
-        (order.repeated, "repeated"),
-        (order.reordered, "out of order"),
-        (order.unexpected, "things that the protocol does not know"),
-        (order.incomplete_clients, "clients that had not got everything at the end"),
-    ):
-        if count:
-            faults.append(f"{count:,} {words}")
-    if not order.is_right and not faults:
-        faults.append("publications lost, repeated or out of order")
-    if not order.is_checked_to_the_end:
-        faults.append("not everything could be checked: a load process ended early, or did not answer")
-    if result.connect.failed:
-        faults.append(f"{result.connect.failed:,} of {result.connect.clients:,} clients never got in")
-    elif result.connect.ready < result.connect.clients and not result.was_interrupted:
-        missing = result.connect.clients - result.connect.ready
-        faults.append(f"{missing:,} of {result.connect.clients:,} clients were not in when the time was up")
-    if result.reconnect is not None and result.reconnect.failed and not result.was_interrupted:
-        faults.append(f"{result.reconnect.failed:,} clients that were cut did not come back")
-    if result.plan.publishers and not result.delivered.answered and result.delivered.publications:
-        faults.append("no publish was answered")
-    return faults

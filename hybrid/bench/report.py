@@ -66,7 +66,7 @@ def _figures(result: Result) -> Iterator[str]:
     delivered, server = result.delivered, result.server
     if delivered.deliveries:
         yield _figure("Deliveries", f"{delivered.deliveries_per_s:,.0f}", "/s")
-        yield _figure("Latency, half of all", *_split(delivered.latency.p50_ms), "or less")
+        yield _figure("Latency, p50", *_split(delivered.latency.p50_ms))
         yield _figure("Latency, p99", *_split(delivered.latency.p99_ms))
     if delivered.publications:
         yield _figure("Publications", f"{delivered.publications_per_s:,.0f}", "/s")

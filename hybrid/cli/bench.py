@@ -40,8 +40,6 @@ _DURATION_S = 10.0
 _DURATION_BY_COUNT_S = 3_600.0
 _SUBJECTS = 64
 _MINTED_AT_ONCE = 4
-_TOKENS_MAX = 100_000
-_TOKEN_FILE_MAX_BYTES = 1_000_000_000
 
 
 def add_command(commands: Any) -> None:
@@ -354,13 +352,14 @@ async def _tokens(options: argparse.Namespace, endpoint: Endpoint, plan: Plan) -
     """
     import asyncio
 
+    from hybrid.bench.tokens import read_tokens
     from hybrid.cli.server import request_token, say
     from hybrid.client.credentials import is_token
     from hybrid.errors import SettingsError
     from hybrid.settings import client_environment
 
     if options.token_file:
-        return _read_tokens(options.token_file)
+        return read_tokens(options.token_file)
     given = client_environment().token
     if given:
         if not is_token(given):
@@ -390,30 +389,4 @@ async def _tokens(options: argparse.Namespace, endpoint: Endpoint, plan: Plan) -
             detail=f"The development issuer's tokens live for {lifetime_s:g} s, and this takes {needed_s:g} s; shorten "
             "--duration, or give tokens that live longer with --token-file."
         )
-    return tokens
-
-
-def _read_tokens(path: str) -> list[str]:
-    from hybrid.client.credentials import is_token
-    from hybrid.errors import SettingsError
-
-    shown = "Standard input" if path == "-" else f"The token file {path}"
-    try:
-        if path == "-":
-            raw = sys.stdin.buffer.read(_TOKEN_FILE_MAX_BYTES)
-        else:
-            with open(path, "rb") as file:
-                raw = file.read(_TOKEN_FILE_MAX_BYTES)
-        tokens = [line.strip() for line in raw.decode("ascii").splitlines() if line.strip()]
-    except OSError as error:
-        raise SettingsError(detail=f"{shown} cannot be read: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise SettingsError(detail=f"{shown} holds no tokens: it is not plain text.") from None
-    if not tokens:
-        raise SettingsError(detail=f"{shown} holds no token; it must hold one a line.")
-    if len(tokens) > _TOKENS_MAX:
-        raise SettingsError(detail=f"{shown} holds more than {_TOKENS_MAX:,} tokens; fewer can be dealt out in turn.")
-    for place, token in enumerate(tokens, 1):
-        if not is_token(token):
-            raise SettingsError(detail=f"{shown}: line {place} is no token (RFC 6750, section 2.1).")
     return tokens

@@ -302,10 +302,13 @@ async def test_a_pid_that_is_none() -> None:
 async def test_a_load_process_that_dies_is_no_result() -> None:
     async with running_server(settings_for()) as server:
         coordinator: Coordinator
+        killed: list[int] = []
 
         def watch(record: Record) -> None:
-            if record.sent > 5 and coordinator._members[0].process.returncode is None:
-                coordinator._members[0].process.kill()
+            if record.sent > 5 and not killed:
+                process = coordinator._members[0].process
+                killed.append(process.pid)
+                process.kill()
 
         chosen = plan(rate_per_s=50.0, publications=500)
         coordinator = Coordinator(chosen, target(server.port), [server.token()], watch=watch)

@@ -12,6 +12,7 @@ import pytest
 from hybrid import cli
 from hybrid.bench import host
 from hybrid.bench.plan import make
+from hybrid.bench.tokens import read_tokens
 from hybrid.cli.bench import make_plan
 from hybrid.errors import SettingsError
 from tests.unit.test_cli import Server, one_line, refused_url, server
@@ -125,17 +126,11 @@ def test_a_count_ends_a_run_whatever_the_time() -> None:
 # -- tokens
 
 
-def _read(path: str) -> list[str]:
-    from hybrid.cli.bench import _read_tokens
-
-    return _read_tokens(path)
-
-
 def test_a_token_file_has_one_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tokens").write_text("one\n\n two \nthree")
-    assert _read("tokens") == ["one", "two", "three"]
+    assert read_tokens("tokens") == ["one", "two", "three"]
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"four\n")))
-    assert _read("-") == ["four"]
+    assert read_tokens("-") == ["four"]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +146,7 @@ def test_a_token_file_has_one_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_token_file_that_is_none_is_refused_without_quoting_it(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "tokens").write_bytes(content)
     with pytest.raises(SettingsError, match=words) as refused:
-        _read("tokens")
+        read_tokens("tokens")
     assert "secret" not in str(refused.value)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,11 +149,20 @@ def test_who_was_cut_and_did_not_come_back_is_a_fault() -> None:
     record.begin("idle", S)
     record.begin("reconnect", 2 * S)
     told(record, 3.0, 0, reconnects=[(5_000, 5_000, 4_000)] * 7)
+    record.end_storm()
     record.tallies[0] = Tally()
     result = result_of(record)
     assert result.reconnect is not None
     assert (result.reconnect.clients, result.reconnect.ready, result.reconnect.failed) == (10, 7, 3)
     assert (result.exit_code, result.faults) == (1, ["3 clients that were cut did not come back"])
+
+
+def test_who_was_cut_and_is_on_its_way_at_the_end_is_no_fault() -> None:
+    """As an event stream that has lived long enough in the last moment; it has got everything."""
+    record = recorded(cuts={"4412 rotated": 1})
+    result = result_of(record)
+    assert result.reconnect is None or result.reconnect.failed == 0
+    assert (result.exit_code, result.faults) == (0, [])
 
 
 def test_what_was_due_and_not_sent_is_told() -> None:
@@ -165,6 +176,21 @@ def test_an_interruption_is_130() -> None:
     assert result.exit_code == 130
     assert "interrupted: these are the figures until then" in words.text(result)
     assert "Interrupted" in report(result)
+
+
+def test_the_page_names_the_fields_that_the_json_has() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "bench.md").read_text()
+    rows = re.findall(r"^\| (`\w+`.*?) \| (.*) \|$", page.split("## The JSON")[1], re.MULTILINE)
+    result = result_of(recorded())
+    result.reconnect = result.connect
+    fields = json.loads(result.to_json())
+    assert len(rows) >= 7
+    for names, about in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert name in fields
+            inside = json.dumps(fields[name])
+            for part in re.findall(r"`([a-z_]+)(\*?)`", about) if isinstance(fields[name], dict) else ():
+                assert f'"{part[0]}' in inside, (name, part)
 
 
 # -- the report
