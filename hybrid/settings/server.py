@@ -78,7 +78,7 @@ class Settings:
     allow_public_development_issuer: bool = doc(
         "Spells out that the toy authorization server may run on an address others can reach.", False
     )
-    handoff: bool = doc("Whether connections are taken from the HTTP server, which saves memory and time.", True)
+    handoff: bool = doc("Whether long-lived connections are taken from the HTTP server, which saves memory.", True)
     fast_accept: bool = doc(
         "Whether plain requests for streams are read in front of the HTTP server, which halves the cost of a connect; "
         "needs handoff.",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ from hybrid.protocol.cursor import format_composite, format_cursor
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 from hybrid.transports.target import read_target
+
+_Result = TypeVar("_Result")
 
 
 class LongPolls:
@@ -36,9 +39,8 @@ class LongPolls:
                 self._engine.admit(principal, command, exchange.address)
                 payloads = await self._counted(exchange, self._engine.polling.attach(principal, command))
             case Poll():
-                payloads = await self._counted(
-                    exchange, self._engine.polling.poll(principal, command, exchange.address)
-                )
+                waiting = partial(self._counted, exchange)
+                payloads = await self._engine.polling.poll(principal, command, exchange.address, waiting)
             case _:
                 raise ProtocolError("bad_request", "The body of a poll is an `attach` or a `poll`.")
         await exchange.respond(200, b'{"pushes":[%b]}' % b",".join(payloads))
@@ -76,6 +78,6 @@ class LongPolls:
         )
         await exchange.respond(200, body)
 
-    async def _counted(self, exchange: Exchange, answer: Coroutine[Any, Any, list[bytes]]) -> list[bytes]:
+    async def _counted(self, exchange: Exchange, answer: Coroutine[Any, Any, _Result]) -> _Result:
         with self._engine.open.poll():
             return await exchange.unless_gone(answer)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid.limits import Limits
+from hybrid.links import hypercorn_requests
 from hybrid.links.asgi import Receive, Scope, Send
 from hybrid.links.head import Head
 from hybrid.links.hypercorn_requests import keep_connection
@@ -297,6 +298,18 @@ async def test_a_connection_has_as_many_requests_as_before() -> None:
             closing = number if (await answer(client))[1].get(b"connection") == b"close" else 0
         assert closing == 1_000
         assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("missing", ["HAS_PARSER", "ASGIWrapper"])
+@on_each_loop
+async def test_where_something_is_not_as_known_hypercorn_serves_on(missing: str) -> None:
+    app = App()
+    with restored(hypercorn_requests, missing, False if missing == "HAS_PARSER" else int):
+        async with serving(app) as server, connected(server.port) as client:
+            for _ in range(2):
+                await client.send(post(b"x"))
+                assert (await answer(client))[2] == b"POST /kept x"
+            assert app.served == ["Hypercorn", "Hypercorn"]
 
 
 # -- what goes wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.links.kept import KeptConnections
 from hybrid.settings import Namespace
 from tests.support.bytewise import Answer, Connection, connected, request, until
 from tests.support.server import RunningServer, running_server, settings_for
@@ -190,3 +192,11 @@ async def test_streams_leave_a_kept_connection_for_a_hand_off_of_their_own(serve
         assert (await connection.head()).headers["content-type"] == "text/event-stream; charset=utf-8"
         [stream] = server.engine.open.streams()
         assert stream.link.is_handed_off  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("handoff", [True, False])
+async def test_the_setting_decides(handoff: bool) -> None:
+    async with running_server(settings_for(handoff=handoff)) as server, connected(server) as connection:
+        await by_us(connection, server.port)
+        kept = [owner for owner in gc.get_objects() if isinstance(owner, KeptConnections) and len(owner)]
+        assert len(kept) == handoff
