@@ -14,6 +14,7 @@ from hybrid.engine.link import Link, LinkOwner
 from hybrid.limits import Limits
 from hybrid.links import hypercorn
 from hybrid.links.asgi import AsgiEventStream, AsgiWebSocket, Receive, Scope, Send
+from hybrid.links.deflate import DeflatedWebSocket, offers_deflate
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
 
 
@@ -49,9 +50,12 @@ async def open_websocket(
     message_max_bytes: int,
     allow_handoff: bool = True,
     probe_payload: bytes | None = None,
+    may_deflate: bool = False,
 ) -> OpenWebSocket:
-    """Accept a WebSocket handshake and return the link. permessage-deflate is declined where the server lets us.
+    """Accept a WebSocket handshake and return the link.
 
+    permessage-deflate is taken with `may_deflate` where the link owns its socket, and otherwise declined where the
+    server lets us.
     `subprotocol` is None or one of `scope["subprotocols"]`, otherwise ValueError. `is_binary` says which kind of frame
     carries what is written. `probe_payload` is what `probe` sends where there are no pings (see `AsgiWebSocket`).
     A client that has gone meanwhile is no error: the link then closes at once.
@@ -61,7 +65,8 @@ async def open_websocket(
         raise ValueError("the client did not offer this subprotocol")
     peer = _peer(scope)
     if allow_handoff:
-        link = HandedOffWebSocket(
+        make = DeflatedWebSocket if may_deflate and offers_deflate(scope) else HandedOffWebSocket
+        link = make(
             owner=owner,
             is_binary=is_binary,
             limits=limits,

@@ -112,6 +112,7 @@ class LinkApp:
     probe_payload: bytes | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"text/event-stream"),)
     keeps_opened: bool = True
+    may_deflate: bool = False
 
     def __post_init__(self) -> None:
         self.opened: asyncio.Queue[Opened] = asyncio.Queue()
@@ -147,6 +148,7 @@ class LinkApp:
                 is_binary=self.is_binary,
                 message_max_bytes=self.message_max_bytes,
                 probe_payload=self.probe_payload,
+                may_deflate=self.may_deflate,
                 **common,
             )
         else:
