@@ -12,7 +12,7 @@ from typing import Protocol
 from hybrid.clock import Clock
 from hybrid.engine.link import Link, LinkOwner
 from hybrid.limits import Limits
-from hybrid.links import hypercorn
+from hybrid.links import hypercorn, servers
 from hybrid.links.asgi import AsgiEventStream, AsgiWebSocket, Receive, Scope, Send
 from hybrid.links.deflate import DeflatedWebSocket, offers_deflate
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
@@ -74,8 +74,9 @@ async def open_websocket(
             message_max_bytes=message_max_bytes,
             peer=peer,
         )
-        if hypercorn.take_websocket(send, link, subprotocol):
+        if servers.take_websocket(send, link, subprotocol):
             return link
+        servers.warn_if_strange(send)
     asgi_link = AsgiWebSocket(
         receive,
         send,
@@ -86,12 +87,12 @@ async def open_websocket(
         message_max_bytes=message_max_bytes,
         peer=peer,
         probe_payload=probe_payload,
-        terminate=hypercorn.terminator(send),
+        terminate=servers.terminator(send),
     )
     if hypercorn.end_if_refused(send):
         asgi_link.end_at_once(1006)
         return asgi_link
-    hypercorn.decline_extensions(send)
+    servers.decline_extensions(send)
     try:
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
     except OSError:
@@ -120,8 +121,9 @@ async def open_event_stream(
     if allow_handoff and has_body and scope["http_version"] in ("1.0", "1.1"):
         is_chunked = scope["http_version"] == "1.1"
         link = HandedOffEventStream(owner=owner, is_chunked=is_chunked, limits=limits, clock=clock, peer=peer)
-        if hypercorn.take_event_stream(send, link, headers):
+        if servers.take_event_stream(send, link, headers):
             return link
+        servers.warn_if_strange(send)
     asgi_link = AsgiEventStream(
         receive,
         send,
@@ -129,7 +131,7 @@ async def open_event_stream(
         limits=limits,
         clock=clock,
         peer=peer,
-        terminate=hypercorn.terminator(send),
+        terminate=servers.terminator(send),
     )
     if has_body and scope["http_version"].startswith("1"):
         # What follows a stream on its connection would wait for its end; later versions know no such header.

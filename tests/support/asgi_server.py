@@ -188,16 +188,16 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(app: Any, *, limits: Limits | None = None, **options: Any) -> AsyncIterator[Server]:
-    """Serve `app` with the launcher on a free port of 127.0.0.1; stops at the end of the block."""
+async def serving(
+    app: Any, *, limits: Limits | None = None, serve: Callable[..., Any] = launcher.serve, **options: Any
+) -> AsyncIterator[Server]:
+    """Serve `app` with the launcher, or another server, on a free port of 127.0.0.1; stops at the end of the block."""
     loop = asyncio.get_running_loop()
     started: asyncio.Future[int] = loop.create_future()
     event = asyncio.Event()
     limits = limits or Limits(shutdown_grace_s=0.5)
     options = {"host": "127.0.0.1", "port": 0} | options
-    task = loop.create_task(
-        launcher.serve(app, limits=limits, shutdown_event=event, on_started=started.set_result, **options)
-    )
+    task = loop.create_task(serve(app, limits=limits, shutdown_event=event, on_started=started.set_result, **options))
     await asyncio.wait({started, task}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         await task
