@@ -17,10 +17,11 @@ from tests.bench.load import Failed
 class Server:
     """A running server. Its CPU time is user and system time of the whole process."""
 
-    def __init__(self, kind: str, order: dict[str, Any]) -> None:
+    def __init__(self, kind: str, order: dict[str, Any], module: str = "tests.bench.server") -> None:
+        """`module` is run with `kind` as its argument, and told `order`."""
         self.kind = kind
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.server", kind],
+            [sys.executable, "-m", module, kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
