@@ -50,16 +50,21 @@ def asking(dialect: Dialect) -> Dialect:
 
 
 def measure(order: dict[str, Any], tokens: list[str], dialect: Dialect, seconds: float) -> float:
-    """Microseconds of CPU for each interval of each client."""
+    """Microseconds of CPU for each interval of each client, beyond what a server without clients uses."""
     with Server("hypercorn", order, module="tests.bench.serving") as server:
         crowd = Crowd(Door(server.address, HOST, asking(dialect)))
+        server.quiet()
+        before_s = server.cpu_s()
+        time.sleep(INTERVAL_S)
+        without_s = server.cpu_s() - before_s
         crowd.open(tokens)
         crowd.settle(0.2)
         crowd.answer = BEAT if dialect.greeting else b""
         before_s, start_s = server.cpu_s(), time.monotonic()
         crowd.wait(seconds)
-        spent_s = server.cpu_s() - before_s
-        intervals = (time.monotonic() - start_s) / INTERVAL_S * len(crowd)
+        passed = (time.monotonic() - start_s) / INTERVAL_S
+        spent_s = server.cpu_s() - before_s - without_s * passed
+        intervals = passed * len(crowd)
         crowd.close()
     return spent_s / intervals * 1e6
 
