@@ -40,13 +40,17 @@ def terminator(send: Send) -> Callable[[], Awaitable[None]] | None:
 
 
 def warn_if_strange(send: Send) -> None:
-    """Say in the log, once, that streams cost more under a server that does not give its connections away."""
+    """Say in the log, once, that streams cost more under a server that does not give its connections away.
+
+    Not where something has wrapped `send`: whoever did that knows, and the server behind may be any.
+    """
     global _has_warned
-    name = type(getattr(send, "__self__", send)).__module__.partition(".")[0]
-    if not _has_warned and name not in _GIVING:
+    owner = getattr(send, "__self__", None)
+    name = type(owner).__module__.partition(".")[0]
+    if owner is not None and not _has_warned and name not in _GIVING:
         _has_warned = True
         _log.warning(
             "%s does not give its connections away; streams are served through plain ASGI, "
             "which costs more memory and time for each",
-            "this server" if name == "builtins" else name,
+            name,
         )
