@@ -19,7 +19,7 @@ PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,15 @@ js: ## The JavaScript client as one file, and its tests (Node 20 or later)
 
 bench: $(VENV)/.tested ## Measure against a textbook server, in one run
 	$(BIN)/python -m tests.bench
+
+bench-compression: $(VENV)/.tested ## Measure what permessage-deflate costs and saves
+	$(BIN)/python -m tests.bench.compression
+
+bench-idle: $(VENV)/.tested ## Measure what the heartbeats of idle clients cost
+	$(BIN)/python -m tests.bench.idle
+
+bench-servers: $(VENV)/.tested ## Measure hybrid under Hypercorn, uvicorn and Granian, with TLS and without
+	$(BIN)/python -m tests.bench.servers
 
 bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing into it beside memory
 	$(BIN)/python -m tests.bench.nodes

@@ -39,6 +39,7 @@ HOMES: dict[str, set[str]] = {
     "quart": {"web"},
     "werkzeug": {"web"},
     "hypercorn": {"web/launcher.py", "links/hypercorn.py", "links/hypercorn_requests.py"},
+    "uvicorn": {"links/uvicorn.py"},
     "authlib": {"auth"},
     "joserfc": {"auth"},
     "httpx2": {"auth", "client", "cli"},

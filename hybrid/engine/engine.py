@@ -112,7 +112,14 @@ class Engine:
         self.allows_anonymous = allows_anonymous
         self.tasks = Tasks()
         self.wheel = Wheel(clock)
-        self.hub = Hub(broker, limits, clock, self.wheel, tells_presence=self._tells_presence)
+        self.hub = Hub(
+            broker,
+            limits,
+            clock,
+            self.wheel,
+            tells_presence=self._tells_presence,
+            may_deflate=self._may_deflate,
+        )
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
         policy = Policy(namespace_for, authorise, self.revocations)
@@ -446,6 +453,10 @@ class Engine:
     def _tells_presence(self, channel: str) -> bool:
         namespace = self._namespace_for(channel)
         return namespace is not None and namespace.join_leave
+
+    def _may_deflate(self, channel: str) -> bool:
+        namespace = self._namespace_for(channel)
+        return namespace is not None and namespace.compression
 
     def _holders(self) -> Iterator[Holder]:
         """All that is open here, and what is kept for who comes back."""

@@ -15,6 +15,7 @@ from hybrid.clock import Clock
 from hybrid.engine.bundle import Bundles
 from hybrid.engine.bundle_feed import BundleFeed
 from hybrid.engine.channel import Channel
+from hybrid.engine.deflated import Compression
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.feed import Feed, FeedEvents
 from hybrid.engine.link import Link
@@ -59,7 +60,12 @@ class Hub:
         wheel: Wheel | None = None,
         *,
         tells_presence: Callable[[str], bool] = lambda channel: True,
+        may_deflate: Callable[[str], bool] = lambda channel: True,
     ) -> None:
+        """`tells_presence` and `may_deflate` say of a channel whether its joins and leaves are told, and whether its
+        publications may be compressed.
+        """
+        self._compression = Compression(limits.deflate_min_bytes, may_deflate)
         self._tells_presence = tells_presence
         self._broker = broker
         self._limits = limits
@@ -109,7 +115,7 @@ class Hub:
 
     def feed(self, link: Link, encoding: Encoding, events: FeedEvents) -> Feed:
         """A feed for a link; the owner forwards `link_paused` and `link_resumed` to it from now on."""
-        return Feed(self, link, encoding, events)
+        return Feed(self, link, self._compression.encoding_for(link, encoding), events)
 
     def bundle_feed(self, link: Link, channels: Sequence[str], events: FeedEvents) -> Feed:
         """The feed of a plain event stream of several channels; delivery begins when all were added and started."""

@@ -59,6 +59,10 @@ class NamespaceOptions(Protocol):
         """Its own bound for `data`, below the general one."""
 
     @property
+    def compression(self) -> bool:
+        """Whether publications may be compressed on their way to clients."""
+
+    @property
     def durable(self) -> bool:
         """Whether an append waits for a replica."""
 

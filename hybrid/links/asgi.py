@@ -32,6 +32,7 @@ class _AsgiLink:
     """What both kinds share: an outgoing buffer with two water marks, and one orderly end."""
 
     is_handed_off = False
+    takes_deflated = False
     is_bidirectional: bool
     framing: Framing
 

@@ -61,6 +61,7 @@ class _HandedOff(asyncio.Protocol):
     )
 
     is_handed_off = True
+    takes_deflated = False
     _transport: asyncio.Transport
 
     def __init__(
@@ -242,7 +243,7 @@ class HandedOffWebSocket(_HandedOff):
 
     def _hold(self, left: bytes) -> None:
         if left:
-            self._reader = MessageReader()
+            self._reader = MessageReader(takes_deflated=self.takes_deflated)
             self._reader.feed(left)
 
     def probe(self) -> None:
@@ -261,7 +262,7 @@ class HandedOffWebSocket(_HandedOff):
         self.last_received_s = self._clock.monotonic_s()
         if self._state < _ENDING:
             if self._reader is None:
-                self._reader = MessageReader()
+                self._reader = MessageReader(takes_deflated=self.takes_deflated)
             self._reader.feed(data)
             self._process()
 

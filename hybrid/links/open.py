@@ -12,8 +12,9 @@ from typing import Protocol
 from hybrid.clock import Clock
 from hybrid.engine.link import Link, LinkOwner
 from hybrid.limits import Limits
-from hybrid.links import front, hypercorn
+from hybrid.links import hypercorn, servers
 from hybrid.links.asgi import AsgiEventStream, AsgiWebSocket, Receive, Scope, Send
+from hybrid.links.deflate import DeflatedWebSocket, offers_deflate
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
 from hybrid.links.peer import peer_name
 
@@ -50,9 +51,12 @@ async def open_websocket(
     message_max_bytes: int,
     allow_handoff: bool = True,
     probe_payload: bytes | None = None,
+    may_deflate: bool = False,
 ) -> OpenWebSocket:
-    """Accept a WebSocket handshake and return the link. permessage-deflate is declined where the server lets us.
+    """Accept a WebSocket handshake and return the link.
 
+    permessage-deflate is taken with `may_deflate` where the link owns its socket, and otherwise declined where the
+    server lets us.
     `subprotocol` is None or one of `scope["subprotocols"]`, otherwise ValueError. `is_binary` says which kind of frame
     carries what is written. `probe_payload` is what `probe` sends where there are no pings (see `AsgiWebSocket`).
     A client that has gone meanwhile is no error: the link then closes at once.
@@ -61,7 +65,8 @@ async def open_websocket(
     if subprotocol is not None and subprotocol not in scope.get("subprotocols", ()):
         raise ValueError("the client did not offer this subprotocol")
     if allow_handoff:
-        link = HandedOffWebSocket(
+        make = DeflatedWebSocket if may_deflate and offers_deflate(scope) else HandedOffWebSocket
+        link = make(
             owner=owner,
             is_binary=is_binary,
             limits=limits,
@@ -69,8 +74,9 @@ async def open_websocket(
             message_max_bytes=message_max_bytes,
             client=scope.get("client"),
         )
-        if front.take_websocket(send, link, subprotocol) or hypercorn.take_websocket(send, link, subprotocol):
+        if servers.take_websocket(send, link, subprotocol):
             return link
+        servers.warn_if_strange(send)
     asgi_link = AsgiWebSocket(
         receive,
         send,
@@ -81,12 +87,12 @@ async def open_websocket(
         message_max_bytes=message_max_bytes,
         peer=peer_name(scope.get("client")),
         probe_payload=probe_payload,
-        terminate=hypercorn.terminator(send),
+        terminate=servers.terminator(send),
     )
     if hypercorn.end_if_refused(send):
         asgi_link.end_at_once(1006)
         return asgi_link
-    hypercorn.decline_extensions(send)
+    servers.decline_extensions(send)
     try:
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
     except OSError:
@@ -116,8 +122,9 @@ async def open_event_stream(
         link = HandedOffEventStream(
             owner=owner, is_chunked=is_chunked, limits=limits, clock=clock, client=scope.get("client")
         )
-        if front.take_event_stream(send, link, headers) or hypercorn.take_event_stream(send, link, headers):
+        if servers.take_event_stream(send, link, headers):
             return link
+        servers.warn_if_strange(send)
     asgi_link = AsgiEventStream(
         receive,
         send,
@@ -125,7 +132,7 @@ async def open_event_stream(
         limits=limits,
         clock=clock,
         peer=peer_name(scope.get("client")),
-        terminate=hypercorn.terminator(send),
+        terminate=servers.terminator(send),
     )
     if has_body and scope["http_version"].startswith("1"):
         # What follows a stream on its connection would wait for its end; later versions know no such header.

@@ -84,6 +84,11 @@ class Settings:
         "needs handoff.",
         True,
     )
+    compression: bool = doc(
+        "Whether WebSockets whose clients ask for it (permessage-deflate) get publications compressed; it needs "
+        "`handoff`.",
+        True,
+    )
     static_dir: str | None = doc("A directory with the browser client; the packaged one when not given.", None)
     log_level: Literal["debug", "info", "warning", "error"] = doc("How much is logged.", "info")
     limits: Limits = field(default_factory=Limits, metadata={"doc": "Bounds and intervals; see [limits]."})

@@ -45,6 +45,7 @@ class Transports:
         fallback: AsgiApp,
         *,
         allow_handoff: bool = True,
+        may_deflate: bool = True,
         public_url: str = "",
         resource_metadata: str = "",
         cookie: tuple[str, CookieReader] | None = None,
@@ -56,7 +57,7 @@ class Transports:
         self._gate = Gate(
             engine, door_policy, public_url=public_url, resource_metadata=resource_metadata, cookie=cookie
         )
-        self._websockets = WebSockets(engine, self._gate, allow_handoff=allow_handoff)
+        self._websockets = WebSockets(engine, self._gate, allow_handoff=allow_handoff, may_deflate=may_deflate)
         self._event_streams = EventStreams(engine, self._gate, allow_handoff=allow_handoff)
         self._long_polls = LongPolls(engine, self._gate)
         self._uplink = Uplink(engine, self._gate)

@@ -19,10 +19,11 @@ _WIRES: dict[str, Wire] = {"hybrid.v1": WEBSOCKET_JSON, "hybrid.v1.msgpack": WEB
 class WebSockets:
     """Serves WebSocket handshakes."""
 
-    def __init__(self, engine: Engine, gate: Gate, *, allow_handoff: bool) -> None:
+    def __init__(self, engine: Engine, gate: Gate, *, allow_handoff: bool, may_deflate: bool) -> None:
         self._engine = engine
         self._gate = gate
         self._allow_handoff = allow_handoff
+        self._may_deflate = may_deflate
 
     async def session(self, exchange: Exchange) -> None:
         """`GET /v1/stream` with Upgrade."""
@@ -45,6 +46,7 @@ class WebSockets:
             clock=self._engine.clock,
             message_max_bytes=limits.auth_frame_max_bytes if principal is None else limits.command_max_bytes,
             allow_handoff=self._allow_handoff,
+            may_deflate=self._may_deflate,
         )
         leg.opened(link)
         if refusal is not None:
@@ -72,6 +74,7 @@ class WebSockets:
             clock=self._engine.clock,
             message_max_bytes=limits.auth_frame_max_bytes,
             allow_handoff=self._allow_handoff,
+            may_deflate=self._may_deflate,
         )
         stream.opened(link, answers_probes=link.is_handed_off)
         if refusal is not None:

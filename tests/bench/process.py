@@ -142,14 +142,21 @@ def on_core(core: int | None) -> Iterator[None]:
 class Server(Running):
     """A server that speaks to us over its standard input and output, as tests/bench/server.py says.
 
-    `command` is what runs it, one of our own kinds if not given; `root` the checkout that it runs from, this one if not
-    given. Raises Failed when it ends before it listens.
+    `command` is what runs it, `module` with its kind if not given; `root` the checkout that it runs from, this one
+    if not given. Raises Failed when it ends before it listens.
     """
 
-    def __init__(self, kind: str, order: dict[str, Any], root: Path | None = None, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        order: dict[str, Any],
+        root: Path | None = None,
+        command: Sequence[str] = (),
+        module: str = "tests.bench.server",
+    ) -> None:
         with on_core(order["core"]):
             process = subprocess.Popen(
-                [*command] or [sys.executable, "-m", "tests.bench.server", kind],
+                [*command] or [sys.executable, "-m", module, kind],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
