@@ -60,6 +60,7 @@ def main() -> int:
         try:
             for curve in curves(cast, plan):
                 drawn.append(curve)
+                cast.say(f"curve: {curve.title}")
                 faults += [f"{curve.title}: {fault}" for fault in curve.faults]
         except Failed as error:
             faults.append(f"curves: {error}")
