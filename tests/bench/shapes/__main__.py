@@ -94,7 +94,7 @@ def table(drawn: Sequence[Curve]) -> Iterator[str]:
 
 
 def line(shape: str, outcome: Outcome, more: str) -> str:
-    latency = f"{outcome.p50_ms:.1f} / {outcome.p99_ms:.1f}"
+    latency = f"{outcome.p50_ms:.1f} / {outcome.p99_ms:.1f}" if outcome.p99_ms else ""
     return (
         f"| {shape} | {outcome.deliveries:,} | {outcome.per_cpu_s:,.0f} | {outcome.cpu_us:.2f} | {latency} | {more} |"
     )
