@@ -60,6 +60,7 @@ def main() -> int:
         try:
             for curve in curves(cast, plan):
                 drawn.append(curve)
+                cast.say(f"curve: {curve.title}")
                 faults += [f"{curve.title}: {fault}" for fault in curve.faults]
         except Failed as error:
             faults.append(f"curves: {error}")
@@ -93,7 +94,7 @@ def table(drawn: Sequence[Curve]) -> Iterator[str]:
 
 
 def line(shape: str, outcome: Outcome, more: str) -> str:
-    latency = f"{outcome.p50_ms:.1f} / {outcome.p99_ms:.1f}"
+    latency = f"{outcome.p50_ms:.1f} / {outcome.p99_ms:.1f}" if outcome.p99_ms else ""
     return (
         f"| {shape} | {outcome.deliveries:,} | {outcome.per_cpu_s:,.0f} | {outcome.cpu_us:.2f} | {latency} | {more} |"
     )

@@ -58,7 +58,7 @@ def _words(curve: Curve) -> str:
 
 
 def _panel(curve: Curve, left: int) -> str:
-    most = _round_up(max(max(point.values) for point in curve.points) * 1.1)
+    most = _round_up(max(max(point.values) for point in curve.points) * 1.25)
     x0, x1, y0, y1 = left + _LEFT, left + WIDTH - _RIGHT, HEIGHT - _BOTTOM, _TOP
     steps = len(curve.points) - 1
 

