@@ -23,6 +23,7 @@ from hybrid.auth.keys import StaticKeys
 from hybrid.clock import SystemClock
 from hybrid.limits import Limits
 from hybrid.settings import Settings
+from hybrid.transports.app import PREFIX
 from hybrid.web import launcher
 from hybrid.web.app import EXTENSION, create_app
 from tests.bench.server import obey
@@ -71,6 +72,7 @@ async def hypercorn(app: Quart, order: dict[str, Any]) -> None:
         shutdown_event=stop,
         on_started=lambda port: obey(stop, port),
         drain=app.extensions[EXTENSION].drain,
+        streams_under=PREFIX if order["handoff"] else None,
         certificate_file=certificate,
         key_file=key,
     )

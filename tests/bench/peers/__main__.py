@@ -26,7 +26,7 @@ from tests.bench.peers.base import Absent, Peer
 from tests.bench.peers.centrifugo import Centrifugo
 from tests.bench.peers.install import INSTALLERS
 from tests.bench.peers.measures import FULL, QUICK, SIZE, Bench, Plan
-from tests.bench.peers.mercure import Mercure
+from tests.bench.peers.mercure import Mercure, MercureOnBolt
 from tests.bench.peers.nchan import Nchan
 from tests.bench.peers.ours import Hybrid, Textbook
 from tests.bench.peers.python_socketio import PythonSocketIo
@@ -42,6 +42,7 @@ KINDS: Final[tuple[type[Peer], ...]] = (
     Nchan,
     Centrifugo,
     Mercure,
+    MercureOnBolt,
 )
 
 

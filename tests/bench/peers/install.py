@@ -138,6 +138,7 @@ INSTALLERS: Final[dict[str, Callable[[], bool]]] = {
     "python-socketio": python,
     "Centrifugo": centrifugo,
     "Mercure": mercure,
+    "Mercure, Bolt": mercure,
     "Nchan": nchan,
 }
 """By the name of the peer; the others need nothing."""

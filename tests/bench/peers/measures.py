@@ -46,11 +46,14 @@ QUICK: Final = Plan(rounds=1, sizes=(500,), idle=500, connects=250, seconds=1.0)
 
 @dataclass
 class Result:
-    """`figures` are by what was measured. Those of a phase that was not whole are kept apart, in `apart`."""
+    """`figures` are by what was measured, and so is what was wrong with it, in `faults`.
+
+    The figures of a phase that was not whole are kept apart, in `apart`.
+    """
 
     figures: dict[str, float] = field(default_factory=dict)
     apart: dict[str, float] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    faults: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Bench:
@@ -69,12 +72,12 @@ class Bench:
     def measure(self, peer: Peer, dialect: Dialect) -> Result:
         """Everything, once. What the peer fails at is a fault, and what can be measured all the same is."""
         result = Result()
-        for part in (self._memory_and_connects, self._deliveries):
+        for what, part in ((MEMORY, self._memory_and_connects), ("deliveries", self._deliveries)):
             try:
                 with self._start(peer) as server:
                     part(server, peer, dialect, result)
             except (Failed, OSError) as error:
-                result.faults.append(f"{part.__name__.strip('_').replace('_', ' ')}: {error}")
+                result.faults.setdefault(what, []).append(str(error))
         return result
 
     def _start(self, peer: Peer) -> Running:
@@ -126,12 +129,18 @@ class Bench:
                     publisher = Publisher(server.address, HOST, peer.publishing, publishers[:count], SIZE)
                     server.quiet()
                     before_s = server.cpu_s()
-                    outcome = deliver(audience, publisher, seconds=lasting, awaits_delivery=what == AWAITED)
+                    key = f"{size}, {what}"
+                    try:
+                        outcome = deliver(audience, publisher, seconds=lasting, awaits_delivery=what == AWAITED)
+                    except Failed as error:  # no use in going on with those who are left
+                        result.faults[key] = [str(error)]
+                        return
                     cpu_s = server.cpu_s() - before_s
-                    result.faults += [f"{size} subscribers, {what}: {fault}" for fault in outcome.faults]
-                    figures = result.apart if outcome.faults else result.figures
+                    if outcome.faults:
+                        result.faults[key] = outcome.faults
                     if what != "warm":
-                        figures.update(_figures(f"{size}, {what}", outcome, cpu_s))
+                        figures = result.apart if outcome.faults else result.figures
+                        figures.update(_figures(key, outcome, cpu_s))
         finally:
             audience.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from tests.bench.dialects import EVENTS, TOKEN, Dialect, Publishing, events
 from tests.bench.peers import install
@@ -26,25 +26,28 @@ http://:{port} {{
 	mercure {{
 		publisher_jwt {secret}
 		subscriber_jwt {secret}
-		transport local
+		{transport}
 		write_timeout 0s
+		dispatch_timeout 0s
 	}}
 	respond "Not Found" 404
 }}
 """
 _HINT: Final = "put mercure, the hub of https://mercure.rocks/docs/hub/install, on the PATH"
+_CONFIG: Final = "https://mercure.rocks/docs/hub/config"
 _TYPE: Final = "application/x-www-form-urlencoded"
 
 
 class Mercure(Peer):
     name = "Mercure"
     says = (
-        "the `local` transport, which keeps no history (so no recovery, which spares it work), no access log. Clients"
+        "the `local` transport, which keeps no history (so no recovery, which spares it work), no access log, and"
+        " neither of its two time limits for writing, which close the connections of clients on a busy machine. Clients"
         " and publishers show a JSON Web Token (HS256), which is verified each time; a publication is public, a form in"
         " a `POST`"
     )
-    sources = (
-        "https://mercure.rocks/docs/hub/config",
+    sources: ClassVar[tuple[str, ...]] = (
+        _CONFIG,
         "https://mercure.rocks/docs/hub/load-test",
         "https://mercure.rocks/spec",
     )
@@ -58,6 +61,8 @@ class Mercure(Peer):
         after=b"%22",
     )
 
+    transport = "transport local"
+
     def version(self) -> str:
         program = self._program()
         return f"Mercure on Caddy {told(program, 'version')}{install.built(program)}"
@@ -70,7 +75,9 @@ class Mercure(Peer):
 
     def start(self, core: int | None, folder: Path) -> Running:
         port, admin_port = free_port(), free_port()
-        (folder / "Caddyfile").write_text(_CONFIGURATION.format(port=port, admin_port=admin_port, secret=self.secret))
+        (folder / "Caddyfile").write_text(
+            _CONFIGURATION.format(port=port, admin_port=admin_port, secret=self.secret, transport=self.transport)
+        )
         places = {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
         return Daemon(
             self.name,
@@ -84,3 +91,13 @@ class Mercure(Peer):
 
     def _program(self) -> str:
         return executable("mercure", _HINT, install.GO)
+
+
+class MercureOnBolt(Mercure):
+    name = "Mercure, Bolt"
+    says = (
+        "the same with its default transport, which keeps publications in a file, here the last 1,000; it writes them"
+        " one after the other, so that all clients get them in one order"
+    )
+    sources = (_CONFIG,)
+    transport = "transport bolt {\n\t\t\tpath mercure.db\n\t\t\tsize 1000\n\t\t}"

@@ -44,10 +44,15 @@ def lines(plan: Plan) -> Iterator[Line]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A peer's figure over the rounds, and how many times that hybrid's is, taken within each round."""
+    """A peer's figure over the rounds, and how many times that hybrid's is, taken within each round.
+
+    `lacking` is how many rounds it was not whole in, of `of`.
+    """
 
     values: Sequence[float]
     ratios: Sequence[float]
+    lacking: int = 0
+    of: int = 0
 
 
 def transports(rounds: Sequence[Round]) -> list[str]:
@@ -60,8 +65,9 @@ def compared(rounds: Sequence[Round], transport: str, key: str) -> dict[str, Cel
     cells: dict[str, Cell] = {}
     for name in dict.fromkeys(name for done in rounds for name, _ in done):
         theirs = transport if name == OURS else transport.removeprefix("plain ")
-        values, ratios = [], []
+        values, ratios, lacking = [], [], 0
         for done in rounds:
+            lacking += key in done[name, theirs].faults if (name, theirs) in done else 0
             figure = done[name, theirs].figures.get(key) if (name, theirs) in done else None
             if figure is None:
                 continue
@@ -69,8 +75,8 @@ def compared(rounds: Sequence[Round], transport: str, key: str) -> dict[str, Cel
             ours = done[OURS, transport].figures.get(key) if (OURS, transport) in done else None
             if ours is not None and figure > 0:
                 ratios.append(ours / figure)
-        if values:
-            cells[name] = Cell(values, ratios)
+        if values or lacking:
+            cells[name] = Cell(values, ratios, lacking, len(rounds))
     return cells
 
 
@@ -85,7 +91,8 @@ def terminal(rounds: Sequence[Round], plan: Plan) -> Iterator[str]:
             for name, cell in cells.items():
                 figure = spread(cell.values, line.form)
                 ratio = "" if name == OURS or not cell.ratios else f"hybrid/it {spread(cell.ratios, '{:.2f}x')}"
-                yield f"  {name:<26} {figure:>34}  {ratio:<32} {verdict(line, name, cell)}".rstrip()
+                notes = "; ".join(filter(None, (verdict(line, name, cell), shortfall(cell))))
+                yield f"  {name:<26} {figure:>34}  {ratio:<32} {notes}".rstrip()
             yield ""
 
 
@@ -97,8 +104,15 @@ def verdict(line: Line, name: str, cell: Cell) -> str:
     return f">= {target:g}x: {'met' if statistics.median(cell.ratios) >= target else 'NOT MET'}"
 
 
+def shortfall(cell: Cell) -> str:
+    """In how many rounds it was not whole; empty for none."""
+    return f"NOT WHOLE in {cell.lacking} of {cell.of}" if cell.lacking else ""
+
+
 def spread(values: Sequence[float], form: str) -> str:
-    """The median; with several values, lowest and highest as well."""
+    """The median; with several values, lowest and highest as well; without any, a dash."""
+    if not values:
+        return "-"
     text = form.format(statistics.median(values))
     return text if len(values) == 1 else f"{text} ({form.format(min(values))}-{form.format(max(values))})"
 
@@ -119,9 +133,8 @@ def markdown(rounds: Sequence[Round], plan: Plan) -> Iterator[str]:
             row = [f"{line.label}, {line.unit}", spread(cells[OURS].values, line.form)]
             for name in others:
                 cell = cells.get(name)
-                told = spread(cell.ratios, "{:.2f}x") if cell and cell.ratios else "-"
-                judged = verdict(line, name, cell) if cell else ""
-                row.append(f"{told}; {judged}" if judged else told)
+                notes = (spread(cell.ratios, "{:.2f}x"), verdict(line, name, cell), shortfall(cell)) if cell else ("-",)
+                row.append("; ".join(filter(None, notes)))
             yield "| " + " | ".join(row) + " |"
         yield ""
 
@@ -148,7 +161,7 @@ def not_whole(rounds: Sequence[Round]) -> Iterator[str]:
     apart: dict[tuple[str, str, str], list[float]] = {}
     for done in rounds:
         for (name, transport), result in done.items():
-            for fault in result.faults:
+            for fault in (f"{key}: {text}" for key, texts in result.faults.items() for text in texts):
                 told[name, transport, fault] = told.get((name, transport, fault), 0) + 1
             for key, value in result.apart.items():
                 apart.setdefault((name, transport, key), []).append(value)

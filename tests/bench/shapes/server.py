@@ -24,7 +24,7 @@ from hybrid.engine.engine import Engine
 from hybrid.limits import Limits
 from hybrid.settings import Namespace, Settings
 from hybrid.web import launcher
-from hybrid.web.app import EXTENSION, create_app
+from hybrid.web.app import EXTENSION, create_app, streams_under
 from tests.bench.shapes.descriptors import raise_limit
 
 
@@ -58,6 +58,7 @@ async def serve(order: dict[str, Any]) -> None:
         shutdown_event=asyncio.Event(),
         on_started=lambda port: obey(engine, port),
         drain=engine.drain,
+        streams_under=streams_under(settings),
     )
 
 

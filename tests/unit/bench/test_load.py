@@ -46,9 +46,9 @@ class Canned:
     def _greet(self, listener: socket.socket, clients: int) -> None:
         for _ in range(clients):
             peer, _ = listener.accept()
+            self.peers.append(peer)
             peer.recv(4_096)
             peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n: hi\n\n")
-            self.peers.append(peer)
 
     def close(self) -> None:
         self._thread.join()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.peers import report
-from tests.bench.peers.__main__ import chosen, options_of
+from tests.bench.peers import install, report
+from tests.bench.peers.__main__ import KINDS, chosen, options_of
+from tests.bench.peers.base import Peer
 from tests.bench.peers.measures import MEMORY, QUICK, Result
 
 KEY = "500, one at a time"
@@ -54,12 +55,15 @@ def test_a_measure_without_a_target_has_no_verdict() -> None:
 
 
 def test_what_was_not_whole_is_kept_apart_and_told() -> None:
-    bad = Result(apart={"500, 64 in flight": 12_345.0}, faults=["500 subscribers, 64 in flight: a client lost 1 of 4"])
+    bad = Result(apart={"500, 64 in flight": 12_345.0}, faults={"500, 64 in flight": ["a client lost 1 of 4"]})
     done: report.Round = {("hybrid", "sse"): Result({"500, 64 in flight": 10.0}), ("Mercure", "sse"): bad}
     told = "\n".join(report.not_whole([done, done]))
-    assert "NOT WHOLE: Mercure, sse, 500 subscribers, 64 in flight: a client lost 1 of 4 (in 2 rounds)" in told
+    assert "NOT WHOLE: Mercure, sse, 500, 64 in flight: a client lost 1 of 4 (in 2 rounds)" in told
     assert "kept apart: Mercure, sse, 500, 64 in flight: 12,345.0" in told
-    assert "12,345" not in "\n".join(report.terminal([done], QUICK))
+    for form in (report.terminal, report.markdown):
+        text = "\n".join(form([done], QUICK))
+        assert "12,345" not in text
+        assert "NOT WHOLE in 1 of 1" in text
 
 
 @pytest.mark.parametrize(("share", "is_told"), [(0.69, True), (0.7, False)])
@@ -88,3 +92,10 @@ def test_options_are_bounded(
         with pytest.raises(SystemExit):
             options_of([option, number])
         assert f"{option} is from {lowest} to {highest}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_the_documentation_says_how_each_peer_is_set_up(kind: type[Peer]) -> None:
+    page = " ".join((install.ROOT / "docs" / "performance.md").read_text().split())
+    assert f"**{kind.name}**: {kind.says}." in page
+    assert [source for source in kind.sources if source.startswith("https://") and source not in page] == []

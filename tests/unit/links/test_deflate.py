@@ -70,7 +70,9 @@ def test_a_client_takes_our_answer(bits: int | None) -> None:
 def test_it_weighs_what_any_other_websocket_does() -> None:
     """No window, no table, no field of its own waits for the next message of an idle client."""
     made = [
-        kind(owner=NO_OWNER, is_binary=False, limits=Limits(), clock=SystemClock(), message_max_bytes=1_000, peer="")
+        kind(
+            owner=NO_OWNER, is_binary=False, limits=Limits(), clock=SystemClock(), message_max_bytes=1_000, client=None
+        )
         for kind in (HandedOffWebSocket, DeflatedWebSocket)
     ]
     assert made[0].__sizeof__() == made[1].__sizeof__()
