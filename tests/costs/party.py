@@ -59,6 +59,8 @@ class Wire:
         self.last = data
         self.writes += 1
 
+    def get_extra_info(self, name: str) -> None: ...
+
     def is_closing(self) -> bool:
         return False
 
@@ -79,10 +81,10 @@ class Guest:
         self.wire = Wire()
         self.link: HandedOffWebSocket | HandedOffEventStream
         if kind.is_stream:
-            self.link = HandedOffEventStream(owner=self, is_chunked=True, limits=limits, clock=clock(), peer="")
+            self.link = HandedOffEventStream(owner=self, is_chunked=True, limits=limits, clock=clock(), client=None)
         else:
             self.link = HandedOffWebSocket(
-                owner=self, is_binary=kind.is_binary, limits=limits, clock=clock(), message_max_bytes=1, peer=""
+                owner=self, is_binary=kind.is_binary, limits=limits, clock=clock(), message_max_bytes=1, client=None
             )
         self.link.start(self.wire, b"", b"", False)  # type: ignore[arg-type]  # as much of one as is needed
         self.feed = hub.feed(self.link, kind.encoding, self)
