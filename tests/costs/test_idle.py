@@ -46,7 +46,7 @@ OBJECT_BYTES: Final = {"websocket": 832 + _WEAK, "sse": 808 + _WEAK, "plain sse"
 """Of these objects together, without what they point at. A slot more is 8."""
 MEMORY_BYTES: Final = {"websocket": 4_400, "sse": 4_450, "plain sse": 3_800}
 """All that Python allocates for such a client and keeps, with its verified token: a tenth more than is measured."""
-CONTAINERS: Final = {"websocket": 4, "sse": 4, "plain sse": 2}
+CONTAINERS: Final = {"websocket": 1, "sse": 1, "plain sse": 1}
 """Lists, dictionaries, sets and queues of such a client, where the event loop has none of its own (uvloop)."""
 STRANGERS: Final = ("hypercorn", "h11", "wsproto", "quart", "werkzeug", "_asyncio", "asyncio.queues", "asyncio.streams")
 """Whose objects are all gone once a client is connected; `_asyncio` has tasks and futures."""
