@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -136,7 +137,8 @@ class JwtVerifier:
         self._leeway_s = leeway_s
         self._cache_max = cache_max
         self._finish = finish
-        self._cache: dict[bytes, Principal] = {}
+        # Ordered: a dict walks over all that it has lost in front to find its first.
+        self._cache: OrderedDict[bytes, Principal] = OrderedDict()
         self._life = 0  # of the cache: how often it was emptied
 
     def cached(self, token: str, proven_key: str = "") -> Principal | None:
@@ -229,7 +231,7 @@ class JwtVerifier:
         if principal.expires_at_s <= self._clock.wall_s():
             return  # within the leeway
         if len(self._cache) >= self._cache_max:
-            del self._cache[next(iter(self._cache))]
+            self._cache.popitem(last=False)
         self._cache[principal.token_hash] = principal
 
 

@@ -70,7 +70,8 @@ class MemoryBroker:
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._ageing: Deadlines[str] = Deadlines()
         # key -> (body, position, end of the window); all windows are equally long, so the first ends first.
-        self._keys: dict[str, tuple[bytes, Position, float]] = {}
+        # Ordered: a dict walks over all that it has lost in front to find its first.
+        self._keys: OrderedDict[str, tuple[bytes, Position, float]] = OrderedDict()
         self._to_announce: deque[Publication] = deque()
         self._is_announcing = False
         self._presence = MemoryPresence(clock, self._announce_presence)

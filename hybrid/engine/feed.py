@@ -165,7 +165,8 @@ class Feed:
         self._flags |= _ENDED
         self._rest()
         self._shared.wheel.cancel(self)
-        for subscription in self._subscriptions:
+        mine, self._subscriptions = self._subscriptions, ()
+        for subscription in mine:
             self._end(subscription)
 
     def link_paused(self) -> None:

@@ -186,8 +186,8 @@ class Operations:
             self.check_publish(principal, parse_channel(channel))
             namespace = allowed[channel] = self.namespace(channel)
         if key is not None:
-            if not key or len(key.encode("utf-8", "replace")) > KEY_MAX_BYTES:
-                raise ProtocolError("bad_request", f"An idempotency key has 1 to {KEY_MAX_BYTES} bytes.")
+            if not key or _size(key) > KEY_MAX_BYTES:
+                raise ProtocolError("bad_request", f"An idempotency key has 1 to {KEY_MAX_BYTES} bytes of UTF-8.")
             # Scoped, so that nobody can occupy or guess another's keys; the separator is in none of the parts.
             key = "\n".join((principal.issuer, principal.subject, principal.client, channel, key))
         bound = self._limits.data_max_bytes
@@ -203,6 +203,14 @@ class Operations:
             history_ttl_s=namespace.history_ttl_s,
             is_durable=namespace.durable,
         )
+
+
+def _size(key: str) -> int:
+    """In bytes of UTF-8; more than any bound where it cannot be written so (lone surrogates)."""
+    try:
+        return len(key.encode())
+    except UnicodeEncodeError:
+        return KEY_MAX_BYTES + 1
 
 
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {

@@ -93,17 +93,18 @@ class Wheel:
             due = sorted(slot for slot in self._slots if slot <= tick)
         else:
             due = [slot for slot in range(self._last_tick + 1, tick + 1) if slot in self._slots]
+        # Before anything fires: what is scheduled meanwhile must not come into a slot that is not looked at again.
+        self._last_tick = max(self._last_tick, tick)
         for number in due:
-            self._last_tick = max(self._last_tick, number)
             slot = self._slots.get(number)
-            while slot:  # one after another: a timer may cancel its neighbour
-                timer = next(iter(slot))
+            for timer in list(slot or ()):
+                if self._due.get(timer) is not slot:
+                    continue  # its neighbour has cancelled or moved it
                 self.cancel(timer)
                 try:
                     timer.wheel_fired()
                 except Exception:
                     _log.exception("a timer failed")
-        self._last_tick = max(self._last_tick, tick)
 
     def close(self) -> None:
         """Forget all timers without firing them."""

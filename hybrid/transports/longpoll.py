@@ -33,6 +33,7 @@ class LongPolls:
         principal = await self._gate.known_principal(exchange)
         limits = self._engine.limits
         raw = await exchange.body(limits.attach_max_bytes)
+        self._engine.revocations.check(principal)  # the body may have taken its time
         command = JSON.decode_command(raw, limits.attach_max_bytes)
         match command:
             case Attach():

@@ -438,3 +438,18 @@ async def test_tickets_that_somebody_else_wrote_are_not_accepted(one_redis: Redi
         forged = RedisTicketStore(broker.servers, broker.keys, b"x" * 32)
         await forged.put(b"h" * 32, TICKET, 9)
         assert await ours.look(b"h" * 32, 1) is None
+
+
+async def test_an_append_that_cannot_be_written_is_nobody_elses_affair(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Keys are checked before they come here; should one slip through, what leaves in the same turn must not hang."""
+    async with redis_server() as redis, opened(redis.url) as broker, asyncio.timeout(10):
+        answers = await asyncio.gather(
+            broker.append([one("a", key="\ud800")]), broker.append([one("b")]), broker.append([one("c", key="k")])
+        )
+    [[refused], [second], [third]] = answers
+    assert isinstance(refused, BrokerError)
+    assert isinstance(second, Appended)
+    assert isinstance(third, Appended)
+    assert "could not be written" in caplog.text

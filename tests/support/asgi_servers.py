@@ -25,10 +25,11 @@ async def serve_uvicorn(
     on_started: Callable[[int], None],
     drain: Callable[[float], Awaitable[None]] | None = None,
     streams_under: bytes | None = None,
+    abort_links: Callable[[], int] | None = None,
     **options: Any,
 ) -> None:
     """Serve until the event, then drain; `options` are uvicorn's own. Nothing is read in front of it."""
-    del streams_under
+    del streams_under, abort_links
     uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: `make .venv/.tested` installs it")
     listener = bind(host, port, SEND_BUFFER_BYTES)
     config = uvicorn.Config(

@@ -136,12 +136,17 @@ class Appends:
         except BrokerError as error:
             self._answer(call, [error] * len(call.appends))
             return
-        command = self._command(call)
+        try:
+            command = self._command(call)
+        except Exception:  # the other calls of this turn have nothing to do with it
+            _log.exception("an append could not be written as a command")
+            self._answer(call, [BrokerError("internal")] * len(call.appends))
+            return
         future = to_server.send(*command)
 
         def answered(future: asyncio.Future[Any]) -> None:
             if call.appends[0].is_durable or future.cancelled() or future.exception() is not None:
-                task = asyncio.get_running_loop().create_task(self._follow(call, command, future, purpose))
+                task = asyncio.get_running_loop().create_task(self._follow(call, command, future, to_server, purpose))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
@@ -180,12 +185,14 @@ class Appends:
 
     # -- one that was not simply answered
 
-    async def _follow(self, call: _Call, command: Command, future: asyncio.Future[Any], purpose: str) -> None:
+    async def _follow(
+        self, call: _Call, command: Command, future: asyncio.Future[Any], asked: Line, purpose: str
+    ) -> None:
         appends = call.appends
         results: list[_Result]
         try:
             answer, answered_on = await self._servers.followed(
-                future, call.keys.topic, command, purpose=purpose, is_safe=appends[0].key is not None
+                future, call.keys.topic, command, asked, purpose=purpose, is_safe=appends[0].key is not None
             )
             life = answered_on.life
             results = _results(answer)

@@ -64,7 +64,8 @@ for place = 1, count do
   if is_done then
     lines[place] = line
   else
-    if place == 1 and not tag then return type(line) == 'table' and line or redis.error_reply(tostring(line)) end
+    -- Nothing was written: what was found by its key before it is found again.
+    if not tag then return type(line) == 'table' and line or redis.error_reply(tostring(line)) end
     for rest = place, count do lines[rest] = '3' end
     break
   end
