@@ -29,6 +29,8 @@ ProtocolFactory: TypeAlias = Callable[[], asyncio.Protocol]
 
 _log = logging.getLogger(__name__)
 
+LOOKS_MAX: Final = 8
+"""Pieces in which a request may come; what drips is not read anew for each drop, but Hypercorn's."""
 PATIENCE_S: Final = 1.0
 """For a request to be whole; a connection that takes longer is Hypercorn's, whose timeouts begin then."""
 
@@ -67,6 +69,11 @@ class Front:
         """Return when the application has done with every request it was asked here. Cancel-safe."""
         while self._serving:
             await asyncio.wait(self._serving)
+
+    def abort(self) -> None:
+        """Cancel what the application has not done with."""
+        for task in self._serving:
+            task.cancel()
 
     # -- for visitors
 
@@ -108,7 +115,9 @@ class _Visitor(asyncio.Protocol):
         "_gone",
         "_held",
         "_inbox",
+        "_is_full",
         "_is_last",
+        "_looks",
         "_phase",
         "_request",
         "transport",
@@ -122,6 +131,8 @@ class _Visitor(asyncio.Protocol):
         self._behind = behind
         self._phase = _WAITING
         self._held = b""  # what it has sent and nobody has read
+        self._looks = 0
+        self._is_full = False  # it does not read what is written
         self._inbox: Message | None = None
         self._is_last: bool | None = None  # of an answer that has begun: whether the connection ends with it
         self._gone: asyncio.Future[None] | None = None
@@ -141,7 +152,9 @@ class _Visitor(asyncio.Protocol):
         self._held += data
         is_long = len(self._held) > self._front.request_max_bytes
         if self._phase == _WAITING:
-            found = Verdict.OTHER if is_long else recognise(self._held, self._front.prefix)
+            self._looks += 1
+            is_over = is_long or self._looks > LOOKS_MAX
+            found = Verdict.OTHER if is_over else recognise(self._held, self._front.prefix)
             if isinstance(found, StreamRequest):
                 self._ask(found)
             elif found is Verdict.OTHER:
@@ -151,6 +164,14 @@ class _Visitor(asyncio.Protocol):
                 self._refuse(400)
             elif is_long:
                 self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """The client does not read (called by the transport)."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It does again (called by the transport)."""
+        self._is_full = False
 
     def eof_received(self) -> bool | None:
         """The client will send nothing more (called by the transport)."""
@@ -189,6 +210,8 @@ class _Visitor(asyncio.Protocol):
         transport, protocol = self.transport, self._behind()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
+        if self._is_full:
+            protocol.pause_writing()
         transport.resume_reading()
         if self._held:
             protocol.data_received(self._held)
@@ -285,7 +308,7 @@ class _Visitor(asyncio.Protocol):
         self.transport.write(response_head(b"HTTP/1.1 %d " % status, [*headers, _date()]))
 
     def _end_answer(self) -> None:
-        if self._is_last:
+        if self._is_last or self.transport.is_closing():
             self._finish()
             self.transport.close()
         else:

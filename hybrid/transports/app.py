@@ -45,6 +45,7 @@ class Transports:
         fallback: AsgiApp,
         *,
         allow_handoff: bool = True,
+        may_keep: bool = False,
         may_deflate: bool = True,
         public_url: str = "",
         resource_metadata: str = "",
@@ -52,7 +53,7 @@ class Transports:
     ) -> None:
         self._engine = engine
         self._fallback = fallback
-        self._allow_handoff = allow_handoff
+        self._may_keep = may_keep
         self._kept = KeptConnections()
         self._gate = Gate(
             engine, door_policy, public_url=public_url, resource_metadata=resource_metadata, cookie=cookie
@@ -106,7 +107,7 @@ class Transports:
             await self._gate.refuse_handshake(exchange, HybridError("internal"))
 
     async def _request(self, exchange: Exchange) -> None:
-        if self._allow_handoff:
+        if self._may_keep:
             exchange.keep = self._keep
         try:
             exchange.extra_headers = self._gate.cors_headers(exchange)

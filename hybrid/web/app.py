@@ -118,6 +118,7 @@ def create_app(
         door_policy,
         cast(Any, app.asgi_app),
         allow_handoff=settings.handoff,
+        may_keep=settings.handoff and settings.fast_requests,
         may_deflate=settings.compression,
         public_url=settings.public_url,
         cookie=None if cookie is None else (settings.session_cookie, cookie),

@@ -102,7 +102,8 @@ class _Connections:
             self._remember(send)
         transports = [*self._transports, *self._kept]
         for transport in transports:
-            transport.abort()
+            with suppress(AttributeError):  # asyncio's, when it was closed with a full buffer that has left since
+                transport.abort()
         self._transports.clear()
         self._kept.clear()
         return len(transports) + (self._abort_links() if self._abort_links is not None else 0)
@@ -191,6 +192,7 @@ async def serve(
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline_s):
                     await front.served()
+            front.abort()
         config.graceful_timeout = max(deadline_s - loop.time(), _GRACEFUL_MIN_S)
 
     servers: list[asyncio.AbstractServer] = []

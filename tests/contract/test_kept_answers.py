@@ -30,7 +30,9 @@ _CHANGING = re.compile(
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
     namespaces = {"chat": Namespace("chat", history_size=10), "open": Namespace("open", subscribe="anyone")}
-    settings = replace(settings_for(namespaces=namespaces), allowed_origins=(PAGE,), trusted_proxies=("127.0.0.1",))
+    settings = replace(
+        settings_for(namespaces=namespaces), fast_requests=True, allowed_origins=(PAGE,), trusted_proxies=("127.0.0.1",)
+    )
     async with running_server(settings) as running:
         yield running
 
@@ -194,9 +196,10 @@ async def test_streams_leave_a_kept_connection_for_a_hand_off_of_their_own(serve
         assert stream.link.is_handed_off  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("handoff", [True, False])
-async def test_the_setting_decides(handoff: bool) -> None:
-    async with running_server(settings_for(handoff=handoff)) as server, connected(server) as connection:
+@pytest.mark.parametrize(("handoff", "wanted"), [(True, True), (True, False), (False, True)])
+async def test_the_settings_decide(handoff: bool, wanted: bool) -> None:
+    settings = replace(settings_for(handoff=handoff), fast_requests=wanted)
+    async with running_server(settings) as server, connected(server) as connection:
         await by_us(connection, server.port)
         kept = [owner for owner in gc.get_objects() if isinstance(owner, KeptConnections) and len(owner)]
-        assert len(kept) == handoff
+        assert len(kept) == (handoff and wanted)

@@ -24,7 +24,7 @@ WAYS = {
 """How the server holds a stream; where the channels are; and over how many nodes connections go in turn."""
 SERVERS: dict[str, Serve] = {"uvicorn": serve_uvicorn}
 """Who serves in these ways; in the others Hypercorn does. Granian, which wants a process, is in tests/web."""
-EVERYWHERE = ("test_order.py", "test_moves.py", "test_legs.py", "test_reset.py", "test_resume.py")
+EVERYWHERE = ("test_order.py", "test_moves.py")
 """Scenarios that run under every server each time; the others do in `make slow`."""
 
 
@@ -58,7 +58,8 @@ def _is_seen_elsewhere(item: pytest.Item) -> bool:
     # Two nodes do all that one does on Redis, and more; one alone is for scenarios that can do with no other.
     one_node_of_redis = way == "redis" and not item.get_closest_marker("one_node")
     # How frames are written and what carries them know nothing of each other: each is seen with another partner.
-    return one_node_of_redis or (way == "asgi" and "msgpack" in item.name)
+    # Nor does it matter to a poll how a stream would be held.
+    return one_node_of_redis or (way == "asgi" and ("msgpack" in item.name or "longpoll" in item.name))
 
 
 def _way(item: pytest.Item) -> str:
