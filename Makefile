@@ -19,7 +19,7 @@ PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-nodes bench-sizing bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,11 +88,32 @@ js: ## The JavaScript client as one file, and its tests (Node 20 or later)
 bench: $(VENV)/.tested ## Measure against a textbook server, in one run
 	$(BIN)/python -m tests.bench
 
+bench-compression: $(VENV)/.tested ## Measure what permessage-deflate costs and saves
+	$(BIN)/python -m tests.bench.compression
+
+bench-idle: $(VENV)/.tested ## Measure what the heartbeats of idle clients cost
+	$(BIN)/python -m tests.bench.idle
+
+bench-servers: $(VENV)/.tested ## Measure hybrid under Hypercorn, uvicorn and Granian, with TLS and without
+	$(BIN)/python -m tests.bench.servers
+
 bench-nodes: $(VENV)/.tested ## Measure two nodes on a Redis, and publishing into it beside memory
 	$(BIN)/python -m tests.bench.nodes
 
+bench-shapes: $(VENV)/.tested ## Measure other shapes of load, draw what a delivery costs as they grow (needs ulimit -n 20000)
+	$(BIN)/python -m tests.bench.shapes --chart docs/images/cost-per-delivery.svg
+
+bench-publish: $(VENV)/.tested ## Measure publishing by every way in, into memory and Redis (BESIDE=TREE: in turn with another checkout)
+	$(BIN)/python -m tests.bench.publishing $(if $(BESIDE),--beside $(BESIDE))
+
+bench-polls: $(VENV)/.tested ## Measure long polls, answered at once and after a wait (BESIDE=TREE)
+	$(BIN)/python -m tests.bench.polls $(if $(BESIDE),--beside $(BESIDE))
+
 bench-sizing: $(VENV)/.tested ## Measure what docs/scaling.md calculates with: Redis' memory and work, a node at rest
 	$(BIN)/python -m tests.bench.sizing
+
+bench-peers: $(VENV)/.tested ## Measure hybrid beside Socket.IO, python-socketio, Nchan, Centrifugo and Mercure (PEERS="Nchan; ...")
+	@exec $(BIN)/python -m tests.bench.peers --only "$(PEERS)"
 
 bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 	$(BIN)/python -m tests.bench.tokens
@@ -108,5 +129,5 @@ zoo-peers: $(VENV)/.tested ## The same proxies with other systems' clients and s
 	@exec $(BIN)/python -m tests.proxy.zoo.peers --animals "$(ANIMALS)" --peers "$(PEERS)"
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy .zoo/npm .zoo/go build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy .zoo/npm .zoo/go .zoo/bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

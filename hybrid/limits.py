@@ -74,6 +74,7 @@ class Limits:
 
     # -- the hot path
     flush_interval_s: float = 0.002  # what gathers into one write under load; a quiet channel flushes at once
+    deflate_min_bytes: int = 512  # a shorter publication is not compressed: it saves a third at most, of one packet
     flush_max_bytes: int = 131_072  # one segment; more is written in the next flush
     fan_out_slice: int = 256  # writes between two looks at other work: about 2 ms
     high_water_bytes: int = 65_536  # in a link's buffer: it leaves LIVE and reads the log later

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "hybrid"
 LEAVES = {"model", "errors", "limits", "clock"}
-PACKAGES = {"protocol", "auth", "broker", "engine", "links", "transports", "client", "web", "cli"}
+PACKAGES = {"protocol", "auth", "broker", "engine", "links", "transports", "client", "web", "cli", "bench"}
 
 # Which part may import which; the leaves are open to all, except that `protocol` never takes the clock.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -28,8 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transports": {"transports", "links", "engine", "protocol", "auth", "broker.base"},
     "web": {"web", "transports", "engine", "protocol", "broker", "auth", "links", "settings"},
     "client": {"client", "protocol"},
-    "cli": {"cli", "client", "web", "settings", "settings_page", "protocol"},
-    "bench": {"bench", "client", "settings"},
+    "cli": {"cli", "client", "bench", "web", "settings", "settings_page", "protocol"},
+    "bench": {"bench", "client", "protocol"},
     "asgi": {"web", "settings"},
     "__main__": {"cli"},
     "__init__": {"client", "web", "settings"},
@@ -38,13 +38,15 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES: dict[str, set[str]] = {
     "quart": {"web"},
     "werkzeug": {"web"},
-    "hypercorn": {"web/launcher.py", "links/hypercorn.py"},
+    "hypercorn": {"web/launcher.py", "links/hypercorn.py", "links/hypercorn_requests.py"},
+    "uvicorn": {"links/uvicorn.py"},
     "authlib": {"auth"},
     "joserfc": {"auth"},
     "httpx2": {"auth", "client", "cli"},
     "redis": {"broker/redis"},
     "websockets": {"links", "client"},
-    "psutil": {"web/feed.py"},
+    "httptools": {"links/head.py"},
+    "psutil": {"web/feed.py", "bench/server.py"},
     "uvloop": {"web/launcher.py"},
 }
 

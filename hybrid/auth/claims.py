@@ -53,7 +53,7 @@ class ClaimsReader:
             grants=self._grants(claims, {"sub": subject, "client_id": client}),
             expires_at_s=time_of(claims, "exp", math.inf),
             token_id=name_of(claims.get("jti", "")),
-            token_hash=sha256(token.encode("ascii")).digest()[:16],
+            token_hash=token_hash(token),
             sign_in=name_of(claims.get("sid", "")),
             issued_at_s=time_of(claims, "iat", 0.0),
             proof_key=_proof_key(claims),
@@ -87,6 +87,11 @@ class ClaimsReader:
                     del self._shared[next(iter(self._shared))]
                 self._shared[scope] = grants
         return grants
+
+
+def token_hash(token: str) -> bytes:
+    """What an ASCII token is known by: 128 bits of its SHA-256, of which nobody finds a second text."""
+    return sha256(token.encode("ascii")).digest()[:16]
 
 
 def time_of(claims: Mapping[str, Any], name: str, default: float) -> float:

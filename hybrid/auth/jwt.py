@@ -11,9 +11,9 @@ import json
 import logging
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Final
 
 from authlib.oauth2.rfc9068.claims import JWTAccessTokenClaims  # type: ignore[import-untyped]
@@ -21,7 +21,7 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jws import JWSRegistry
 
-from hybrid.auth.claims import ClaimsReader, Refusal, time_of
+from hybrid.auth.claims import ClaimsReader, Refusal, time_of, token_hash
 from hybrid.auth.fetch import JsonFetcher
 from hybrid.auth.hooks import Finish, as_it_is
 from hybrid.auth.keys import KeySource, KeyStore, VerifyingKey
@@ -108,8 +108,8 @@ class _Registry(JWSRegistry):
 class JwtVerifier:
     """A `TokenVerifier` for JWT access tokens. Belongs to one event loop.
 
-    A success is remembered under the SHA-256 of the whole token until the token's `exp`, at most `cache_max` of them,
-    and all are forgotten when an issuer withdraws a key. Failures are not remembered: the key may arrive in a second.
+    A success is remembered under the principal's `token_hash` until the token's `exp`, at most `cache_max` of them, and
+    all are forgotten when an issuer withdraws a key. Failures are not remembered: the key may arrive in a second.
     """
 
     def __init__(
@@ -137,14 +137,15 @@ class JwtVerifier:
         self._leeway_s = leeway_s
         self._cache_max = cache_max
         self._finish = finish
-        self._cache: dict[bytes, Principal] = {}
+        # Ordered: a dict walks over all that it has lost in front to find its first.
+        self._cache: OrderedDict[bytes, Principal] = OrderedDict()
         self._life = 0  # of the cache: how often it was emptied
 
     def cached(self, token: str, proven_key: str = "") -> Principal | None:
         """See `TokenVerifier.cached`."""
         if len(token) > self._token_max or not token.isascii():
             return None
-        principal = self._cache.get(sha256(token.encode("ascii")).digest())
+        principal = self._cache.get(token_hash(token))
         if principal is None or principal.expires_at_s <= self._clock.wall_s() or principal.proof_key != proven_key:
             return None
         return principal
@@ -182,7 +183,7 @@ class JwtVerifier:
             raise AuthError("token_expired")
         principal = await self._finish(principal, claims)
         if life == self._life:  # its key was not withdrawn while the hook was asked
-            self._remember(token, principal)
+            self._remember(principal)
         return principal
 
     def forget_all(self) -> None:
@@ -226,12 +227,12 @@ class JwtVerifier:
             },
         ).validate(now=now_s, leeway=self._leeway_s)
 
-    def _remember(self, token: str, principal: Principal) -> None:
+    def _remember(self, principal: Principal) -> None:
         if principal.expires_at_s <= self._clock.wall_s():
             return  # within the leeway
         if len(self._cache) >= self._cache_max:
-            del self._cache[next(iter(self._cache))]
-        self._cache[sha256(token.encode("ascii")).digest()] = principal
+            self._cache.popitem(last=False)
+        self._cache[principal.token_hash] = principal
 
 
 def _decoded(segment: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Final
 from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
 from hybrid.broker.deadlines import Deadlines
 from hybrid.broker.digest import body_digest
+from hybrid.broker.kept import Kept
 from hybrid.broker.memory_presence import MemoryPresence
 from hybrid.clock import Clock
 from hybrid.errors import BrokerError, KeyConflict
@@ -39,7 +40,7 @@ class _Log:
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = START
-        self.entries: deque[Publication] = deque()
+        self.entries: Kept[Publication] = Kept()
         self.times: deque[float] = deque()
         self.history_size = 0
         self.history_ttl_s = 0.0
@@ -50,7 +51,7 @@ class _Log:
         entries, times = self.entries, self.times
         oldest_s = now_s - self.history_ttl_s
         while entries and (len(entries) > self.history_size or times[0] < oldest_s):
-            entries.popleft()
+            entries.drop_oldest()
             times.popleft()
 
 
@@ -69,7 +70,8 @@ class MemoryBroker:
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._ageing: Deadlines[str] = Deadlines()
         # key -> (body, position, end of the window); all windows are equally long, so the first ends first.
-        self._keys: dict[str, tuple[bytes, Position, float]] = {}
+        # Ordered: a dict walks over all that it has lost in front to find its first.
+        self._keys: OrderedDict[str, tuple[bytes, Position, float]] = OrderedDict()
         self._to_announce: deque[Publication] = deque()
         self._is_announcing = False
         self._presence = MemoryPresence(clock, self._announce_presence)

@@ -39,3 +39,18 @@ def number(least: int, most: int, what: str) -> Callable[[str], int]:
         return value
 
     return convert
+
+
+def decimal(least: float, most: float, what: str) -> Callable[[str], float]:
+    """The type of an option that is a number within bounds."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{what} is a number from {least:g} to {most:g}, not {text!r}")
+        return value
+
+    return convert

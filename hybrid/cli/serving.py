@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hybrid.cli.running import configure_logging, tell_started
 from hybrid.errors import SettingsError
 from hybrid.settings import service_environment
+from hybrid.web.app import streams_under
 from hybrid.web.assignment import Assignment
 from hybrid.web.launcher import install_signal_handlers, run, serve
 from hybrid.web.lifeline import Lifeline
@@ -71,7 +72,9 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
                 shutdown_event=told,
                 on_started=started,
                 drain=drain,
+                abort_links=app.extensions["hybrid"].abort_all,
                 listener=listener,
+                streams_under=streams_under(settings),
             )
 
     run(serve_until_told, settings.loop)
@@ -101,7 +104,9 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
                     shutdown_event=told,
                     on_started=lambda _: lifeline.ready(),
                     drain=app.extensions["hybrid"].drain,
+                    abort_links=app.extensions["hybrid"].abort_all,
                     listener=listener,
+                    streams_under=streams_under(settings),
                 )
         finally:
             lifeline.close()

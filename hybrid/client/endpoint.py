@@ -52,13 +52,13 @@ class Endpoint:
         self.tls = tls
         self.connect_timeout_s = connect_timeout_s
         self.netloc = parts.netloc.rpartition("@")[2]
-        self._path = parts.path.rstrip("/")
+        self.path = parts.path.rstrip("/")
         self._dial = dial
         self._http: httpx2.AsyncClient | None = None
 
     def websocket_url(self, path: str) -> str:
         """The ws or wss URL of a path."""
-        return f"{'wss' if self.is_secure else 'ws'}://{self.netloc}{self._path}{path}"
+        return f"{'wss' if self.is_secure else 'ws'}://{self.netloc}{self.path}{path}"
 
     def dialled(self, transport: str) -> tuple[str, int] | None:
         """Where the bytes of a transport go when it is not where the URL says."""
@@ -100,7 +100,7 @@ class Endpoint:
             headers = {**headers, "Host": self.netloc}
             host = f"[{dialled[0]}]:{dialled[1]}" if ":" in dialled[0] else f"{dialled[0]}:{dialled[1]}"
             extensions = {"sni_hostname": self.host}
-        url = f"{'https' if self.is_secure else 'http'}://{host}{self._path}{path}"
+        url = f"{'https' if self.is_secure else 'http'}://{host}{self.path}{path}"
         return self._http.stream(method, url, headers=headers, extensions=extensions, **options)
 
     async def request(

@@ -1,6 +1,7 @@
 """The session over a WebSocket: commands and pushes as frames, both ways (`docs/protocol.md`, part B).
 
-The home of the `websockets` library in the client. Compression is never offered: it costs the server 100 KB a client.
+The home of the `websockets` library in the client. Compression is never offered: where Python
+clients run, bytes are cheaper than the time to inflate them.
 """
 
 from __future__ import annotations

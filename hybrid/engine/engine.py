@@ -112,7 +112,14 @@ class Engine:
         self.allows_anonymous = allows_anonymous
         self.tasks = Tasks()
         self.wheel = Wheel(clock)
-        self.hub = Hub(broker, limits, clock, self.wheel, tells_presence=self._tells_presence)
+        self.hub = Hub(
+            broker,
+            limits,
+            clock,
+            self.wheel,
+            tells_presence=self._tells_presence,
+            may_deflate=self._may_deflate,
+        )
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
         policy = Policy(namespace_for, authorise, self.revocations)
@@ -184,7 +191,7 @@ class Engine:
     async def close(self) -> None:
         """Release everything; safe to call twice. Links that are still open are aborted."""
         self.transport_counts.tell()
-        self._abort_all()
+        self.abort_all()
         await self.tasks.close()
         await self.nodes.leave()
         await self.hub.close()
@@ -205,7 +212,14 @@ class Engine:
         except TimeoutError:
             _log.warning("%d clients did not leave in time and are cut", len(self.open))
         finally:
-            self._abort_all()
+            self.abort_all()
+
+    def abort_all(self) -> int:
+        """Abort every open link; how many there were."""
+        streams = self.open.streams()
+        for stream in streams:
+            stream.link.abort()
+        return len(streams)
 
     async def _tell_nodes(self, grace_s: float) -> None:
         """That this one drains, and learn what they offer; where the broker is away, what was known has to do."""
@@ -299,6 +313,10 @@ class Engine:
             for channel in held:
                 channel.release()
 
+    def at_hand(self, positions: Mapping[str, Position], *, encoding: Encoding, wait_s: float) -> Collected | None:
+        """What `collect` would answer, if that is known now."""
+        return self.hub.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES)
+
     async def collect(
         self,
         positions: Mapping[str, Position],
@@ -309,10 +327,14 @@ class Engine:
     ) -> Collected:
         """`Hub.collect` for one answer, but not for ever: raises BrokerError when the broker is away. Cancel-safe."""
         try:
-            async with asyncio.timeout(wait_s + BROKER_PATIENCE_S):
-                return await self.hub.collect(
-                    positions, encoding=encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES, ended=ended
-                )
+            return await self.hub.collect(
+                positions,
+                encoding=encoding,
+                wait_s=wait_s,
+                max_bytes=ANSWER_MAX_BYTES,
+                ended=ended,
+                max_s=wait_s + BROKER_PATIENCE_S,
+            )
         except TimeoutError:
             raise BrokerError(retry_after_s=1.0) from None
 
@@ -432,15 +454,15 @@ class Engine:
         namespace = self._namespace_for(channel)
         return namespace is not None and namespace.join_leave
 
+    def _may_deflate(self, channel: str) -> bool:
+        namespace = self._namespace_for(channel)
+        return namespace is not None and namespace.compression
+
     def _holders(self) -> Iterator[Holder]:
         """All that is open here, and what is kept for who comes back."""
         yield from self.registry.runners()
         yield from self.open.streams()
         yield from self.open.waiting()
-
-    def _abort_all(self) -> None:
-        for stream in self.open.streams():
-            stream.link.abort()
 
     def _describe(self) -> NodeInfo:
         streams = len(self.open)

@@ -85,8 +85,9 @@ class Feed:
         self.encoding = encoding
         self.events = events
         self._source = source
-        # A list and not a table: nearly all feeds have one subscription, none has more than a few hundred.
-        self._subscriptions: list[Subscription] = []
+        # Not a table: nearly all feeds have one subscription, none has more than a few hundred. And never changed but
+        # replaced, so that whoever walks over them is not disturbed.
+        self._subscriptions: tuple[Subscription, ...] = ()
         self._flags = 0
         self._next = 0
         self._page: _Paged | None = None
@@ -112,7 +113,7 @@ class Feed:
             raise ChannelError("already_subscribed")
         node_channel = self._source.channel(channel)
         subscription = Subscription(self, node_channel)
-        self._subscriptions.append(subscription)
+        self._subscriptions += (subscription,)
         node_channel.hold()
         try:
             subscription.wait = Wait()
@@ -164,14 +165,15 @@ class Feed:
         self._flags |= _ENDED
         self._rest()
         self._shared.wheel.cancel(self)
-        for subscription in list(self._subscriptions):
+        mine, self._subscriptions = self._subscriptions, ()
+        for subscription in mine:
             self._end(subscription)
 
     def link_paused(self) -> None:
         """The link is over its high-water mark: leave the LIVE sets, with one position each."""
         self._flags |= _PAUSED
         self._rest()
-        for subscription in list(self._subscriptions):
+        for subscription in self._subscriptions:
             self._leave(subscription, SubscriptionEvent.LAGGED)
 
     def link_resumed(self) -> None:
@@ -225,7 +227,7 @@ class Feed:
         self._turn_handle = None
         count = len(self._subscriptions)
         first = self._next % count if count else 0
-        # The one whose turn it is comes first; a copy, because writing may end subscriptions.
+        # The one whose turn it is comes first.
         ordered = self._subscriptions[first:] + self._subscriptions[:first]
         has_written = has_more = False
         for index, subscription in enumerate(ordered, first):
@@ -375,7 +377,7 @@ class Feed:
         if not self.events.feed_fell_behind(channel.name):
             self._flags |= _ENDED
             self._rest()
-            for other in list(self._subscriptions):
+            for other in self._subscriptions:
                 self._leave(other, SubscriptionEvent.LAGGED)
             return
         if subscription.is_behind:
@@ -408,7 +410,7 @@ class Feed:
         subscription.move(SubscriptionEvent.END)
         if subscription.wait is not None:
             subscription.wait.end()
-        self._subscriptions.remove(subscription)
+        self._subscriptions = tuple(other for other in self._subscriptions if other is not subscription)
         if self._page is not None and self._page.subscription is subscription:
             self._page = None
         subscription.channel.release()

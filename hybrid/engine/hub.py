@@ -15,6 +15,7 @@ from hybrid.clock import Clock
 from hybrid.engine.bundle import Bundles
 from hybrid.engine.bundle_feed import BundleFeed
 from hybrid.engine.channel import Channel
+from hybrid.engine.deflated import Compression
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.feed import Feed, FeedEvents
 from hybrid.engine.link import Link
@@ -59,7 +60,12 @@ class Hub:
         wheel: Wheel | None = None,
         *,
         tells_presence: Callable[[str], bool] = lambda channel: True,
+        may_deflate: Callable[[str], bool] = lambda channel: True,
     ) -> None:
+        """`tells_presence` and `may_deflate` say of a channel whether its joins and leaves are told, and whether its
+        publications may be compressed.
+        """
+        self._compression = Compression(limits.deflate_min_bytes, may_deflate)
         self._tells_presence = tells_presence
         self._broker = broker
         self._limits = limits
@@ -109,11 +115,17 @@ class Hub:
 
     def feed(self, link: Link, encoding: Encoding, events: FeedEvents) -> Feed:
         """A feed for a link; the owner forwards `link_paused` and `link_resumed` to it from now on."""
-        return Feed(self, link, encoding, events)
+        return Feed(self, link, self._compression.encoding_for(link, encoding), events)
 
     def bundle_feed(self, link: Link, channels: Sequence[str], events: FeedEvents) -> Feed:
         """The feed of a plain event stream of several channels; delivery begins when all were added and started."""
         return BundleFeed(self, link, channels, events)
+
+    def at_hand(
+        self, positions: Mapping[str, Position], *, encoding: Encoding, wait_s: float, max_bytes: int
+    ) -> Collected | None:
+        """What `collect` would answer, if that is known now; None where it would have to wait."""
+        return self._polls.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=wait_s <= 0)
 
     async def collect(
         self,
@@ -123,14 +135,22 @@ class Hub:
         wait_s: float,
         max_bytes: int,
         ended: asyncio.Future[None] | None = None,
+        max_s: float | None = None,
     ) -> Collected:
         """What is there after these positions, payloads of at most `max_bytes` in all but at least one publication.
 
         Waits up to `wait_s` seconds for the first; `ended`, resolved, ends the wait. A channel that cannot go on from
         its position is in `resets` at once. Empty at the end of the wait, also when the broker cannot be reached.
-        Cancel-safe: nothing is given up before a later poll's positions have passed it.
+        Raises TimeoutError after `max_s` seconds. Cancel-safe: nothing is given up before a later poll's positions have
+        passed it.
         """
-        return await self._polls.collect(positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended)
+        known = self.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes)
+        if known is not None:
+            return known
+        async with asyncio.timeout(max_s):
+            return await self._polls.collect(
+                positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended
+            )
 
     async def position_now(self, channel: str) -> Position:
         """The position of the last publication written to this node's readers; waits for the broker. Cancel-safe."""

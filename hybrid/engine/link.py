@@ -22,6 +22,15 @@ the hub groups its links by it and calls it once per flush, not once per link.
 """
 
 
+class Deflated(bytes):
+    """A payload as permessage-deflate carries it (RFC 7692, section 7.2.1): raw DEFLATE without its last four bytes.
+
+    Only for links that take it (`Link.takes_deflated`): their framing tells it from others by its type.
+    """
+
+    __slots__ = ()
+
+
 class LinkOwner(Protocol):
     """What a link calls. No callback may raise; `link_closed` comes exactly once and last."""
 
@@ -51,6 +60,10 @@ class Link(Protocol):
     @property
     def is_bidirectional(self) -> bool:
         """True when the peer can send messages on it (WebSocket)."""
+
+    @property
+    def takes_deflated(self) -> bool:
+        """True when the peer has agreed to permessage-deflate: payloads may be `Deflated`, each for itself."""
 
     @property
     def peer(self) -> str:

@@ -59,6 +59,10 @@ class NamespaceOptions(Protocol):
         """Its own bound for `data`, below the general one."""
 
     @property
+    def compression(self) -> bool:
+        """Whether publications may be compressed on their way to clients."""
+
+    @property
     def durable(self) -> bool:
         """Whether an append waits for a replica."""
 
@@ -133,9 +137,10 @@ class Operations:
         results: list[Appended | HybridError] = []
         appends: list[Append] = []
         places: list[int] = []
+        allowed: dict[str, NamespaceOptions] = {}  # no time passes in between, so one look at each channel will do
         for place, request in enumerate(requests):
             try:
-                appends.append(self._checked(principal, request))
+                appends.append(self._checked(principal, request, allowed))
             except HybridError as error:
                 results.append(error)
             else:
@@ -174,14 +179,15 @@ class Operations:
             raise ChannelError("not_offered", "This channel does not tell who is there.")
         return await self._presence.entries(channel, self._limits.history_page_max)
 
-    def _checked(self, principal: Principal, request: PublishRequest) -> Append:
-        channel = parse_channel(request.channel)
-        self.check_publish(principal, channel)
-        namespace = self.namespace(channel)
-        key = request.key
+    def _checked(self, principal: Principal, request: PublishRequest, allowed: dict[str, NamespaceOptions]) -> Append:
+        channel, key = request.channel, request.key
+        namespace = allowed.get(channel)
+        if namespace is None:
+            self.check_publish(principal, parse_channel(channel))
+            namespace = allowed[channel] = self.namespace(channel)
         if key is not None:
-            if not key or len(key.encode("utf-8", "replace")) > KEY_MAX_BYTES:
-                raise ProtocolError("bad_request", f"An idempotency key has 1 to {KEY_MAX_BYTES} bytes.")
+            if not key or _size(key) > KEY_MAX_BYTES:
+                raise ProtocolError("bad_request", f"An idempotency key has 1 to {KEY_MAX_BYTES} bytes of UTF-8.")
             # Scoped, so that nobody can occupy or guess another's keys; the separator is in none of the parts.
             key = "\n".join((principal.issuer, principal.subject, principal.client, channel, key))
         bound = self._limits.data_max_bytes
@@ -197,6 +203,14 @@ class Operations:
             history_ttl_s=namespace.history_ttl_s,
             is_durable=namespace.durable,
         )
+
+
+def _size(key: str) -> int:
+    """In bytes of UTF-8; more than any bound where it cannot be written so (lone surrogates)."""
+    try:
+        return len(key.encode())
+    except UnicodeEncodeError:
+        return KEY_MAX_BYTES + 1
 
 
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {

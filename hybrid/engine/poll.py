@@ -54,6 +54,35 @@ class Polls:
         self._first = 0
         self.waiting = 0
 
+    def at_hand(
+        self, positions: Mapping[str, Position], *, encoding: Encoding, max_bytes: int, may_be_empty: bool
+    ) -> Collected | None:
+        """What `collect` would answer, if that is known now: all channels are followed and their rings reach back.
+
+        Most polls of a busy channel end here, without a future, a timer or a wait. None for all others.
+        """
+        channels = [self._source.channel(name) for name in self._turned(positions)]
+        collected = Collected()
+        room = max_bytes
+        for channel in channels:
+            if not channel.is_followed:
+                return None
+            position = positions[channel.name]
+            if position == channel.flushed:
+                continue
+            if channel.ring.reach(position) is not Reach.HELD:
+                return None
+            if room > 0 and position.offset < channel.flushed.offset:
+                entries = channel.ring.after(position.offset, channel.flushed.offset, room)
+                room -= _add(collected, channel, entries, encoding, room)
+        if not collected and not may_be_empty:
+            return None
+        self._first += 1
+        for channel in channels:
+            channel.hold()
+            channel.release()  # it lingers for as long again
+        return collected
+
     async def collect(
         self,
         positions: Mapping[str, Position],
@@ -91,11 +120,9 @@ class Polls:
     async def _gather(self, poll: _Poll, wake: _Wake) -> Collected:
         collected = Collected()
         room = poll.max_bytes
-        names = list(poll.positions)
-        # Another channel comes first in every poll: a busy one must not fill all answers of its neighbours.
+        names = self._turned(poll.positions)
         self._first += 1
-        first = self._first % len(names) if names else 0
-        for name in names[first:] + names[:first]:
+        for name in names:
             channel = poll.channels[name]
             if room > 0 and channel.state is ChannelState.HOT:
                 try:
@@ -105,9 +132,16 @@ class Polls:
                     wake.again_in(RETRY_S)
         return collected
 
+    def _turned(self, positions: Mapping[str, Position]) -> list[str]:
+        """Another channel comes first in every poll: a busy one must not fill all answers of its neighbours."""
+        names = list(positions)
+        first = (self._first + 1) % len(names) if names else 0
+        return names[first:] + names[:first]
+
     async def _gather_one(self, poll: _Poll, channel: Channel, room: int, collected: Collected) -> int:
         """Add what a channel has after the poll's position to the answer; how many bytes that are."""
         position = poll.positions[channel.name]
+        poll.unsettled.discard(channel.name)
         if position == channel.flushed:
             return 0
         reach = channel.ring.reach(position)
@@ -117,6 +151,7 @@ class Polls:
             else:
                 # As in `locate`: perhaps it is this node that has missed something. HOT again, it wakes the poll.
                 poll.doubted.add(channel.name)
+                poll.unsettled.add(channel.name)
                 channel.gap()
             return 0
         if position.offset >= channel.flushed.offset:
@@ -125,19 +160,7 @@ class Polls:
         if entries is None:
             _reset(collected, channel, channel.flushed)
             return 0
-        size = 0
-        for entry in entries:
-            payload = entry.payload(poll.encoding)
-            if payload == UNENCODABLE:
-                if not size:
-                    _reset(collected, channel, entry.publication.position)
-                break
-            if collected.payloads and size + len(payload) > room:
-                break
-            size += len(payload)
-            collected.payloads.append(payload)
-            collected.positions[channel.name] = entry.publication.position
-        return size
+        return _add(collected, channel, entries, poll.encoding, room)
 
     async def _entries(self, channel: Channel, position: Position, reach: Reach, room: int) -> list[Entry] | None:
         """What follows, up to `flushed`; None if the log does not continue there."""
@@ -160,7 +183,7 @@ class Polls:
 class _Poll:
     """One poll: what it asks for, and the channels whose heads were compared for it."""
 
-    __slots__ = ("channels", "doubted", "encoding", "max_bytes", "positions")
+    __slots__ = ("channels", "doubted", "encoding", "max_bytes", "positions", "unsettled")
 
     def __init__(
         self, positions: Mapping[str, Position], channels: Mapping[str, Channel], encoding: Encoding, max_bytes: int
@@ -170,16 +193,37 @@ class _Poll:
         self.encoding = encoding
         self.max_bytes = max_bytes
         self.doubted: set[str] = set()
+        self.unsettled: set[str] = set()  # of these, the ones that have not been looked at since
 
     @property
     def is_comparing(self) -> bool:
         """True while it is not known whether a position is wrong: a reset must not wait behind busier channels."""
-        return any(self.channels[name].state is not ChannelState.HOT for name in self.doubted)
+        return bool(self.unsettled)
 
     @property
     def is_ready(self) -> bool:
         """True when "there is nothing" can be said of all channels."""
         return all(channel.state is ChannelState.HOT for channel in self.channels.values())
+
+
+def _add(collected: Collected, channel: Channel, entries: list[Entry], encoding: Encoding, room: int) -> int:
+    """Add what follows a poll's position, payloads of at most `room` bytes but at least one; how many that are."""
+    size = 0
+    last: Entry | None = None
+    for entry in entries:
+        payload = entry.payload(encoding)
+        if payload == UNENCODABLE:
+            if not size:
+                _reset(collected, channel, entry.publication.position)
+            break
+        if collected.payloads and size + len(payload) > room:
+            break
+        size += len(payload)
+        collected.payloads.append(payload)
+        last = entry
+    if last is not None:
+        collected.positions[channel.name] = last.publication.position
+    return size
 
 
 def _reset(collected: Collected, channel: Channel, position: Position) -> None:

@@ -14,12 +14,13 @@ class PolledLeg(SessionLeg):
 
     transport = "longpoll"
 
-    __slots__ = ("delay_ms", "error", "principal", "waiting", "wanted")
+    __slots__ = ("delay_ms", "error", "opened", "principal", "waiting", "wanted")
 
     def __init__(self, principal: Principal) -> None:
         super().__init__()
         self.principal = principal
         self.wanted: list[AttachSubscription] = []  # until a sealed list comes back: its first answer may be lost
+        self.opened: tuple[str, Principal, list[str]] | None = None  # a seal that was good, whose, and what it holds
         self.waiting: asyncio.Future[None] | None = None
         self.error = ""
         self.delay_ms = 0

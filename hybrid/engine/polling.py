@@ -6,7 +6,8 @@ the client, so a lost answer, another node and a restart are all the same thing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +24,15 @@ from hybrid.protocol.states import LegState
 if TYPE_CHECKING:
     from hybrid.engine.engine import Engine
 
+_Result = TypeVar("_Result")
+
+
+class Waiting(Protocol):
+    """How a transport awaits what may have to wait."""
+
+    def __call__(self, answer: Coroutine[Any, Any, _Result], /) -> Awaitable[_Result]:
+        """Await it for as long as somebody is there to be answered."""
+
 
 class Polling:
     """Answers polls and the commands of polled sessions. Answers are lists of payloads, each one push as JSON."""
@@ -34,37 +44,38 @@ class Polling:
         """The first poll: at once. Raises HybridError."""
         return await self._attach(principal, attach, is_counted=True)
 
-    async def poll(self, principal: Principal, poll: Poll, address: str) -> list[bytes]:
+    async def poll(self, principal: Principal, poll: Poll, address: str, waiting: Waiting) -> list[bytes]:
         """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it.
 
-        `address` is where it comes from: one that begins anew is admitted as an attach is.
+        `address` is where it comes from: one that begins anew is admitted as an attach is. Whatever may have to wait
+        is awaited through `waiting`; a poll that can be answered at once is not.
         """
         runner = self._engine.registry.find(poll.session, principal) or self._adopted(principal, poll)
         if runner is None:
-            return await self._begin_again(principal, poll, address)
+            return await waiting(self._begin_again(principal, poll, address))
         leg = _leg_of(runner, poll.attempt)
         if leg is None:
             current = runner.session.current
             if current is not None and current.attempt > poll.attempt:
                 return [_disconnect("replaced")]
-            return await self._begin_again(principal, poll, address)
+            return await waiting(self._begin_again(principal, poll, address))
         leg.principal = principal
         if leg.state is LegState.CANDIDATE:
             if not poll.confirm:
                 raise ProtocolError("bad_request", "This leg is a candidate: poll with `confirm`.")
             wanted = _overlaid(leg.subscriptions, poll)
             runner.confirm(leg, wanted)
-            return await self._recover(runner, leg, wanted, poll.last_seq)
+            return await waiting(self._recover(runner, leg, wanted, poll.last_seq))
         runner.receive_principal(principal)
-        channels = self._engine.sealer.open(poll.sealed, principal, runner.session.id)
+        channels = self._sealed(leg, principal, runner.session.id, poll.sealed)
         positions = {item.channel: from_wire(item.position) for item in poll.positions}
         if channels is None or not positions.keys() >= set(channels) or not self._may_read_on(principal, channels):
             known = leg.wanted if channels is None else [AttachSubscription(channel) for channel in channels]
             wanted = _overlaid(known, poll)
             self._engine.check_subscriptions(wanted)
-            return await self._recover(runner, leg, wanted, poll.last_seq)
+            return await waiting(self._recover(runner, leg, wanted, poll.last_seq))
         leg.wanted = []
-        return await self._wait(runner, leg, {channel: positions[channel] for channel in channels}, poll)
+        return await self._wait(runner, leg, {channel: positions[channel] for channel in channels}, poll, waiting)
 
     async def subscribe(self, principal: Principal, session: str, command: Subscribe) -> Reply:
         """Adds a channel to the sealed list. Raises HybridError."""
@@ -97,6 +108,14 @@ class Polling:
         if attach.confirm:
             answer += await self._recover(runner, leg, attach.subscriptions, attach.last_seq)
         return answer
+
+    def _sealed(self, leg: PolledLeg, principal: Principal, session: str, sealed: str) -> list[str] | None:
+        """The channels of a sealed list, which is the same in nearly all polls of a leg; None where it does not fit."""
+        if leg.opened is not None and leg.opened[0] == sealed and leg.opened[1] is principal:
+            return leg.opened[2]
+        channels = self._engine.sealer.open(sealed, principal, session)
+        leg.opened = None if channels is None else (sealed, principal, channels)
+        return channels
 
     def _may_read_on(self, principal: Principal, channels: list[str]) -> bool:
         """The seal vouches for the rights that the token had; what an introspected one may do can change."""
@@ -178,7 +197,7 @@ class Polling:
         return payloads
 
     async def _wait(
-        self, runner: SessionRunner, leg: PolledLeg, positions: dict[str, Position], poll: Poll
+        self, runner: SessionRunner, leg: PolledLeg, positions: dict[str, Position], poll: Poll, waiting: Waiting
     ) -> list[bytes]:
         engine = self._engine
         now_s = engine.clock.monotonic_s()
@@ -190,14 +209,19 @@ class Polling:
         wait_s = min(poll.wait_s, engine.limits.poll_wait_max_s)
         wait_s = min(wait_s, max(0.0, leg.principal.expires_at_s - engine.clock.wall_s()))
         pending = self._numbered(runner)
-        payloads = await self._collected(leg, positions, 0.0 if pending else wait_s)
+        payloads = await self._collected(leg, positions, 0.0 if pending else wait_s, waiting)
         return self._numbered(runner) + payloads
 
-    async def _collected(self, leg: PolledLeg, positions: dict[str, Position], wait_s: float) -> list[bytes]:
+    async def _collected(
+        self, leg: PolledLeg, positions: dict[str, Position], wait_s: float, waiting: Waiting | None = None
+    ) -> list[bytes]:
         if leg.error:
             return [_disconnect(leg.error, leg.delay_ms)]
-        ended = leg.begin()
-        collected = await self._engine.collect(positions, encoding=POLL.encoding, wait_s=wait_s, ended=ended)
+        leg.wake()  # an older poll that waits ends
+        collected = self._engine.at_hand(positions, encoding=POLL.encoding, wait_s=wait_s)
+        if collected is None:
+            answer = self._engine.collect(positions, encoding=POLL.encoding, wait_s=wait_s, ended=leg.begin())
+            collected = await (answer if waiting is None else waiting(answer))
         resets = [
             POLL.encode_push(Push(reset=Reset(channel, to_wire(position))))
             for channel, position in collected.resets.items()
@@ -219,7 +243,7 @@ def _leg_of(runner: SessionRunner, attempt: int) -> PolledLeg | None:
     return None
 
 
-def _overlaid(subscriptions: list[AttachSubscription], poll: Poll) -> list[AttachSubscription]:
+def _overlaid(subscriptions: Sequence[AttachSubscription], poll: Poll) -> list[AttachSubscription]:
     """The attach's list with the positions of the confirming poll: positions move while a candidate waits."""
     moved = {item.channel: item.position for item in poll.positions}
     kept = [

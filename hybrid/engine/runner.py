@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -320,7 +320,7 @@ class SessionRunner:
 
     # -- effects that take time
 
-    async def _recover(self, leg: StreamLeg, subscriptions: list[AttachSubscription]) -> None:
+    async def _recover(self, leg: StreamLeg, subscriptions: Sequence[AttachSubscription]) -> None:
         if leg is not self.session.current:
             return  # it ended while this waited
         feed = leg.feed = self._engine.hub.feed(leg.link, leg.wire.encoding, leg)

@@ -28,6 +28,16 @@ class Timer(Protocol):
         """Its time has come; it is on the wheel no more and may be scheduled again from here. Should not raise."""
 
 
+class _Slot(dict[Timer, None]):
+    """The timers of one slot; it knows its own number, so that each of them need not."""
+
+    __slots__ = ("tick",)
+
+    def __init__(self, tick: int) -> None:
+        super().__init__()
+        self.tick = tick
+
+
 class Wheel:
     """See the module's text. Not thread-safe: one event loop.
 
@@ -39,8 +49,8 @@ class Wheel:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._due: dict[Timer, int] = {}
-        self._slots: dict[int, dict[Timer, None]] = {}
+        self._due: dict[Timer, _Slot] = {}
+        self._slots: dict[int, _Slot] = {}
         self._last_tick = math.floor(clock.monotonic_s() / SLOT_S)
         self._handle: asyncio.TimerHandle | None = None
 
@@ -49,28 +59,31 @@ class Wheel:
 
     def schedule(self, timer: Timer, delay_s: float) -> None:
         """Fire `timer` once, `delay_s` seconds from now (0.25 s late at most); moves it if it is scheduled already."""
-        self.cancel(timer)
         now_s = self._clock.monotonic_s()
+        due = self._due.get(timer)
+        if due is not None:
+            if due.tick == max(math.ceil((now_s + delay_s) / SLOT_S), self._last_tick + 1):
+                return
+            self.cancel(timer)
         if not self._due:
             # Nothing was scheduled, so nobody advanced the wheel: no slot between then and now can hold anything.
             self._last_tick = max(self._last_tick, math.floor(now_s / SLOT_S))
         tick = max(math.ceil((now_s + delay_s) / SLOT_S), self._last_tick + 1)
         slot = self._slots.get(tick)
         if slot is None:
-            slot = self._slots[tick] = {}
+            slot = self._slots[tick] = _Slot(tick)
         slot[timer] = None
-        self._due[timer] = tick
+        self._due[timer] = slot
         if self._handle is None:
             self._arm()
 
     def cancel(self, timer: Timer) -> None:
         """Take `timer` off the wheel; nothing if it is not on it."""
-        tick = self._due.pop(timer, None)
-        if tick is not None:
-            slot = self._slots[tick]
+        slot = self._due.pop(timer, None)
+        if slot is not None:
             del slot[timer]
             if not slot:
-                del self._slots[tick]
+                del self._slots[slot.tick]
 
     def advance(self, now_s: float) -> None:
         """Fire all that is due at `now_s` (the clock's monotonic time), in the order of their slots."""
@@ -80,17 +93,18 @@ class Wheel:
             due = sorted(slot for slot in self._slots if slot <= tick)
         else:
             due = [slot for slot in range(self._last_tick + 1, tick + 1) if slot in self._slots]
+        # Before anything fires: what is scheduled meanwhile must not come into a slot that is not looked at again.
+        self._last_tick = max(self._last_tick, tick)
         for number in due:
-            self._last_tick = max(self._last_tick, number)
             slot = self._slots.get(number)
-            while slot:  # one after another: a timer may cancel its neighbour
-                timer = next(iter(slot))
+            for timer in list(slot or ()):
+                if self._due.get(timer) is not slot:
+                    continue  # its neighbour has cancelled or moved it
                 self.cancel(timer)
                 try:
                     timer.wheel_fired()
                 except Exception:
                     _log.exception("a timer failed")
-        self._last_tick = max(self._last_tick, tick)
 
     def close(self) -> None:
         """Forget all timers without firing them."""

@@ -23,6 +23,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class _AsgiLink:
     """What both kinds share: an outgoing buffer with two water marks, and one orderly end."""
 
     is_handed_off = False
+    takes_deflated = False
     is_bidirectional: bool
     framing: Framing
 

@@ -10,25 +10,32 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from hybrid.engine.link import Deflated
+
 _TEXT: Final = 0x81  # FIN and the opcode (RFC 6455, section 5.2)
 _BINARY: Final = 0x82
-_SHORT_HEADS: Final = {opcode: tuple(bytes((opcode, length)) for length in range(126)) for opcode in (_TEXT, _BINARY)}
+_RSV1: Final = 0x40  # "this message is compressed" (RFC 7692, section 6)
+_SHORT_HEADS: Final = {
+    first: tuple(bytes((first, length)) for length in range(126))
+    for opcode in (_TEXT, _BINARY)
+    for first in (opcode, opcode | _RSV1)
+}
 _MEDIUM_HEAD: Final = struct.Struct("!BBH")
 _LONG_HEAD: Final = struct.Struct("!BBQ")
 
 
 def _frames(opcode: int, payloads: Sequence[bytes]) -> bytes:
-    heads = _SHORT_HEADS[opcode]
     parts: list[bytes] = []
     append = parts.append
     for payload in payloads:
+        first = opcode | _RSV1 if type(payload) is Deflated else opcode
         length = len(payload)
         if length < 126:
-            append(heads[length])
+            append(_SHORT_HEADS[first][length])
         elif length < 65_536:
-            append(_MEDIUM_HEAD.pack(opcode, 126, length))
+            append(_MEDIUM_HEAD.pack(first, 126, length))
         else:
-            append(_LONG_HEAD.pack(opcode, 127, length))
+            append(_LONG_HEAD.pack(first, 127, length))
         append(payload)
     return b"".join(parts)
 

@@ -14,6 +14,7 @@ from hybrid.engine.link import Framing, LinkOwner, Segment
 from hybrid.limits import REASON_MAX_BYTES, Limits
 from hybrid.links.framing import event_stream_chunked, event_stream_plain, websocket_binary, websocket_text
 from hybrid.links.inbound import CLOSE, PING, PONG, TEXT, BrokenFrame, MessageReader, parse_close
+from hybrid.links.peer import peer_name
 
 _OPEN: Final = 0  # both directions carry messages
 _CLOSING: Final = 1  # our goodbye is written, the peer's is looked for
@@ -44,6 +45,7 @@ class _HandedOff(asyncio.Protocol):
     """What both kinds share: writing, back pressure, and one orderly end."""
 
     __slots__ = (
+        "_client",
         "_clock",
         "_code",
         "_is_paused",
@@ -56,13 +58,16 @@ class _HandedOff(asyncio.Protocol):
         "_transport",
         "framing",
         "last_received_s",
-        "peer",
     )
 
     is_handed_off = True
+    takes_deflated = False
     _transport: asyncio.Transport
 
-    def __init__(self, *, owner: LinkOwner, framing: Framing, limits: Limits, clock: Clock, peer: str) -> None:
+    def __init__(
+        self, *, owner: LinkOwner, framing: Framing, limits: Limits, clock: Clock, client: tuple[str, int] | None
+    ) -> None:
+        """`client` is the peer's address and port as ASGI tells it."""
         self._owner = owner
         self._limits = limits
         self._clock = clock
@@ -72,8 +77,8 @@ class _HandedOff(asyncio.Protocol):
         self._is_paused = False
         self._is_reading_paused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._client = client
         self.framing: Framing = framing
-        self.peer = peer
         self.last_received_s = clock.monotonic_s()
 
     # -- the beginning
@@ -85,6 +90,9 @@ class _HandedOff(asyncio.Protocol):
         are delivered from the event loop, after the caller has got the link.
         """
         self._transport = transport
+        name = transport.get_extra_info("peername")
+        if self._client == (name and name[:2]) and transport.get_extra_info("sslcontext") is None:
+            self._client = None  # what the transport knows to the end need not be kept twice
         # Before set_protocol: the transport may call pause_writing here, and a callback now would come before the
         # caller has the link. A paused state is not inherited, so it is asked for afterwards.
         transport.set_write_buffer_limits(high=self._limits.high_water_bytes, low=self._limits.low_water_bytes)
@@ -114,6 +122,11 @@ class _HandedOff(asyncio.Protocol):
         raise NotImplementedError
 
     # -- the engine's side
+
+    @property
+    def peer(self) -> str:
+        """See `Link.peer`."""
+        return peer_name(self._client or self._transport.get_extra_info("peername"))
 
     def write(self, segment: Segment) -> None:
         """See `Link.write`."""
@@ -212,10 +225,17 @@ class HandedOffWebSocket(_HandedOff):
     is_bidirectional = True
 
     def __init__(
-        self, *, owner: LinkOwner, is_binary: bool, limits: Limits, clock: Clock, message_max_bytes: int, peer: str
+        self,
+        *,
+        owner: LinkOwner,
+        is_binary: bool,
+        limits: Limits,
+        clock: Clock,
+        message_max_bytes: int,
+        client: tuple[str, int] | None,
     ) -> None:
         framing = websocket_binary if is_binary else websocket_text
-        super().__init__(owner=owner, framing=framing, limits=limits, clock=clock, peer=peer)
+        super().__init__(owner=owner, framing=framing, limits=limits, clock=clock, client=client)
         self.message_max_bytes = message_max_bytes
         self._reader: MessageReader | None = None
         self._control_second = 0
@@ -223,7 +243,7 @@ class HandedOffWebSocket(_HandedOff):
 
     def _hold(self, left: bytes) -> None:
         if left:
-            self._reader = MessageReader()
+            self._reader = MessageReader(takes_deflated=self.takes_deflated)
             self._reader.feed(left)
 
     def probe(self) -> None:
@@ -242,7 +262,7 @@ class HandedOffWebSocket(_HandedOff):
         self.last_received_s = self._clock.monotonic_s()
         if self._state < _ENDING:
             if self._reader is None:
-                self._reader = MessageReader()
+                self._reader = MessageReader(takes_deflated=self.takes_deflated)
             self._reader.feed(data)
             self._process()
 
@@ -308,9 +328,11 @@ class HandedOffEventStream(_HandedOff):
 
     is_bidirectional = False
 
-    def __init__(self, *, owner: LinkOwner, is_chunked: bool, limits: Limits, clock: Clock, peer: str) -> None:
+    def __init__(
+        self, *, owner: LinkOwner, is_chunked: bool, limits: Limits, clock: Clock, client: tuple[str, int] | None
+    ) -> None:
         framing = event_stream_chunked if is_chunked else event_stream_plain
-        super().__init__(owner=owner, framing=framing, limits=limits, clock=clock, peer=peer)
+        super().__init__(owner=owner, framing=framing, limits=limits, clock=clock, client=client)
         self._discarded_bytes = 0
 
     def _hold(self, left: bytes) -> None:

@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hybrid.links.asgi import Send
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
+from hybrid.links.heads import event_stream_head, websocket_head
+from hybrid.links.kept_request import KeptRequest
 
 try:
     import h11
@@ -28,7 +30,6 @@ try:
     from hypercorn.protocol.h11 import H11Protocol
     from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
     from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
-    from websockets.utils import accept_key
 except ImportError as error:  # another version, or none: then every link is served through ASGI
     _import_error: ImportError | None = error
 else:
@@ -102,6 +103,13 @@ def _empty(queue: asyncio.Queue[Any]) -> None:
         queue.get_nowait()
 
 
+class _Taker(Protocol):
+    """What a connection is given to."""
+
+    def start(self, transport: asyncio.Transport, head: bytes, left: bytes, has_ended: bool) -> None:
+        """See `_HandedOff.start`."""
+
+
 class _Socket:
     """An HTTP/1 connection whose stream can be taken out of Hypercorn's hands."""
 
@@ -136,7 +144,7 @@ class _Socket:
         """What Hypercorn adds to every response (the date)."""
         return list(self._stream.config.response_headers("h11"))
 
-    def detach(self, link: HandedOffWebSocket | HandedOffEventStream, head: bytes, final_state: Any) -> None:
+    def detach(self, link: _Taker, head: bytes, final_state: Any) -> None:
         """Give the socket to `link` and let Hypercorn's tasks end. Never awaits."""
         stream, protocol, reader, transport = self._stream, self._protocol, self._reader, self._transport
         # What h11 holds (a pipelined request) came before what the reader holds.
@@ -169,14 +177,7 @@ def take_websocket(send: Send, link: HandedOffWebSocket, subprotocol: str | None
     except (AttributeError, TypeError) as error:
         _warn_once(error)
         return False
-    headers += [
-        (b"upgrade", b"websocket"),
-        (b"connection", b"Upgrade"),
-        (b"sec-websocket-accept", accept_key(key).encode()),
-    ]
-    if subprotocol is not None:
-        headers.append((b"sec-websocket-protocol", subprotocol.encode()))
-    socket.detach(link, _head(b"HTTP/1.1 101 Switching Protocols", headers), state)
+    socket.detach(link, websocket_head(key, subprotocol, headers), state)
     return True
 
 
@@ -192,13 +193,11 @@ def take_event_stream(send: Send, link: HandedOffEventStream, headers: list[tupl
             or socket._protocol.connection.our_state is not h11.SEND_RESPONSE
         ):
             return False
-        all_headers = [*headers, *socket.server_headers(), (b"connection", b"close")]
+        all_headers = [*headers, *socket.server_headers()]
     except (AttributeError, TypeError) as error:
         _warn_once(error)
         return False
-    if link.is_chunked:
-        all_headers.append((b"transfer-encoding", b"chunked"))
-    socket.detach(link, _head(b"HTTP/1.1 200 OK", all_headers), state)
+    socket.detach(link, event_stream_head(all_headers, is_chunked=link.is_chunked), state)
     return True
 
 
@@ -250,6 +249,10 @@ def close_after_answer(send: Send) -> None:
 
     HTTP/1 only: Hypercorn's own bound of requests for each connection would break HTTP/2 streams that are open.
     """
+    request = getattr(send, "__self__", None)
+    if isinstance(request, KeptRequest):
+        request.ends_connection = True
+        return
     protocol = getattr(getattr(getattr(send, "__self__", None), "send", None), "__self__", None)
     if _import_error is None and isinstance(protocol, H11Protocol):
         protocol.keep_alive_requests = protocol.config.keep_alive_max_requests
@@ -311,7 +314,10 @@ def mend() -> None:
 
 
 def find_transport(send: Send) -> asyncio.WriteTransport | None:
-    """The transport of the connection a request came on, whatever its HTTP version; None where it is not known."""
+    """The transport of the connection a request came on, whatever its HTTP version; None where it is not known, and
+
+    when a link has taken it.
+    """
     try:
         server = send.__self__.send.__self__.send.__self__  # type: ignore[attr-defined]
         if _import_error is None and isinstance(server, TCPServer):
@@ -390,13 +396,3 @@ def _warn_once(error: Exception) -> None:
             type(error).__name__,
             error,
         )
-
-
-def _head(status_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-    lines = [status_line]
-    for name, value in headers:
-        line = b"%b: %b" % (name, value)
-        if b"\r" in line or b"\n" in line or b"\0" in line:
-            raise ValueError(f"header {name!r} would break the head")
-        lines.append(line)
-    return b"\r\n".join((*lines, b"", b""))

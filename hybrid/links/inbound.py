@@ -2,7 +2,8 @@
 
 It differs from a general frame parser in what it is asked: the next message only. So its owner can stop between two
 messages that came in one packet, raise the size limit after the first (a token) and go on with the second (an attach),
-and what breaks a rule is refused when its *header* is there, before its payload is waited for. Nothing needs to be
+and what breaks a rule is refused when its *header* is there, before its payload is waited for; a compressed message is
+inflated up to the same limit and no further. Nothing needs to be
 kept while no bytes are incomplete, which is nearly always: a link makes a reader for the bytes at hand and drops it.
 Unmasking and close frames are left to the `websockets` library, which the tests also use as the oracle.
 """
@@ -13,6 +14,8 @@ from typing import Final
 
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
+
+from hybrid.links.inflate import BrokenMessage, inflate
 
 try:
     from websockets.speedups import apply_mask
@@ -25,6 +28,7 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 _CONTINUATION: Final = 0x0
+_RSV1: Final = 0x40
 _KNOWN: Final = frozenset((_CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
 
@@ -40,9 +44,12 @@ class BrokenFrame(Exception):
 class MessageReader:
     """Turns the bytes of one client into messages and control frames, in order."""
 
-    __slots__ = ("_data", "_first_opcode", "_fragments", "_position")
+    __slots__ = ("_data", "_first_opcode", "_fragments", "_is_deflated", "_position", "_takes_deflated")
 
-    def __init__(self) -> None:
+    def __init__(self, *, takes_deflated: bool = False) -> None:
+        """`takes_deflated`: permessage-deflate was agreed on, each message for itself (RFC 7692, section 7.1.1)."""
+        self._takes_deflated = takes_deflated
+        self._is_deflated = False  # the message in progress, or that of the last frame that was looked at
         self._data: bytes | bytearray = b""
         self._position = 0  # of the first byte of `_data` not yet consumed
         self._fragments: list[bytes] | None = None  # of the message in progress
@@ -93,12 +100,25 @@ class MessageReader:
                 self._first_opcode = opcode
                 self._fragments = [payload]
                 continue
+            if self._is_deflated:
+                self._is_deflated = False
+                payload = self._inflated(payload, message_max_bytes)
             if opcode == TEXT and not payload.isascii():
                 try:
                     payload.decode()
                 except UnicodeDecodeError:
                     raise BrokenFrame(1007, "text is not UTF-8") from None
             return opcode, payload
+
+    @staticmethod
+    def _inflated(payload: bytes, message_max_bytes: int) -> bytes:
+        try:
+            inflated = inflate(payload, message_max_bytes)
+        except BrokenMessage:
+            raise BrokenFrame(1007, "the message cannot be inflated") from None
+        if inflated is None:
+            raise BrokenFrame(1009, f"a message has at most {message_max_bytes} bytes")
+        return inflated
 
     def _next_frame(self, message_max_bytes: int, fragments_max: int) -> tuple[bool, int, bytes] | None:
         data, start = self._data, self._position
@@ -108,8 +128,9 @@ class MessageReader:
         first, second = data[start], data[start + 1]
         opcode, length = first & 0x0F, second & 0x7F
         is_final = first >= 0x80
-        if first & 0x70:
-            raise BrokenFrame(1002, "reserved bits are set; no extension was agreed")
+        reserved = first & 0x70
+        if reserved and not (self._takes_deflated and reserved == _RSV1 and opcode in (TEXT, BINARY)):
+            raise BrokenFrame(1002, "reserved bits are set to what was not agreed on")
         if opcode not in _KNOWN:
             raise BrokenFrame(1002, "unknown opcode")
         if second < 0x80:
@@ -121,6 +142,8 @@ class MessageReader:
         else:
             if (opcode == _CONTINUATION) == (self._fragments is None):
                 raise BrokenFrame(1002, "frames of a message are out of order")
+            if opcode != _CONTINUATION:
+                self._is_deflated = reserved != 0
             if length == 126:
                 if available < 4:
                     return None

@@ -12,9 +12,11 @@ from typing import Protocol
 from hybrid.clock import Clock
 from hybrid.engine.link import Link, LinkOwner
 from hybrid.limits import Limits
-from hybrid.links import hypercorn
+from hybrid.links import hypercorn, servers
 from hybrid.links.asgi import AsgiEventStream, AsgiWebSocket, Receive, Scope, Send
+from hybrid.links.deflate import DeflatedWebSocket, offers_deflate
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
+from hybrid.links.peer import peer_name
 
 
 class OpenLink(Link, Protocol):
@@ -49,9 +51,12 @@ async def open_websocket(
     message_max_bytes: int,
     allow_handoff: bool = True,
     probe_payload: bytes | None = None,
+    may_deflate: bool = False,
 ) -> OpenWebSocket:
-    """Accept a WebSocket handshake and return the link. permessage-deflate is declined where the server lets us.
+    """Accept a WebSocket handshake and return the link.
 
+    permessage-deflate is taken with `may_deflate` where the link owns its socket, and otherwise declined where the
+    server lets us.
     `subprotocol` is None or one of `scope["subprotocols"]`, otherwise ValueError. `is_binary` says which kind of frame
     carries what is written. `probe_payload` is what `probe` sends where there are no pings (see `AsgiWebSocket`).
     A client that has gone meanwhile is no error: the link then closes at once.
@@ -59,18 +64,19 @@ async def open_websocket(
     """
     if subprotocol is not None and subprotocol not in scope.get("subprotocols", ()):
         raise ValueError("the client did not offer this subprotocol")
-    peer = _peer(scope)
     if allow_handoff:
-        link = HandedOffWebSocket(
+        make = DeflatedWebSocket if may_deflate and offers_deflate(scope) else HandedOffWebSocket
+        link = make(
             owner=owner,
             is_binary=is_binary,
             limits=limits,
             clock=clock,
             message_max_bytes=message_max_bytes,
-            peer=peer,
+            client=scope.get("client"),
         )
-        if hypercorn.take_websocket(send, link, subprotocol):
+        if servers.take_websocket(send, link, subprotocol):
             return link
+        servers.warn_if_strange(send)
     asgi_link = AsgiWebSocket(
         receive,
         send,
@@ -79,14 +85,14 @@ async def open_websocket(
         limits=limits,
         clock=clock,
         message_max_bytes=message_max_bytes,
-        peer=peer,
+        peer=peer_name(scope.get("client")),
         probe_payload=probe_payload,
-        terminate=hypercorn.terminator(send),
+        terminate=servers.terminator(send),
     )
     if hypercorn.end_if_refused(send):
         asgi_link.end_at_once(1006)
         return asgi_link
-    hypercorn.decline_extensions(send)
+    servers.decline_extensions(send)
     try:
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
     except OSError:
@@ -110,21 +116,23 @@ async def open_event_stream(
     Neither lengths nor `Connection` belong into `headers`. Raises ValueError for a header with a line break in it. A
     HEAD request gets the head only and a link that closes at once (1000). Cancelling leaves the call to the server.
     """
-    peer = _peer(scope)
     has_body = scope["method"] != "HEAD"
     if allow_handoff and has_body and scope["http_version"] in ("1.0", "1.1"):
         is_chunked = scope["http_version"] == "1.1"
-        link = HandedOffEventStream(owner=owner, is_chunked=is_chunked, limits=limits, clock=clock, peer=peer)
-        if hypercorn.take_event_stream(send, link, headers):
+        link = HandedOffEventStream(
+            owner=owner, is_chunked=is_chunked, limits=limits, clock=clock, client=scope.get("client")
+        )
+        if servers.take_event_stream(send, link, headers):
             return link
+        servers.warn_if_strange(send)
     asgi_link = AsgiEventStream(
         receive,
         send,
         owner=owner,
         limits=limits,
         clock=clock,
-        peer=peer,
-        terminate=hypercorn.terminator(send),
+        peer=peer_name(scope.get("client")),
+        terminate=servers.terminator(send),
     )
     if has_body and scope["http_version"].startswith("1"):
         # What follows a stream on its connection would wait for its end; later versions know no such header.
@@ -137,14 +145,3 @@ async def open_event_stream(
     except OSError:
         asgi_link.end_at_once(1006)
     return asgi_link
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    if not client:
-        return ""
-    # A proxy middleware may have put there what a client wrote: no control character of it reaches a log.
-    host, port = "".join(filter(str.isprintable, str(client[0])))[:64], client[1]
-    if not port:
-        return host  # a client behind a proxy, which told its address only
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

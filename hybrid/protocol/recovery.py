@@ -7,7 +7,6 @@ Pure. `entries` are always the publications of one epoch that are still kept, as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
 from hybrid.errors import UnrecoverablePosition
 from hybrid.model import Position, Publication
@@ -37,7 +36,7 @@ def take_page(entries: Sequence[Publication], first: int, *, limit: int, max_byt
     """The publications from index `first` on: at most `limit`, data of at most `max_bytes` in all but at least one."""
     page: list[Publication] = []
     size = 0
-    for publication in islice(entries, first, first + limit):
+    for publication in entries[first : first + limit]:
         size += len(publication.data)
         if page and size > max_bytes:
             break

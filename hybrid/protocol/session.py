@@ -11,6 +11,8 @@ whatever order the network delivers them in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
 from typing import TypeAlias
 
 import msgspec
@@ -35,7 +37,7 @@ class SessionLeg:
         self.attempt = 0
         self.state = LegState.CANDIDATE
         self.confirm_by_s = 0.0
-        self.subscriptions: list[AttachSubscription] = []
+        self.subscriptions: Sequence[AttachSubscription] = ()
         self.tried: tuple[Tried, ...] | None = None  # until it is confirmed and counted
 
 
@@ -57,7 +59,7 @@ class Recover(msgspec.Struct, frozen=True):
     """Effect: authorise and continue these subscriptions on the leg, answer `subscribed`, then deliver."""
 
     leg: SessionLeg
-    subscriptions: list[AttachSubscription]
+    subscriptions: Sequence[AttachSubscription]
 
 
 class Execute(msgspec.Struct, frozen=True):
@@ -109,10 +111,10 @@ class Session:
         self._limits = limits
         self._candidates: list[SessionLeg] | None = None
         self._sequence: CommandSequence[NumberedCommand, object] | None = None
-        self._effects: list[Effect] = []
-        self._kept_until_s = float("inf")
-        self._expires_s = float("inf")
-        self._warn_s = float("inf")
+        self._effects: list[Effect] | None = None
+        self._kept_until_s = inf
+        self._expires_s = inf
+        self._warn_s = inf
         self._is_warned = False
 
     # -- what comes in
@@ -133,7 +135,9 @@ class Session:
         if len(self._candidates) > self._limits.candidates_max:
             self._end(min(self._candidates, key=lambda candidate: candidate.attempt), "candidate_timeout")
 
-    def receive_confirm(self, leg: SessionLeg, subscriptions: list[AttachSubscription] | None, now_s: float) -> None:
+    def receive_confirm(
+        self, leg: SessionLeg, subscriptions: Sequence[AttachSubscription] | None, now_s: float
+    ) -> None:
         """The client has proof that the leg carries payload both ways, and wants it."""
         if leg.state is not LegState.CANDIDATE or self.state is SessionState.CLOSED:
             return  # a repeated confirm, or one that crossed the end of its leg
@@ -146,19 +150,22 @@ class Session:
         if subscriptions is not None:
             leg.subscriptions = subscriptions
         self.current = leg
-        self._kept_until_s = float("inf")
+        self._kept_until_s = inf
         self.state = next_state(SESSION, self.state, SessionEvent.ATTACHED)
         if former is not None:
             self._end(former, "replaced")
         for candidate in [c for c in self._candidates or () if c.attempt < leg.attempt]:
             self._end(candidate, "replaced")
-        self._effects.append(Recover(leg, leg.subscriptions))
-        leg.subscriptions = []  # kept for the confirm only: 256 names would weigh on every idle client
+        self._emit(Recover(leg, leg.subscriptions))
+        # Kept for the confirm only: 256 names would weigh on every idle client.
+        leg.subscriptions = ()
+        leg.confirm_by_s = 0.0
 
     def receive_recovered(self, leg: SessionLeg) -> None:
         """The runner has written `subscribed` on the leg: what was not acknowledged comes again, in order."""
         if leg is self.current and self.backlog is not None:
-            self._effects.extend(SendPush(leg, push) for push in self.backlog.unacknowledged())
+            for push in self.backlog.unacknowledged():
+                self._emit(SendPush(leg, push))
 
     def receive_command(self, command: NumberedCommand, reply_to: object, now_s: float) -> None:
         """A numbered command arrived, on a leg or in a POST."""
@@ -168,16 +175,18 @@ class Session:
         try:
             due, kept = self._sequence.arrive(command.n, command, reply_to, deadline_s)
         except ProtocolError as error:
-            self._effects.append(SendReply(reply_to, error.row.name))
+            self._emit(SendReply(reply_to, error.row.name))
             return
         if kept is not None:
-            self._effects.append(SendReply(reply_to, msgspec.structs.replace(kept, id=command.id)))
-        self._effects.extend(Execute(n, due_command) for n, due_command in due)
+            self._emit(SendReply(reply_to, msgspec.structs.replace(kept, id=command.id)))
+        for n, due_command in due:
+            self._emit(Execute(n, due_command))
 
     def receive_reply(self, n: int, reply: Reply) -> None:
         """A numbered command was carried out."""
         assert self._sequence is not None
-        self._effects.extend(SendReply(waiting, reply) for waiting in self._sequence.answered(n, reply))
+        for waiting in self._sequence.answered(n, reply):
+            self._emit(SendReply(waiting, reply))
 
     def receive_heartbeat(self, last_seq: int) -> None:
         """The client lives and has seen the pushes up to `last_seq`."""
@@ -196,7 +205,7 @@ class Session:
         """
         former, self.principal = self.principal, principal
         if (
-            self._expires_s < float("inf")
+            self._expires_s < inf
             and principal.token_hash == former.token_hash
             and principal.expires_at_s == former.expires_at_s
         ):
@@ -246,7 +255,8 @@ class Session:
         for candidate in [c for c in self._candidates or () if c.confirm_by_s <= now_s]:
             self._end(candidate, "candidate_timeout")
         if self._sequence is not None:
-            self._effects.extend(SendReply(late, "out_of_order") for late in self._sequence.overdue(now_s))
+            for late in self._sequence.overdue(now_s):
+                self._emit(SendReply(late, "out_of_order"))
         if now_s >= self._expires_s + self._limits.expiry_grace_s:
             self.end("token_expired")
         elif now_s >= self._expires_s:
@@ -266,8 +276,8 @@ class Session:
 
     def effects(self) -> list[Effect]:
         """What the runner has to do now, in order; each is given once."""
-        effects, self._effects = self._effects, []
-        return effects
+        effects, self._effects = self._effects, None
+        return effects or []
 
     def next_deadline_s(self) -> float:
         """When `tick` has something to do next; infinity when never."""
@@ -282,7 +292,7 @@ class Session:
 
     def expires_in_s(self, now_s: float) -> float | None:
         """Seconds of the token's life that are left; None for tokens without an end (anonymous)."""
-        return None if self._expires_s == float("inf") else max(0.0, round(self._expires_s - now_s, 3))
+        return None if self._expires_s == inf else max(0.0, round(self._expires_s - now_s, 3))
 
     @property
     def candidates(self) -> tuple[SessionLeg, ...]:
@@ -291,12 +301,17 @@ class Session:
 
     # -- inside
 
+    def _emit(self, effect: Effect) -> None:
+        if self._effects is None:
+            self._effects = []  # only while there are some: an idle client has none
+        self._effects.append(effect)
+
     def _push_numbered(self, push: Push) -> None:
         if self.backlog is None:
             self.backlog = PushBacklog(self._limits.pushes_kept_max)
         numbered = self.backlog.add(push)
         if self.current is not None:
-            self._effects.append(SendPush(self.current, numbered))
+            self._emit(SendPush(self.current, numbered))
 
     def _acknowledge(self, last_seq: int) -> None:
         if self.backlog is not None and last_seq:
@@ -308,7 +323,7 @@ class Session:
             self.current = None
         if leg.state is not LegState.ENDED:
             leg.state = next_state(LEG, leg.state, LegEvent.ENDED)
-            self._effects.append(EndLeg(leg, error))
+            self._emit(EndLeg(leg, error))
 
     def _drop_candidate(self, leg: SessionLeg) -> None:
         if self._candidates is not None and leg in self._candidates:
@@ -321,4 +336,4 @@ class Session:
             self._end(candidate, "session_unknown")
         if self.state is not SessionState.CLOSED:
             self.state = next_state(SESSION, self.state, SessionEvent.CLOSED)
-            self._effects.append(Close())
+            self._emit(Close())

@@ -33,6 +33,11 @@ class Namespace:
         'What a client meets that reads more slowly than history reaches: "reset" or "close".', "reset"
     )
     data_max_bytes: int | None = doc("A smaller bound for one publication's data than the limit of that name.", None)
+    compression: bool = doc(
+        "Whether publications may be compressed. Not where one publication holds a secret beside what others chose: "
+        "who sees its length on the wire could guess it.",
+        True,
+    )
     durable: bool = doc("Whether a publish is answered only after a replica has it, where the broker has one.", False)
 
     def __post_init__(self) -> None:

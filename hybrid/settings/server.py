@@ -79,6 +79,22 @@ class Settings:
         "Spells out that the toy authorization server may run on an address others can reach.", False
     )
     handoff: bool = doc("Whether long-lived connections are taken from the HTTP server, which saves memory.", True)
+    fast_accept: bool = doc(
+        "Whether plain requests for streams are read in front of the HTTP server, which halves the cost of a connect; "
+        "needs handoff.",
+        True,
+    )
+    compression: bool = doc(
+        "Whether WebSockets whose clients ask for it (permessage-deflate) get publications compressed; it needs "
+        "`handoff`.",
+        True,
+    )
+    fast_requests: bool = doc(
+        "Whether short requests on a kept connection are served without the HTTP server behind the first one, which "
+        "triples the polls and publishes of a core; needs handoff. Off: a server that ends does not wait for all of "
+        "their answers yet.",
+        False,
+    )
     static_dir: str | None = doc("A directory with the browser client; the packaged one when not given.", None)
     log_level: Literal["debug", "info", "warning", "error"] = doc("How much is logged.", "info")
     limits: Limits = field(default_factory=Limits, metadata={"doc": "Bounds and intervals; see [limits]."})

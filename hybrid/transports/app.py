@@ -13,6 +13,9 @@ from hybrid.auth.cookies import CookieReader
 from hybrid.auth.origin import DoorPolicy
 from hybrid.engine.engine import Engine
 from hybrid.errors import HybridError, ProtocolError
+from hybrid.links.head import Head
+from hybrid.links.hypercorn_requests import keep_connection
+from hybrid.links.kept import KeptConnections
 from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
@@ -42,16 +45,20 @@ class Transports:
         fallback: AsgiApp,
         *,
         allow_handoff: bool = True,
+        may_keep: bool = False,
+        may_deflate: bool = True,
         public_url: str = "",
         resource_metadata: str = "",
         cookie: tuple[str, CookieReader] | None = None,
     ) -> None:
         self._engine = engine
         self._fallback = fallback
+        self._may_keep = may_keep
+        self._kept = KeptConnections()
         self._gate = Gate(
             engine, door_policy, public_url=public_url, resource_metadata=resource_metadata, cookie=cookie
         )
-        self._websockets = WebSockets(engine, self._gate, allow_handoff=allow_handoff)
+        self._websockets = WebSockets(engine, self._gate, allow_handoff=allow_handoff, may_deflate=may_deflate)
         self._event_streams = EventStreams(engine, self._gate, allow_handoff=allow_handoff)
         self._long_polls = LongPolls(engine, self._gate)
         self._uplink = Uplink(engine, self._gate)
@@ -77,6 +84,13 @@ class Transports:
         else:
             await self._request(exchange)
 
+    async def close(self) -> None:
+        """End the connections that are kept for further requests, behind what is under way on them."""
+        await self._kept.close(self._engine.limits.close_timeout_s)
+
+    async def _keep(self, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        return await keep_connection(send, self._kept, _is_short, status, headers, body)
+
     async def _handshake(self, exchange: Exchange) -> None:
         try:
             self._gate.check(exchange)
@@ -93,6 +107,8 @@ class Transports:
             await self._gate.refuse_handshake(exchange, HybridError("internal"))
 
     async def _request(self, exchange: Exchange) -> None:
+        if self._may_keep:
+            exchange.keep = self._keep
         try:
             exchange.extra_headers = self._gate.cors_headers(exchange)
             try:
@@ -150,6 +166,13 @@ class Transports:
             await self._event_streams.session(exchange)
         else:
             await self._long_polls.session(exchange)
+
+
+def _is_short(head: Head) -> bool:
+    """Whether a request is one of ours and has one answer; a stream's connection is for Hypercorn to hand off."""
+    if not head.raw_path.startswith(PREFIX) or (head.raw_path == _STREAM and head.method != "POST"):
+        return False
+    return not any(name == b"accept" and MEDIA_TYPE.encode() in value.lower() for name, value in head.headers)
 
 
 def _is_channels(path: bytes) -> bool:

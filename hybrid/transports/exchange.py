@@ -10,12 +10,15 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
 from hybrid.errors import ProtocolError
+from hybrid.links.kept_request import KeptRequest
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+Keep: TypeAlias = Callable[[Send, int, list[tuple[bytes, bytes]], bytes], Awaitable[bool]]
+"""Answers a request whole, and keeps its connection for the next one; False where that cannot be."""
 _Result = TypeVar("_Result")
 
 BODY_TIMEOUT_S = 10.0
@@ -34,13 +37,16 @@ class PeerGone(Exception):
 class Exchange:
     """A request: its parts, read when they are asked for."""
 
-    __slots__ = ("_is_body_read", "_query", "extra_headers", "receive", "scope", "send")
+    __slots__ = ("_is_body_read", "_kept", "_query", "extra_headers", "keep", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.extra_headers: Headers = ()
+        self.keep: Keep | None = None
+        kept = getattr(receive, "__self__", None)
+        self._kept = kept if isinstance(kept, KeptRequest) else None
         self._is_body_read = False
         self._query: Mapping[str, list[str]] | None = None
 
@@ -113,38 +119,67 @@ class Exchange:
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > max_bytes:
             raise _too_large(max_bytes)
-        parts: list[bytes] = []
-        size = 0
+        if self._kept is not None and self._kept.has_whole_body:
+            return await self._whole_body(max_bytes)
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                while True:
-                    message = await self.receive()
-                    if message["type"] != "http.request":
-                        raise PeerGone
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size > max_bytes:
-                        raise _too_large(max_bytes)
-                    parts.append(part)
-                    if not message.get("more_body", False):
-                        self._is_body_read = True
-                        return b"".join(parts)
+                return await self._whole_body(max_bytes)
         except TimeoutError:
             raise ProtocolError("bad_request", "The body did not arrive in time.") from None
 
+    async def _whole_body(self, max_bytes: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise PeerGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            parts.append(part)
+            if not message.get("more_body", False):
+                self._is_body_read = True
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
     async def unless_gone(self, answer: Awaitable[_Result]) -> _Result:
         """Await `answer`, but cancel it when the client goes away. Raises PeerGone then."""
-        asked = asyncio.ensure_future(answer)
-        gone = asyncio.ensure_future(self._gone())
-        try:
-            await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
-            if asked.done():
-                return asked.result()
-            raise PeerGone
-        finally:
-            for task in (asked, gone):
+        task = asyncio.current_task()
+        assert task is not None
+        has_gone = is_over = False
+
+        def gone() -> None:
+            nonlocal has_gone
+            if not is_over:
+                has_gone = True
                 task.cancel()
-            await asyncio.gather(asked, gone, return_exceptions=True)
+
+        watching = self._watch(gone)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if has_gone and task.cancelling() == 1:  # nobody else cancels us
+                task.uncancel()
+                raise PeerGone from None
+            raise
+        finally:
+            is_over = True  # the watcher may have seen the end already, and be about to tell it
+            if watching is not None:
+                watching.cancel()
+            elif self._kept is not None:
+                self._kept.on_lost = None
+
+    def _watch(self, gone: Callable[[], None]) -> asyncio.Task[None] | None:
+        """Call `gone` when the client goes away; on a kept connection that needs no task."""
+        if self._kept is None:
+            watching = asyncio.ensure_future(self._until_gone())
+            watching.add_done_callback(lambda done: None if done.cancelled() else gone())
+            return watching
+        self._kept.on_lost = gone
+        if self._kept.is_lost:
+            gone()
+        return None
 
     async def respond(
         self,
@@ -165,9 +200,12 @@ class Exchange:
         ]
         if body:
             head.append((b"content-type", content_type.encode()))
+        answer = b"" if self.method == "HEAD" else body
+        may_keep = self._kept is None and status < 400
+        if may_keep and self.keep is not None and await self.keep(self.send, status, head, answer):
+            return
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": head})
-            answer = b"" if self.method == "HEAD" else body
             if status >= 400 and self.method == "POST" and not self._is_body_read:
                 await self.send({"type": "http.response.body", "body": answer, "more_body": True})
                 await self._discard_body()
@@ -198,9 +236,10 @@ class Exchange:
         except OSError:
             raise PeerGone from None
 
-    async def _gone(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+    async def _until_gone(self) -> None:
+        with suppress(OSError):
+            while (await self.receive())["type"] != "http.disconnect":
+                pass
 
 
 def _too_large(max_bytes: int) -> ProtocolError:

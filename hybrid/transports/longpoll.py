@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ from hybrid.protocol.cursor import format_composite, format_cursor
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 from hybrid.transports.target import read_target
+
+_Result = TypeVar("_Result")
 
 
 class LongPolls:
@@ -30,15 +33,15 @@ class LongPolls:
         principal = await self._gate.known_principal(exchange)
         limits = self._engine.limits
         raw = await exchange.body(limits.attach_max_bytes)
+        self._engine.revocations.check(principal)  # the body may have taken its time
         command = JSON.decode_command(raw, limits.attach_max_bytes)
         match command:
             case Attach():
                 self._engine.admit(principal, command, exchange.address)
                 payloads = await self._counted(exchange, self._engine.polling.attach(principal, command))
             case Poll():
-                payloads = await self._counted(
-                    exchange, self._engine.polling.poll(principal, command, exchange.address)
-                )
+                waiting = partial(self._counted, exchange)
+                payloads = await self._engine.polling.poll(principal, command, exchange.address, waiting)
             case _:
                 raise ProtocolError("bad_request", "The body of a poll is an `attach` or a `poll`.")
         await exchange.respond(200, b'{"pushes":[%b]}' % b",".join(payloads))
@@ -59,12 +62,14 @@ class LongPolls:
         for channel in target.channels:
             if channel not in positions:
                 positions[channel] = (await engine.locate(channel, None, target.history)).position
-        with engine.open.poll(principal) as ended:
-            engine.revocations.check(principal)
-            collected = await exchange.unless_gone(
-                engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=ended)
-            )
-        engine.revocations.check(principal)  # it may be why the wait is over
+        engine.revocations.check(principal)
+        collected = engine.at_hand(positions, encoding=PLAIN_JSON, wait_s=wait_s)
+        if collected is None:
+            with engine.open.poll(principal) as ended:
+                collected = await exchange.unless_gone(
+                    engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=ended)
+                )
+            engine.revocations.check(principal)  # it may be why the wait is over
         positions |= collected.positions | collected.resets
         cursor = format_cursor(positions[target.channels[0]]) if len(positions) == 1 else format_composite(positions)
         body = b'{"cursor":%b,"recovered":%b,"publications":[%b]}' % (
@@ -74,6 +79,6 @@ class LongPolls:
         )
         await exchange.respond(200, body)
 
-    async def _counted(self, exchange: Exchange, answer: Coroutine[Any, Any, list[bytes]]) -> list[bytes]:
+    async def _counted(self, exchange: Exchange, answer: Coroutine[Any, Any, _Result]) -> _Result:
         with self._engine.open.poll():
             return await exchange.unless_gone(answer)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hybrid.auth.door import Admission
 from hybrid.engine.engine import Engine
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.plain import PlainStream
@@ -16,13 +20,25 @@ from hybrid.transports.target import read_target
 _WIRES: dict[str, Wire] = {"hybrid.v1": WEBSOCKET_JSON, "hybrid.v1.msgpack": WEBSOCKET_MSGPACK}
 
 
+@contextmanager
+def _leaving_unless_opened(admission: Admission | None) -> Iterator[None]:
+    """Who breaks off before there is a link that could end makes room in the doorway."""
+    try:
+        yield
+    except BaseException:
+        if admission is not None:
+            admission.leave()
+        raise
+
+
 class WebSockets:
     """Serves WebSocket handshakes."""
 
-    def __init__(self, engine: Engine, gate: Gate, *, allow_handoff: bool) -> None:
+    def __init__(self, engine: Engine, gate: Gate, *, allow_handoff: bool, may_deflate: bool) -> None:
         self._engine = engine
         self._gate = gate
         self._allow_handoff = allow_handoff
+        self._may_deflate = may_deflate
 
     async def session(self, exchange: Exchange) -> None:
         """`GET /v1/stream` with Upgrade."""
@@ -34,18 +50,20 @@ class WebSockets:
         leg = StreamLeg(self._engine, wire, principal, admission)
         refusal = self._refusal()
         limits = self._engine.limits
-        link = await open_websocket(
-            exchange.scope,
-            exchange.receive,
-            exchange.send,
-            owner=leg,
-            subprotocol=subprotocol,
-            is_binary=wire.codec.is_binary,
-            limits=limits,
-            clock=self._engine.clock,
-            message_max_bytes=limits.auth_frame_max_bytes if principal is None else limits.command_max_bytes,
-            allow_handoff=self._allow_handoff,
-        )
+        with _leaving_unless_opened(admission):
+            link = await open_websocket(
+                exchange.scope,
+                exchange.receive,
+                exchange.send,
+                owner=leg,
+                subprotocol=subprotocol,
+                is_binary=wire.codec.is_binary,
+                limits=limits,
+                clock=self._engine.clock,
+                message_max_bytes=limits.auth_frame_max_bytes if principal is None else limits.command_max_bytes,
+                allow_handoff=self._allow_handoff,
+                may_deflate=self._may_deflate,
+            )
         leg.opened(link)
         if refusal is not None:
             leg.end(refusal.row.name, delay_ms=round((refusal.retry_after_s or 0) * 1000))
@@ -61,18 +79,20 @@ class WebSockets:
         stream = PlainStream(self._engine, target.channels, target.positions, target.history, principal, admission)
         refusal = self._refusal()
         limits = self._engine.limits
-        link = await open_websocket(
-            exchange.scope,
-            exchange.receive,
-            exchange.send,
-            owner=stream,
-            subprotocol=None,
-            is_binary=False,
-            limits=limits,
-            clock=self._engine.clock,
-            message_max_bytes=limits.auth_frame_max_bytes,
-            allow_handoff=self._allow_handoff,
-        )
+        with _leaving_unless_opened(admission):
+            link = await open_websocket(
+                exchange.scope,
+                exchange.receive,
+                exchange.send,
+                owner=stream,
+                subprotocol=None,
+                is_binary=False,
+                limits=limits,
+                clock=self._engine.clock,
+                message_max_bytes=limits.auth_frame_max_bytes,
+                allow_handoff=self._allow_handoff,
+                may_deflate=self._may_deflate,
+            )
         stream.opened(link, answers_probes=link.is_handed_off)
         if refusal is not None:
             stream.end(refusal.row.name)

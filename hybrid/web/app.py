@@ -34,7 +34,7 @@ from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
 from hybrid.errors import HybridError, SettingsError
 from hybrid.settings import Settings, host_in_url
-from hybrid.transports.app import Transports
+from hybrid.transports.app import PREFIX, Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
@@ -113,20 +113,28 @@ def create_app(
         if isinstance(verifier, AnyTokenVerifier) and not await verifier.warm():
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
-    app.after_serving(engine.close)
     transports = Transports(
         engine,
         door_policy,
         cast(Any, app.asgi_app),
         allow_handoff=settings.handoff,
+        may_keep=settings.handoff and settings.fast_requests,
+        may_deflate=settings.compression,
         public_url=settings.public_url,
         cookie=None if cookie is None else (settings.session_cookie, cookie),
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
+    app.after_serving(transports.close)
+    app.after_serving(engine.close)
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
     return app
+
+
+def streams_under(settings: Settings) -> bytes | None:
+    """Below which path `launcher.serve` may let streams be read in front of the HTTP server; None: nowhere."""
+    return PREFIX if settings.handoff and settings.fast_accept else None
 
 
 def _door_policy(settings: Settings) -> DoorPolicy:

@@ -28,6 +28,7 @@ from hypercorn.config import Config, Sockets
 from hybrid.errors import SettingsError
 from hybrid.limits import Limits
 from hybrid.links.asgi import Receive, Scope, Send
+from hybrid.links.front import Front, transport_of
 from hybrid.links.hypercorn import close_after_answer, find_transport, guard_inbox, mend, release
 from hybrid.web.listener import BACKLOG, SEND_BUFFER_BYTES, bind
 
@@ -60,10 +61,14 @@ class _Config(Config):
 
 
 class _Connections:
-    """The transports of all connections that ever carried a request, for the deadline of the shutdown."""
+    """The transports of all connections that ever carried a request, for the deadline of the shutdown.
 
-    def __init__(self, app: AsgiApp) -> None:
+    Those that links have taken are not remembered where the application can abort its links: 180 bytes for each.
+    """
+
+    def __init__(self, app: AsgiApp, abort_links: Callable[[], int] | None) -> None:
         self._app = app
+        self._abort_links = abort_links
         self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
         # uvloop's TLS transports have no weak references: they are kept, and the closed ones sorted out in time.
         self._kept: set[asyncio.WriteTransport] = set()
@@ -72,10 +77,8 @@ class _Connections:
         self._is_leaving = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = find_transport(send)
-        if transport is not None:
-            self._remember(transport)
-        del transport  # this frame lives as long as the request
+        if self._abort_links is None:
+            self._remember(send)
         guard_inbox(send)
         self._requests.add(send)
         if self._is_leaving:
@@ -85,6 +88,7 @@ class _Connections:
         finally:
             self._requests.discard(send)
             await release(send)
+            self._remember(send)
 
     def leave(self) -> None:
         """Let every connection end with the answer to its present or next request, and tell its client so."""
@@ -94,14 +98,20 @@ class _Connections:
 
     def abort_all(self) -> int:
         """Abort every connection that is still open, and return how many there were."""
+        for send in self._requests:
+            self._remember(send)
         transports = [*self._transports, *self._kept]
         for transport in transports:
-            transport.abort()
+            with suppress(AttributeError):  # asyncio's, when it was closed with a full buffer that has left since
+                transport.abort()
         self._transports.clear()
         self._kept.clear()
-        return len(transports)
+        return len(transports) + (self._abort_links() if self._abort_links is not None else 0)
 
-    def _remember(self, transport: asyncio.WriteTransport) -> None:
+    def _remember(self, send: Send) -> None:
+        transport = transport_of(send) or find_transport(send)
+        if transport is None:  # a link has taken it, or will not be found again
+            return
         try:
             self._transports.add(transport)
         except TypeError:
@@ -120,28 +130,35 @@ async def serve(
     shutdown_event: asyncio.Event,
     on_started: Callable[[int], None] | None = None,
     drain: Callable[[float], Awaitable[None]] | None = None,
+    abort_links: Callable[[], int] | None = None,
     certificate_file: str | None = None,
     key_file: str | None = None,
     send_buffer_bytes: int | None = SEND_BUFFER_BYTES,
     listener: socket.socket | None = None,
+    streams_under: bytes | None = None,
 ) -> None:
     """Serve until `shutdown_event` is set, then drain and return.
 
     `port` 0 takes any free one; `on_started` is called with the bound port when connections are accepted. `drain` is
-    given `shutdown_grace_s`, or what is left of it, and cancelled when that is over; its errors are logged. TLS needs
-    both files. `send_buffer_bytes` is what the kernel may hold for a client that does not read; None leaves it to the
-    system. `listener` is used in place of the address, and closed; a server that is given one is one of several, and
-    leaves at the end, as the module's text says. Raises SettingsError, one line, if the address cannot be had.
+    given `shutdown_grace_s`, or what is left of it, and cancelled when that is over; its errors are logged.
+    `abort_links` aborts the links that have taken their sockets, and tells how many; without it their sockets are
+    remembered here, which costs memory. TLS needs both files. `send_buffer_bytes` is what the kernel may hold for a
+    client that does not read; None leaves it to the system. `listener` is used in place of the address, and closed; a
+    server that is given one is one of several, and leaves at the end, as the module's text says. Requests for streams
+    whose path starts with `streams_under` are read in front of Hypercorn, see `links.front`; `app` must answer each of
+    them with a link that takes its socket, or not with a stream. Raises SettingsError, one line, if the address cannot
+    be had.
     Whatever is open at the deadline is aborted, also when this call is cancelled.
     """
     mend()
     raise_file_limit(limits.links_max + _FILES_BESIDE)
     loop = asyncio.get_running_loop()
-    connections = _Connections(app)
+    connections = _Connections(app, abort_links)
     config = _configured(limits)
     config.listener = listener if listener is not None else bind(host, port, send_buffer_bytes)
     config.certfile, config.keyfile = certificate_file, key_file
     bound_port = config.listener.getsockname()[1]
+    front = None if streams_under is None else Front(connections, streams_under, request_max_bytes=_HEAD_MAX_BYTES)
     reaper: asyncio.Task[None] | None = None
 
     async def shutdown_trigger() -> None:
@@ -155,6 +172,8 @@ async def serve(
         finally:
             reaper = loop.create_task(_reap(connections, deadline_s))
         connections.leave()
+        if front is not None:
+            front.close()
         leaving_s = 0.0
         if listener is not None:
             leaving_s = min(_LEAVING_S, limits.shutdown_grace_s * _LEAVING_SHARE)
@@ -169,18 +188,17 @@ async def serve(
                 _log.warning("draining took longer than %g s", limits.shutdown_grace_s)
             except Exception:
                 _log.exception("draining failed")
+        if front is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline_s):
+                    await front.served()
+            front.abort()
         config.graceful_timeout = max(deadline_s - loop.time(), _GRACEFUL_MIN_S)
-
-    async def serve_application() -> None:
-        await hypercorn_serve(connections, config, shutdown_trigger=shutdown_trigger, mode="asgi")  # type: ignore[arg-type]
 
     servers: list[asyncio.AbstractServer] = []
     try:
-        if listener is None:
-            await serve_application()
-        else:
-            with _noting_servers(servers):
-                await serve_application()
+        with _watching(config.listener, front, servers):
+            await hypercorn_serve(connections, config, shutdown_trigger=shutdown_trigger, mode="asgi")  # type: ignore[arg-type]
     finally:
         if reaper is not None:
             reaper.cancel()
@@ -213,21 +231,29 @@ async def _reap(connections: _Connections, deadline_s: float) -> None:
 
 
 @contextmanager
-def _noting_servers(servers: list[asyncio.AbstractServer]) -> Iterator[None]:
-    """Put the servers made on this loop into the list: Hypercorn keeps its own to itself, and to close them is ours."""
+def _watching(listener: socket.socket, front: Front | None, servers: list[asyncio.AbstractServer]) -> Iterator[None]:
+    """Put the front before this socket's server; and the server, which Hypercorn keeps to itself, into the list."""
     loop: Any = asyncio.get_running_loop()
     create = loop.create_server
 
-    async def create_and_note(*arguments: Any, **options: Any) -> asyncio.AbstractServer:
-        server: asyncio.AbstractServer = await create(*arguments, **options)
+    async def create_server(factory: Any, *arguments: Any, **options: Any) -> asyncio.AbstractServer:
+        if options.get("sock") is not listener:
+            server: asyncio.AbstractServer = await create(factory, *arguments, **options)
+            return server
+        restore()
+        server = await create(factory if front is None else front.before(factory), *arguments, **options)
         servers.append(server)
         return server
 
-    loop.create_server = create_and_note
+    def restore() -> None:
+        if vars(loop).get("create_server") is create_server:
+            del loop.create_server  # the loop's own method is behind it
+
+    loop.create_server = create_server
     try:
         yield
     finally:
-        del loop.create_server  # the loop's own method is behind it
+        restore()
 
 
 def raise_file_limit(wanted: int) -> None:

@@ -18,8 +18,9 @@ from typing import Final
 
 from hybrid.errors import SettingsError
 
-BACKLOG: Final = 1_024
-"""Connections that wait to be accepted: a reconnect storm arrives within one turn of the event loop."""
+BACKLOG: Final = 16_384
+"""Connections that wait to be accepted: a reconnect storm arrives within one turn of the event loop. Who finds no room
+tries again after 1, 3, 7, 15 and 31 s, whatever the server could do. Systems bound it further (net.core.somaxconn)."""
 SEND_BUFFER_BYTES: Final = 65_536
 """What the kernel may hold for a client that does not read."""
 _USER_TIMEOUT_MS: Final = 30_000  # unacknowledged data; a vanished peer otherwise holds its buffers for 15 minutes

@@ -68,9 +68,9 @@ def figures() -> Iterator[Figure]:
         yield Figure(f"{name}, awaited", f"{name}: each publish awaited by all", rate)
         for part in ("p50", "p99"):
             yield Figure(f"{name}, awaited, {part}", f"{name}: latency {part}, awaited", "ms", is_exact=True)
-        yield Figure(f"{name}, memory", f"{name}: memory per idle client", "KB", at_most=8.0, is_exact=True)
-        at_most = 700.0 if name == "websocket" else None
-        yield Figure(f"{name}, connect", f"{name}: accept, authenticate, attach", "us CPU", at_most=at_most)
+        most_kb = 4.0 if name == "websocket" else 3.0
+        yield Figure(f"{name}, memory", f"{name}: memory per idle client", "KB", at_most=most_kb, is_exact=True)
+        yield Figure(f"{name}, connect", f"{name}: accept, authenticate, attach", "us CPU", at_most=500.0)
 
 
 class Bench:

@@ -12,18 +12,38 @@ CHANNEL = "bench:room"
 
 @dataclass(frozen=True)
 class Dialect:
-    """`opening` is the whole request, to be formatted with host and token; `greeting` is sent behind the answer.
+    """`opening` is the whole request, to be formatted with host and token.
 
-    `ready` is in what comes once everything published from then on will arrive. `messages` splits the bytes behind the
-    head of the answer, `offset` finds the place of a publication in a message (None: it is something else).
+    `greeting` is the text of a WebSocket frame that is sent behind the answer, to be formatted with the token; empty
+    for none. `ready` is in what comes once everything published from then on will arrive. `messages` splits the bytes
+    behind the head of the answer, `offset` finds the place of a publication in a message (None: it is something else);
+    there is none where the server does not number what it delivers.
     """
 
     name: str
     opening: str
-    greeting: bytes
+    greeting: str
     ready: bytes
     messages: Callable[[bytes], Iterator[bytes]]
-    offset: Callable[[bytes], int | None]
+    offset: Callable[[bytes], int | None] | None = None
+
+    def frame(self, token: str) -> bytes:
+        """The greeting as it goes over the wire."""
+        return _masked_text(self.greeting.format(token=token)) if self.greeting else b""
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """How a server takes a publication over HTTP: one request, one answer with a 2xx status.
+
+    `head` is to be formatted with host, token and the length of the body. `before` and `after` stand in the body around
+    the text that is published. `offset` reads the publication's place in the body of the answer, where that is told.
+    """
+
+    head: str
+    before: bytes = b'"'
+    after: bytes = b'"'
+    offset: Callable[[bytes], int] | None = None
 
 
 def frames(stream: bytes) -> Iterator[bytes]:
@@ -53,7 +73,12 @@ def events(stream: bytes) -> Iterator[bytes]:
         start = end + 2 + length + 2
     if start != len(stream):
         raise ValueError("a chunk is cut short")
-    for event in b"".join(body).split(b"\n\n"):
+    yield from bare_events(b"".join(body))
+
+
+def bare_events(stream: bytes) -> Iterator[bytes]:
+    """The events of a stream that is sent as it is, up to its end, without comments."""
+    for event in stream.split(b"\n\n"):
         if event and not event.startswith(b":"):
             yield event
 
@@ -80,6 +105,15 @@ def _masked_text(text: str) -> bytes:
     return b"\x81" + length + bytes(4) + payload
 
 
+def _answered_offset(body: bytes) -> int:
+    return int(json.loads(body)["offset"])
+
+
+def literal(text: str) -> str:
+    """The text as str.format gives it back."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 _ATTACH = json.dumps(
     {
         "method": "attach",
@@ -89,52 +123,50 @@ _ATTACH = json.dumps(
         "subscriptions": [{"channel": CHANNEL}],
     }
 )
-_TOKEN = "Host: {host}\r\nAuthorization: Bearer {token}\r\n"
-_UPGRADE = (
+TOKEN = "Host: {host}\r\nAuthorization: Bearer {token}\r\n"
+UPGRADE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
-_EVENTS = "Accept: text/event-stream\r\n"
-_PUBLISH = "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+EVENTS = "Accept: text/event-stream\r\n"
+JSON_BODY = "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
 
 TEXTBOOK_WEBSOCKET = Dialect(
     "websocket",
-    f"GET /ws/{CHANNEL} HTTP/1.1\r\n{_TOKEN}{_UPGRADE}\r\n",
-    b"",
+    f"GET /ws/{CHANNEL} HTTP/1.1\r\n{TOKEN}{UPGRADE}\r\n",
+    "",
     b'"subscribed"',
     frames,
     _json_offset,
 )
 TEXTBOOK_SSE = Dialect(
-    "sse", f"GET /sse/{CHANNEL} HTTP/1.1\r\n{_TOKEN}{_EVENTS}\r\n", b"", b'"subscribed"', events, _json_offset
+    "sse", f"GET /sse/{CHANNEL} HTTP/1.1\r\n{TOKEN}{EVENTS}\r\n", "", b'"subscribed"', events, _json_offset
 )
 HYBRID_WEBSOCKET = Dialect(
     "websocket",
-    f"GET /v1/stream HTTP/1.1\r\n{_TOKEN}{_UPGRADE}Sec-WebSocket-Protocol: hybrid.v1\r\n\r\n",
-    _masked_text(_ATTACH),
+    f"GET /v1/stream HTTP/1.1\r\n{TOKEN}{UPGRADE}Sec-WebSocket-Protocol: hybrid.v1\r\n\r\n",
+    literal(_ATTACH),
     b'"subscribed"',
     frames,
     _json_offset,
 )
 HYBRID_SSE = Dialect(
     "sse",
-    f"POST /v1/stream HTTP/1.1\r\n{_TOKEN}{_EVENTS}"
-    f"Content-Type: application/json\r\nContent-Length: {len(_ATTACH)}\r\n\r\n"
-    + _ATTACH.replace("{", "{{").replace("}", "}}"),
-    b"",
+    f"POST /v1/stream HTTP/1.1\r\n{TOKEN}{EVENTS}"
+    f"Content-Type: application/json\r\nContent-Length: {len(_ATTACH)}\r\n\r\n" + literal(_ATTACH),
+    "",
     b'"subscribed"',
     events,
     _json_offset,
 )
 HYBRID_PLAIN_SSE = Dialect(
-    "plain sse", f"GET /v1/channels/{CHANNEL} HTTP/1.1\r\n{_TOKEN}{_EVENTS}\r\n", b"", b"\nid: ", events, _cursor_offset
+    "plain sse", f"GET /v1/channels/{CHANNEL} HTTP/1.1\r\n{TOKEN}{EVENTS}\r\n", "", b"\nid: ", events, _cursor_offset
 )
 DIALECTS = {
     "textbook": (TEXTBOOK_WEBSOCKET, TEXTBOOK_SSE),
     "hybrid": (HYBRID_WEBSOCKET, HYBRID_SSE, HYBRID_PLAIN_SSE),
 }
 PUBLISHING = {
-    "textbook": f"POST /publish/{CHANNEL} HTTP/1.1\r\n{_TOKEN}{_PUBLISH}",
-    "hybrid": f"POST /v1/channels/{CHANNEL} HTTP/1.1\r\n{_TOKEN}{_PUBLISH}",
+    "textbook": Publishing(f"POST /publish/{CHANNEL} HTTP/1.1\r\n{TOKEN}{JSON_BODY}", offset=_answered_offset),
+    "hybrid": Publishing(f"POST /v1/channels/{CHANNEL} HTTP/1.1\r\n{TOKEN}{JSON_BODY}", offset=_answered_offset),
 }
-"""The head of a publish, to be formatted with host, token and length; its answer is JSON with an `offset`."""

@@ -2,12 +2,13 @@
 
 Each publication carries `@` and the monotonic time in nanoseconds at which it was sent. For every subscriber the `@`s
 are counted as they arrive, whatever surrounds them, with one buffer for all; for some, evenly spread, all bytes are
-kept and read afterwards: every offset must be there, in order, and the times tell the latency.
+kept and read afterwards: every publication must be there once, those of each publisher in the order in which it sent
+them, all in the same order for everybody, with consecutive offsets where the server gives any; and the times tell the
+latency.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import select
 import socket
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tests.bench.dialects import Dialect
+from tests.bench.dialects import Dialect, Publishing
 
 MARK = ord("@")
 OPENING_AT_ONCE = 16
@@ -70,12 +71,13 @@ class _Poll:
 class Subscriber:
     """One client: its connection and what it has got."""
 
-    __slots__ = ("chunks", "count", "early", "is_greeted", "socket")
+    __slots__ = ("chunks", "count", "early", "greeting", "is_greeted", "socket")
 
-    def __init__(self, address: tuple[str, int], opening: bytes) -> None:
+    def __init__(self, address: tuple[str, int], opening: bytes, greeting: bytes) -> None:
         self.socket = socket.create_connection(address)
         self.socket.setblocking(False)
         self.socket.sendall(opening)
+        self.greeting = greeting
         self.early: bytearray | None = bytearray()  # everything until it is ready
         self.is_greeted = False
         self.count = 0
@@ -101,8 +103,14 @@ class Audience:
 
     def open(self, tokens: Sequence[str]) -> None:
         """Open one for each token, a few at a time, and return when all are ready. Raises Failed."""
-        waiting = iter(tokens)
         pending: dict[int, Subscriber] = {}
+        try:
+            self._open(iter(tokens), pending)
+        finally:
+            for subscriber in pending.values():
+                subscriber.socket.close()
+
+    def _open(self, waiting: Iterator[str], pending: dict[int, Subscriber]) -> None:
         for token in islice(waiting, OPENING_AT_ONCE):
             self._dial(token, pending)
         last_s = time.monotonic()
@@ -122,7 +130,7 @@ class Audience:
 
     def _dial(self, token: str, pending: dict[int, Subscriber]) -> None:
         opening = self._dialect.opening.format(host=self._host, token=token).encode()
-        subscriber = Subscriber(self._address, opening)
+        subscriber = Subscriber(self._address, opening, self._dialect.frame(token))
         pending[subscriber.socket.fileno()] = subscriber
         self._poll.add(subscriber.socket.fileno())
 
@@ -137,8 +145,8 @@ class Audience:
                 raise Failed(f"a client was refused: {early[:200].decode('latin-1')!r}")
             if head_end >= 0:
                 subscriber.is_greeted = True
-                if self._dialect.greeting:
-                    subscriber.socket.sendall(self._dialect.greeting)
+                if subscriber.greeting:
+                    subscriber.socket.sendall(subscriber.greeting)
                 del early[: head_end + 4]
         if not data:
             raise Failed(f"a connection was closed before it was subscribed: {early[:200].decode('latin-1')!r}")
@@ -181,28 +189,38 @@ class Audience:
 
     # -- judging
 
-    def judge(self, first: int, publications: int) -> tuple[list[float], list[str]]:
-        """The latencies at the samples, and all that is wrong: with counts at any, with offsets at the samples."""
+    def judge(self, lanes: Sequence[Sequence[int]], first: int | None) -> tuple[list[float], list[str]]:
+        """The latencies at the samples, and all that is wrong: with counts at any, with contents at the samples.
+
+        `lanes` are the times that were sent, of each publisher on its own; `first` is the first offset, if there are.
+        """
         latencies_ms: list[float] = []
         faults: list[str] = []
+        publications = sum(map(len, lanes))
         wrong = [s.count for s in self._by_descriptor.values() if s.count != publications]
         if wrong:
             faults.append(f"{len(wrong)} clients got between {min(wrong)} and {max(wrong)} instead of {publications}")
+        common: list[int] | None = None
         for subscriber in self._by_descriptor.values():
             if subscriber.chunks is None:
                 continue
             latencies_ms += _latencies_ms(subscriber.chunks)
             try:
-                stream = b"".join(data for _, data in subscriber.chunks)
-                offsets = [self._dialect.offset(message) for message in self._dialect.messages(stream)]
-            except ValueError as error:
+                messages = list(self._dialect.messages(b"".join(data for _, data in subscriber.chunks)))
+                offsets = [self._dialect.offset(message) for message in messages] if self._dialect.offset else []
+            except (ValueError, IndexError) as error:
                 faults.append(f"a client got what cannot be read: {error}")
                 continue
             finally:
                 subscriber.chunks = None
-            got = [offset for offset in offsets if offset is not None]
-            if got != list(range(first, first + publications)):
-                faults.append(f"a client got {len(got)} offsets, not {publications} from {first} on in order")
+            got = [int(sent) for message in messages for sent in _SENT_AT.findall(message)]
+            faults += order_faults(got, lanes)
+            common = got if common is None else common
+            if got != common:
+                faults.append("two clients got them in different orders")
+            placed = [offset for offset in offsets if offset is not None]
+            if self._dialect.offset and first is not None and placed != list(range(first, first + publications)):
+                faults.append(f"a client got {len(placed)} offsets, not {publications} from {first} on in order")
         return latencies_ms, list(dict.fromkeys(faults))
 
     # -- closing
@@ -217,6 +235,29 @@ class Audience:
 
     def watch(self) -> _Poll:
         return self._poll
+
+
+def order_faults(got: Sequence[int], lanes: Sequence[Sequence[int]]) -> Iterator[str]:
+    """What is wrong with the publications that a client has got, as sentences: lost, repeated, out of order, foreign.
+
+    `lanes` are the times that were sent, of each publisher on its own, each rising.
+    """
+    lane_of = {sent: number for number, lane in enumerate(lanes) for sent in lane}
+    distinct = set(got)
+    if missing := len(lane_of.keys() - distinct):
+        yield f"a client lost {missing} of {len(lane_of)}"
+    if again := len(got) - len(distinct):
+        yield f"a client got {again} again"
+    if distinct - lane_of.keys():
+        yield "a client got what nobody has sent"
+    latest: dict[int, int] = {}
+    overtaken = 0
+    for sent in got:
+        lane = lane_of.get(sent, -1)
+        overtaken += sent < latest.get(lane, 0)
+        latest[lane] = max(sent, latest.get(lane, 0))
+    if overtaken:
+        yield f"a client got {overtaken} behind a later one of the same publisher"
 
 
 def _latencies_ms(chunks: list[tuple[int, bytes]]) -> Iterator[float]:
@@ -234,28 +275,35 @@ def _latencies_ms(chunks: list[tuple[int, bytes]]) -> Iterator[float]:
 class Publisher:
     """Connections that each have one publish in flight."""
 
-    def __init__(self, address: tuple[str, int], host: str, head: str, tokens: Sequence[str], size: int) -> None:
+    def __init__(
+        self, address: tuple[str, int], host: str, publishing: Publishing, tokens: Sequence[str], size: int
+    ) -> None:
         self._address = address
-        self._size = size
-        self._closed = [head.format(host=host, token=token, length=size).encode() for token in tokens]
-        self._sockets: dict[int, tuple[socket.socket, bytes]] = {}
+        self._publishing = publishing
+        self._pad = b"x" * (size - 22)  # beside two quotes, `@` and 19 digits
+        length = size - 2 + len(publishing.before) + len(publishing.after)
+        heads = [publishing.head.format(host=host, token=token, length=length).encode() for token in tokens]
+        self._closed = list(enumerate(heads))
+        self._sockets: dict[int, tuple[socket.socket, int, bytes]] = {}
         self._answers: dict[int, bytearray] = {}
         self._requests: dict[int, int] = {}
         self.idle: list[int] = []
         self.offsets: list[int] = []
+        self.lanes: list[list[int]] = [[] for _ in tokens]
+        """When each publication was sent, of each connection on its own."""
         self.sent = 0
-        self._pad = "x" * (size - 22)
+        self.answered = 0
 
     def open(self, poll: _Poll) -> None:
         """Open what is not open."""
         while self._closed:
-            self._dial(self._closed.pop(), poll)
+            self._dial(*self._closed.pop(), poll)
 
-    def _dial(self, head: bytes, poll: _Poll) -> None:
+    def _dial(self, lane: int, head: bytes, poll: _Poll) -> None:
         connection = socket.create_connection(self._address)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         descriptor = connection.fileno()
-        self._sockets[descriptor] = (connection, head)
+        self._sockets[descriptor] = (connection, lane, head)
         self._requests[descriptor] = 0
         self.idle.append(descriptor)
         poll.add(descriptor)
@@ -266,15 +314,17 @@ class Publisher:
     def publish(self) -> None:
         """Publish on an idle connection."""
         descriptor = self.idle.pop()
-        connection, head = self._sockets[descriptor]
+        connection, lane, head = self._sockets[descriptor]
         self._answers[descriptor] = bytearray()
         self._requests[descriptor] += 1
-        connection.sendall(b'%b"@%019d%b"' % (head, time.monotonic_ns(), self._pad.encode()))
+        how, now_ns = self._publishing, time.monotonic_ns()
+        self.lanes[lane].append(now_ns)
+        connection.sendall(b"%b%b@%019d%b%b" % (head, how.before, now_ns, self._pad, how.after))
         self.sent += 1
 
     def receive(self, descriptor: int, poll: _Poll) -> None:
         """Take what has come; with a whole answer, the connection is idle again. Raises Failed."""
-        connection, _ = self._sockets[descriptor]
+        connection, _, _ = self._sockets[descriptor]
         data = connection.recv(65_536)
         if not data and descriptor not in self._answers:  # idle for longer than the server keeps a connection
             self.idle.remove(descriptor)
@@ -288,11 +338,13 @@ class Publisher:
         length = _LENGTH.search(answer)
         if head_end < 0:
             return
-        if not answer.startswith(b"HTTP/1.1 200 ") or length is None:
+        if not answer.startswith(b"HTTP/1.1 2") or length is None:
             raise Failed(f"a publish was refused: {answer[:300].decode('latin-1')!r}")
         if len(answer) < head_end + 4 + int(length.group(1)):
             return
-        self.offsets.append(json.loads(answer[head_end + 4 :])["offset"])
+        self.answered += 1
+        if self._publishing.offset is not None:
+            self.offsets.append(self._publishing.offset(bytes(answer[head_end + 4 :])))
         del self._answers[descriptor]
         if self._requests[descriptor] < REQUESTS_PER_CONNECTION:
             self.idle.append(descriptor)
@@ -300,17 +352,17 @@ class Publisher:
             self._hang_up(descriptor, poll)
 
     def _hang_up(self, descriptor: int, poll: _Poll) -> None:
-        connection, head = self._sockets.pop(descriptor)
+        connection, lane, head = self._sockets.pop(descriptor)
         poll.remove(descriptor)
         connection.close()
-        self._closed.append(head)
+        self._closed.append((lane, head))
 
     @property
     def in_flight(self) -> int:
         return len(self._answers)
 
     def close(self, poll: _Poll) -> None:
-        for descriptor, (connection, _) in self._sockets.items():
+        for descriptor, (connection, _, _) in self._sockets.items():
             poll.remove(descriptor)
             connection.close()
         self._sockets.clear()
@@ -322,38 +374,51 @@ def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_
     A publish follows on its connection as soon as the former was answered; with `awaits_delivery` only after everybody
     has got the former. Raises Failed when nothing moves any more.
     """
-    poll = audience.watch()
     audience.sample()
     outcome = Outcome()
+    started_s = time.monotonic()
+    try:
+        delivered = _publish(audience, publisher, started_s + seconds, awaits_delivery)
+    finally:
+        publisher.close(audience.watch())
+    outcome.seconds = time.monotonic() - started_s
+    outcome.publications, outcome.deliveries, outcome.expected = (
+        publisher.sent,
+        delivered,
+        publisher.sent * len(audience),
+    )
+    if publisher.answered != publisher.sent:
+        outcome.faults.append(f"{publisher.sent - publisher.answered} publishes were not answered")
+    first = min(publisher.offsets, default=None)
+    if first is not None and sorted(publisher.offsets) != list(range(first, first + publisher.sent)):
+        outcome.faults.append("the answered offsets are not consecutive")
+    latencies_ms, faults = audience.judge(publisher.lanes, first)
+    outcome.latencies_ms = sorted(latencies_ms)
+    outcome.faults += faults
+    return outcome
+
+
+def _publish(audience: Audience, publisher: Publisher, until_s: float, awaits_delivery: bool) -> int:
+    """Publish until then, and wait until everything was answered and delivered; the number of deliveries."""
+    poll = audience.watch()
     count = len(audience)
-    start_s = last_s = time.monotonic()
+    last_s = time.monotonic()
     delivered = 0
     while True:
         now_s = time.monotonic()
-        if now_s - start_s < seconds:
+        if now_s < until_s:
             publisher.open(poll)
             while publisher.idle and not (awaits_delivery and delivered < publisher.sent * count):
                 publisher.publish()
         elif not publisher.in_flight and delivered >= publisher.sent * count:
-            break
+            return delivered
         ready = poll.wait(0.5)
         if ready:
             last_s = now_s
         elif now_s - last_s > STALLED_S:
-            break
+            return delivered
         for descriptor, _ in ready:
             if publisher.owns(descriptor):
                 publisher.receive(descriptor, poll)
             else:
                 delivered += audience.receive(descriptor)
-    outcome.seconds = time.monotonic() - start_s
-    publisher.close(poll)
-    outcome.publications, outcome.deliveries, outcome.expected = publisher.sent, delivered, publisher.sent * count
-    if len(publisher.offsets) != publisher.sent:
-        outcome.faults.append(f"{publisher.sent - len(publisher.offsets)} publishes were not answered")
-    if sorted(publisher.offsets) != list(range(min(publisher.offsets), min(publisher.offsets) + publisher.sent)):
-        outcome.faults.append("the answered offsets are not consecutive")
-    latencies_ms, faults = audience.judge(min(publisher.offsets), publisher.sent)
-    outcome.latencies_ms = sorted(latencies_ms)
-    outcome.faults += faults
-    return outcome

@@ -58,7 +58,7 @@ async def serve_hybrid(order: dict[str, Any]) -> None:
     from hybrid.clock import SystemClock
     from hybrid.limits import Limits
     from hybrid.settings import Settings
-    from hybrid.web.app import EXTENSION, create_app
+    from hybrid.web.app import EXTENSION, create_app, streams_under
 
     settings = Settings(
         port=0,
@@ -81,6 +81,8 @@ async def serve_hybrid(order: dict[str, Any]) -> None:
         shutdown_event=stop,
         on_started=lambda port: obey(stop, port),
         drain=app.extensions[EXTENSION].drain,
+        abort_links=app.extensions[EXTENSION].abort_all,
+        streams_under=streams_under(settings),
     )
 
 

@@ -15,7 +15,7 @@ from hybrid.engine.engine import Engine
 from hybrid.limits import Limits
 from hybrid.settings import Settings
 from hybrid.web import launcher
-from hybrid.web.app import EXTENSION
+from hybrid.web.app import EXTENSION, streams_under
 from hybrid.web.demo import create_demo_app
 from tests.support.chromium import Page, find_chromium, open_browser
 from tests.support.processes import free_port
@@ -115,6 +115,7 @@ async def serve_demo(
             shutdown_event=ended,
             on_started=bound.set_result,
             drain=lambda _: engine.drain(0.5),
+            streams_under=streams_under(settings),
         )
     )
     try:

@@ -368,6 +368,55 @@ async def test_keys_are_their_callers_scope(broker: Broker) -> None:
     assert [p.offset for p in await publish(broker, append(key="alice k1"), append(key="bob k1"))] == [1, 2]
 
 
+async def test_what_is_appended_together_is_answered_and_heard_one_by_one(
+    broker: Broker, listener: RecordingListener
+) -> None:
+    await broker.subscribe("a")
+    await broker.append([append(data=b"0", key="k0")])
+    kinds: list[dict[str, Any]] = [{}, {"type": "t"}, {"is_binary": True}, {"key": "k1"}, {"key": "k0"}, {"key": "k2"}]
+    together = [append(data=b"1", **kind) for kind in kinds] + [append(data=b"1", key="k1"), append("b"), append()]
+    results = await broker.append(together)
+    assert isinstance(results[4], KeyConflict)
+    assert isinstance(results[6], Appended)
+    assert results[6].was_repeated
+    offsets = [result.position.offset if isinstance(result, Appended) else 0 for result in results]
+    assert offsets == [2, 3, 4, 5, 0, 6, 5, 1, 7]
+    await listener.until(lambda: len(listener.publications) == 7)
+    assert [publication.offset for publication in listener.publications] == [1, 2, 3, 4, 5, 6, 7]
+    assert [(p.type, p.is_binary) for p in listener.publications[1:4]] == [(None, False), ("t", False), (None, True)]
+    assert (await broker.read("a", START, **PAGE)).publications == listener.publications
+
+
+@pytest.mark.parametrize("has_keys", [False, True])
+async def test_more_than_travel_together_keep_their_order(broker: Broker, has_keys: bool) -> None:
+    def made(number: int) -> Append:
+        return append(data=b"%d" % number, history_size=1_000, key=f"k{number}" if has_keys else None)
+
+    callers = [[made(3 * caller + place) for place in range(3)] for caller in range(60)]
+    answers = await asyncio.gather(*map(broker.append, callers))
+    page = await broker.read("a", START, **PAGE)
+    assert [publication.offset for publication in page.publications] == list(range(1, 181))
+    data_at = {publication.offset: publication.data for publication in page.publications}
+    for asked, answered in zip(callers, answers, strict=True):
+        offsets = [result.position.offset for result in answered if isinstance(result, Appended)]
+        assert offsets == sorted(offsets)
+        assert [data_at[offset] for offset in offsets] == [one.data for one in asked]
+
+
+async def test_large_ones_together(broker: Broker) -> None:
+    data = b'"' + b"x" * 65_000 + b'"'
+    assert [position.offset for position in await publish(broker, *[append(data=data)] * 12)] == list(range(1, 13))
+
+
+async def test_a_caller_that_leaves_takes_nobody_along(broker: Broker) -> None:
+    leaving = asyncio.create_task(broker.append([append(), append()]))
+    staying = asyncio.create_task(broker.append([append()]))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    [result] = await staying
+    assert isinstance(result, Appended)
+
+
 # -- life
 
 

@@ -32,7 +32,7 @@ from tests.support.asgi_server import (
 )
 
 AT_ONCE = 50
-GET = b"GET /sse HTTP/1.1\r\nHost: test\r\n\r\n"
+GET = b"GET /sse HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n"
 Visit = Callable[[RawClient], Awaitable[None]]
 
 
@@ -140,7 +140,7 @@ def probe_all(links: Iterable[OpenLink]) -> None:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
 @pytest.mark.parametrize("total", [pytest.param(1_000, marks=pytest.mark.slow), AT_ONCE])
-@pytest.mark.parametrize("kind", ["hand-off", "asgi"])
+@pytest.mark.parametrize(("kind", "has_front"), [("hand-off", True), ("hand-off", False), ("asgi", False)])
 @pytest.mark.parametrize(
     "visit",
     [
@@ -160,7 +160,7 @@ def probe_all(links: Iterable[OpenLink]) -> None:
     ],
 )
 @on_each_loop
-async def test_many_leave_nothing_behind(kind: Kind, visit: Visit, total: int) -> None:
+async def test_many_leave_nothing_behind(kind: Kind, has_front: bool, visit: Visit, total: int) -> None:
     opened = 0
     alive: weakref.WeakSet[OpenLink] = weakref.WeakSet()
 
@@ -171,7 +171,7 @@ async def test_many_leave_nothing_behind(kind: Kind, visit: Visit, total: int) -
             alive.add(link)
 
     app = LinkApp(kind, limits=Limits(close_timeout_s=0.2), on_open=count, keeps_opened=False)
-    async with serving(app) as server:
+    async with serving(app, streams_under=b"/" if has_front else None) as server:
         before = counts()
         await visit_many(server.port, visit, total)
         for _ in range(100):  # connections end in the turns of the loop after their sockets

@@ -93,10 +93,11 @@ async def test_the_handshake_is_answered_with_key_and_subprotocol(kind: Kind) ->
         assert opened.link.peer == f"{host}:{port}"
 
 
-@both_kinds
+@pytest.mark.parametrize(("kind", "may_deflate"), [("hand-off", False), ("asgi", False), ("asgi", True)])
 @on_each_loop
-async def test_compression_is_declined(kind: Kind) -> None:
-    app = LinkApp(kind)
+async def test_compression_is_declined(kind: Kind, may_deflate: bool) -> None:
+    """Over ASGI always: there it would be the server's, with a context for each client and a limit after inflating."""
+    app = LinkApp(kind, may_deflate=may_deflate)
     async with serving(app) as server, connected(server.port) as client:
         await client.send(HANDSHAKE % b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n")
         status, headers = await client.head()

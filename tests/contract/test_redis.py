@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,47 @@ async def test_what_is_published_is_never_looked_into(one_redis: RedisServer, li
         assert listener.publications[0].is_binary
 
 
+async def test_publishes_that_wait_together_are_one_call(one_redis: RedisServer) -> None:
+    async def calls() -> int:
+        stats = await one_redis.info("commandstats")
+        return int(stats["cmdstat_evalsha"].removeprefix("calls=").partition(",")[0])
+
+    async with opened(one_redis.url) as broker:
+        await appended(broker)
+        for has_keys in (False, True):
+            before = await calls()
+            keys = [f"k{number}" if has_keys else None for number in range(128)]
+            await asyncio.gather(*(broker.append([one(key=key)]) for key in keys[:64]))
+            await broker.append([one(key=key) for key in keys[64:]])
+            assert await calls() == before + 2
+        before = await calls()
+        await broker.append([one(), one("b"), one(key="x"), one("b"), one()])
+        assert await calls() == before + 4, "b's are together; a key travels with keys only"
+        before = await calls()
+        await broker.append([one(data=b"1" * 65_000)] * 8)
+        assert await calls() == before + 2, "four of these are all that one call may hold"
+
+
+async def test_a_call_that_fails_half_way_says_what_it_has_done(
+    one_redis: RedisServer, listener: RecordingListener, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(one_redis.url, listener) as broker:
+        await broker.subscribe("a")
+        foreign = broker.keys.of("a").idempotency(blake2b(b"foreign", digest_size=16).hexdigest().encode())
+        await one_redis.command("SET", foreign, "is not ours")
+        with caplog.at_level(logging.CRITICAL):
+            results = await broker.append([one(key=key) for key in ("k1", "k2", "foreign", "k3")])
+            [alone, _] = await broker.append([one(key="foreign"), one(key="k4")])
+        names = [result.row.name if isinstance(result, BrokerError) else result.position.offset for result in results]
+        assert names == [1, 2, "broker_unavailable", "broker_unavailable"]
+        assert isinstance(alone, BrokerError)
+        [again] = await broker.append([one(key="k3")])
+        assert isinstance(again, Appended)
+        assert again.position.offset == 3
+        await listener.until(lambda: len(listener.publications) == 3)
+        assert (await broker.read("a", START, limit=9, max_bytes=999)).publications == listener.publications
+
+
 # -- bad days
 
 
@@ -395,3 +438,18 @@ async def test_tickets_that_somebody_else_wrote_are_not_accepted(one_redis: Redi
         forged = RedisTicketStore(broker.servers, broker.keys, b"x" * 32)
         await forged.put(b"h" * 32, TICKET, 9)
         assert await ours.look(b"h" * 32, 1) is None
+
+
+async def test_an_append_that_cannot_be_written_is_nobody_elses_affair(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Keys are checked before they come here; should one slip through, what leaves in the same turn must not hang."""
+    async with redis_server() as redis, opened(redis.url) as broker, asyncio.timeout(10):
+        answers = await asyncio.gather(
+            broker.append([one("a", key="\ud800")]), broker.append([one("b")]), broker.append([one("c", key="k")])
+        )
+    [[refused], [second], [third]] = answers
+    assert isinstance(refused, BrokerError)
+    assert isinstance(second, Appended)
+    assert isinstance(third, Appended)
+    assert "could not be written" in caplog.text

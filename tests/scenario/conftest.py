@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
+from hybrid.web import launcher
+from tests.support.asgi_servers import Serve, serve_uvicorn
 from tests.support.redis_servers import RedisServer, redis_server
 from tests.support.server import Backend, Chosen
 from tests.support.wire import TRANSPORTS
@@ -17,8 +19,13 @@ WAYS = {
     "asgi": (False, "", 1),
     "redis": (True, "redis", 1),
     "two nodes": (True, "redis", 2),
+    "uvicorn": (True, "", 1),
 }
 """How the server holds a stream; where the channels are; and over how many nodes connections go in turn."""
+SERVERS: dict[str, Serve] = {"uvicorn": serve_uvicorn}
+"""Who serves in these ways; in the others Hypercorn does. Granian, which wants a process, is in tests/web."""
+EVERYWHERE = ("test_order.py", "test_moves.py")
+"""Scenarios that run under every server each time; the others do in `make slow`."""
 
 
 ALIKE = {"one_node": ("two nodes",), "memory": ("redis", "two nodes")}
@@ -46,10 +53,13 @@ def _is_seen_elsewhere(item: pytest.Item) -> bool:
     if not getattr(item, "callspec", None):
         return False
     way = _way(item)
+    if way in SERVERS:
+        return item.path.name not in EVERYWHERE or "msgpack" in item.name
     # Two nodes do all that one does on Redis, and more; one alone is for scenarios that can do with no other.
     one_node_of_redis = way == "redis" and not item.get_closest_marker("one_node")
     # How frames are written and what carries them know nothing of each other: each is seen with another partner.
-    return one_node_of_redis or (way == "asgi" and "msgpack" in item.name)
+    # Nor does it matter to a poll how a stream would be held.
+    return one_node_of_redis or (way == "asgi" and ("msgpack" in item.name or "longpoll" in item.name))
 
 
 def _way(item: pytest.Item) -> str:
@@ -69,8 +79,10 @@ def handoff(request: pytest.FixtureRequest) -> Iterator[bool]:
     handoff, broker, nodes = WAYS[request.param]
     url = request.getfixturevalue("one_redis").url if broker else ""
     Chosen.backend = Backend(url, nodes)
+    Chosen.serve = staticmethod(SERVERS.get(request.param, launcher.serve))
     yield handoff
     Chosen.backend = Backend()
+    Chosen.serve = staticmethod(launcher.serve)
 
 
 @pytest.fixture(params=PIPES, ids=str)

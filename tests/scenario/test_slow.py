@@ -166,7 +166,7 @@ async def _subscribe_many(here: World) -> list[Counting]:
     for number in range(FAST):
         dialect = (HYBRID_WEBSOCKET, HYBRID_SSE)[number % 2]
         request = dialect.opening.format(host=f"127.0.0.1:{here.server.port}", token=token).encode()
-        subscriber = Counting(request, dialect.greeting)
+        subscriber = Counting(request, dialect.frame(token))
         transport, _ = await loop.create_connection(lambda made=subscriber: made, "127.0.0.1", here.server.port)
         here.close_later(transport.abort)
         fast.append(subscriber)

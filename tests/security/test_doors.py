@@ -192,3 +192,21 @@ async def test_a_ticket_lives_no_longer_than_its_token(server: RunningServer) ->
         assert (await stream.rest())[-2][0].startswith(": 4401 token_expired: ")
     refused = await call(server, "GET", target, EVENTS)
     assert (refused.status, refused.name) == (401, "token_refused")
+
+
+async def test_who_speaks_before_the_answer_and_goes_leaves_the_doorway() -> None:
+    """Hypercorn refuses by itself what comes behind a handshake, while the door has counted who knocks."""
+    handshake = (
+        b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x82\0\0\0\0hi"
+    )
+    async with running_server(settings_for()) as server, asyncio.timeout(30):
+        for number in range(300):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(handshake)
+            await asyncio.sleep(0.0003 * (number % 6))
+            writer.transport.abort()
+            if number % 50 == 49:
+                while server.engine.door.count:  # noqa: ASYNC110 -- nothing tells of it
+                    await asyncio.sleep(0.01)
+        assert server.engine.door.count == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,9 +14,10 @@ import pytest
 
 from hybrid.engine.calls import Call
 from hybrid.settings import Namespace
+from hybrid.transports.exchange import Exchange
 from tests.support.bytewise import EVENTS, call
 from tests.support.raw import RAW_LEGS, Door, RawLeg, RawPolls, attach_of, post
-from tests.support.server import RunningServer, running_server, settings_for
+from tests.support.server import ISSUER, RunningServer, running_server, settings_for
 
 WIDE = "hybrid:subscribe:room:* hybrid:publish:room:*"
 NARROW = "hybrid:subscribe:room:2 hybrid:publish:room:2"
@@ -209,3 +212,66 @@ async def test_an_older_token_does_not_widen_a_session_again(server: RunningServ
         answer = await post(wide, "/v1/command", {"session": leg.session, "commands": [command]})
         assert answer.body["replies"][0]["error"]["number"] == FORBIDDEN
         assert await heard(server, leg) == ["room:2"]
+
+
+async def test_a_poll_whose_body_comes_behind_the_revocation_reads_nothing(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tokens of one party: the session last showed the other one, so no pass over what is open finds this one."""
+    shown, revoked = server.token("alice", WIDE), server.token("alice", WIDE, lifetime_s=800)
+    body_of, waits = Exchange.body, asyncio.Event()
+
+    async def body(self: Exchange, most: int) -> bytes:
+        waits.set()
+        return await body_of(self, most)
+
+    monkeypatch.setattr(Exchange, "body", body)
+
+    async def poll(
+        token: str, command: dict[str, Any], meanwhile: Callable[[], Awaitable[None]] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        try:
+            raw = json.dumps(command).encode()
+            head = (
+                f"POST /v1/stream HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAccept: application/json\r\n"
+                f"Content-Type: application/json\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+                f"Content-Length: {len(raw)}\r\n\r\n"
+            )
+            waits.clear()
+            writer.write(head.encode())
+            if meanwhile is not None:
+                await meanwhile()
+            writer.write(raw)
+            answer = await reader.read()
+        finally:
+            writer.transport.abort()
+        top, _, content = answer.partition(b"\r\n\r\n")
+        return int(top.split(b" ")[1]), json.loads(content)
+
+    def again(sealed: str, wait_s: float = 0.0) -> dict[str, Any]:
+        return {
+            "method": "poll",
+            "session": session,
+            "attempt": 1,
+            "sealed": sealed,
+            "positions": [{"channel": "room:1", "position": {"offset": 0}}],
+            "wait_s": wait_s,
+        }
+
+    async def revoke() -> None:
+        await waits.wait()
+        identity = json.loads(urlsafe_b64decode(revoked.split(".")[1] + "=="))["jti"]
+        await server.engine.revoke(issuer=ISSUER, jti=identity)
+        await server.engine.publish("room:1", "secret")
+
+    async with asyncio.timeout(20):
+        _, opened = await poll(shown, {"method": "attach", **attach_of(1, "room:1")})
+        session = opened["pushes"][0]["attached"]["session"]
+        sealed = opened["pushes"][1]["subscribed"]["sealed"]
+        _, moved = await poll(revoked, again(sealed))
+        own = moved["pushes"][0]["subscribed"]["sealed"]
+        await poll(shown, again(sealed))
+        status, answer = await poll(revoked, again(own, 5.0), revoke)
+    assert (status, answer["name"]) == (403, "forbidden_or_revoked")
+    assert "secret" not in json.dumps(answer)

@@ -7,6 +7,7 @@ application gets goes to the checker as it comes: a repetition is noted, not dro
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -15,7 +16,7 @@ import msgspec
 
 from hybrid.broker.base import Appended
 from hybrid.engine.operations import PublishRequest
-from hybrid.errors import HybridError
+from hybrid.errors import TABLE, HybridError
 from hybrid.model import Principal
 from tests.simulation.leg import Leg
 from tests.simulation.node import Node, Unreachable
@@ -27,6 +28,7 @@ _PATIENCE_S = 10.0
 _SILENCE_S = 50.0  # two and a half heartbeats
 _BEAT_S = 15.0
 _POLL_MAX_S = 5.0
+_INTERNAL = TABLE["internal"].number
 _LOST_ANSWERS = 0.03  # share of the answers to polls that never arrive
 
 
@@ -43,7 +45,8 @@ class Client:
         self.name = name
         self.current: Leg | None = None
         self.seats: dict[str, Seat] = {}
-        self.moves = self.connects = 0
+        self.moves = 0
+        self.connects: Counter[str] = Counter()
         self.principal = Principal(issuer="simulation", subject=name, token_hash=name.encode())
         self._nodes = nodes
         self._checker = checker
@@ -88,7 +91,7 @@ class Client:
             return False
         if not await leg.until(lambda: leg.is_ready, _PATIENCE_S):
             return False
-        self.connects += 1
+        self.connects[leg.transport] += 1
         self._keep(leg)
         return True
 
@@ -289,6 +292,8 @@ class Client:
                 waiting.set_result(push["reply"])
         elif "disconnect" in push:
             leg.end()
+            if push["disconnect"]["code"] == _INTERNAL:
+                raise Broken(f"{self.name}: the server failed on a {leg.transport}")
         elif leg is not self.current:
             if "heartbeat" not in push:
                 raise Broken(f"{self.name}: a candidate brought {push}")

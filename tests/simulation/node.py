@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -39,6 +39,11 @@ class _NoTokens:
 
     async def close(self) -> None:
         pass
+
+
+async def _awaited(answer: Coroutine[Any, Any, Any]) -> Any:
+    """What may have to wait, waits: here the asker does not go away."""
+    return await answer
 
 
 class Unreachable(Exception):
@@ -141,7 +146,7 @@ class Node:
                 answer = await engine.polling.attach(principal, command)
             else:
                 assert isinstance(command, Poll)
-                answer = await engine.polling.poll(principal, command, "192.0.2.1")
+                answer = await engine.polling.poll(principal, command, "192.0.2.1", _awaited)
         return [msgspec.json.decode(payload) for payload in answer]
 
     async def command(self, principal: Principal, session: str, command: dict[str, Any]) -> dict[str, Any] | None:

@@ -40,9 +40,9 @@ def test_the_weather_is_as_bad_as_it_should_be() -> None:
     outcomes = [simulate(seed, Plan(SHORT, is_harsh=True)) for seed in range(8)]
     seen = {name for outcome in outcomes for name in outcome.events}
     assert {"kill", "drain", "lose_store", "go_deaf", "fail_over", "lose_log", "cut", "cut_unseen", "slow"} <= seen
-    assert sum(outcome.moves for outcome in outcomes) > 10
-    assert sum(outcome.connects for outcome in outcomes) > 50
-    assert sum(outcome.verdict.resets for outcome in outcomes) > 5
+    assert sum(outcome.moves for outcome in outcomes) > 5
+    assert all(sum(outcome.connects[name] for outcome in outcomes) > 10 for name in client.TRANSPORTS)
+    assert sum(outcome.verdict.resets for outcome in outcomes) > 2
 
 
 @pytest.mark.parametrize("is_harsh", [False, True])
@@ -63,7 +63,7 @@ def lose_one(patch: pytest.MonkeyPatch) -> None:
     calls = iter(range(1_000_000))
 
     def lossy(self: Wire, payload: bytes) -> None:
-        if b'"publication"' not in payload or next(calls) != 40:
+        if b'"publication"' not in payload or next(calls) % 97 != 40:
             brought(self, payload)
 
     patch.setattr(Wire, "_brought", lossy)
@@ -76,7 +76,7 @@ def repeat_one(patch: pytest.MonkeyPatch) -> None:
 
     def again(self: Wire, payload: bytes) -> None:
         brought(self, payload)
-        if b'"publication"' in payload and next(calls) == 40:
+        if b'"publication"' in payload and next(calls) % 97 == 40:
             brought(self, payload)
 
     patch.setattr(Wire, "_brought", again)

@@ -41,6 +41,7 @@ class Wire:
 
     framing = staticmethod(payloads)
     peer = "192.0.2.1:9"
+    takes_deflated = False
 
     def __init__(self, receiver: Receiver, random: Random, *, is_bidirectional: bool) -> None:
         self.is_bidirectional = is_bidirectional

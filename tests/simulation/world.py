@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random as global_random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
@@ -43,7 +44,7 @@ class Outcome:
     verdict: Verdict
     problems: list[str]
     seconds: float
-    connects: int
+    connects: Counter[str]
     moves: int
     events: dict[str, int]
 
@@ -112,7 +113,7 @@ class World:
             verdict,
             self.problems,
             loop.time() - began_s,
-            sum(client.connects for client in self.clients),
+            sum((client.connects for client in self.clients), Counter()),
             sum(client.moves for client in self.clients),
             self.events,
         )

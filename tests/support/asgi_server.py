@@ -112,6 +112,7 @@ class LinkApp:
     probe_payload: bytes | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"text/event-stream"),)
     keeps_opened: bool = True
+    may_deflate: bool = False
 
     def __post_init__(self) -> None:
         self.opened: asyncio.Queue[Opened] = asyncio.Queue()
@@ -147,6 +148,7 @@ class LinkApp:
                 is_binary=self.is_binary,
                 message_max_bytes=self.message_max_bytes,
                 probe_payload=self.probe_payload,
+                may_deflate=self.may_deflate,
                 **common,
             )
         else:
@@ -186,16 +188,16 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(app: Any, *, limits: Limits | None = None, **options: Any) -> AsyncIterator[Server]:
-    """Serve `app` with the launcher on a free port of 127.0.0.1; stops at the end of the block."""
+async def serving(
+    app: Any, *, limits: Limits | None = None, serve: Callable[..., Any] = launcher.serve, **options: Any
+) -> AsyncIterator[Server]:
+    """Serve `app` with the launcher, or another server, on a free port of 127.0.0.1; stops at the end of the block."""
     loop = asyncio.get_running_loop()
     started: asyncio.Future[int] = loop.create_future()
     event = asyncio.Event()
     limits = limits or Limits(shutdown_grace_s=0.5)
     options = {"host": "127.0.0.1", "port": 0} | options
-    task = loop.create_task(
-        launcher.serve(app, limits=limits, shutdown_event=event, on_started=started.set_result, **options)
-    )
+    task = loop.create_task(serve(app, limits=limits, shutdown_event=event, on_started=started.set_result, **options))
     await asyncio.wait({started, task}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         await task
@@ -319,7 +321,7 @@ async def opened_websocket(app: LinkApp, port: int, extra: bytes = b"") -> Async
 
 @asynccontextmanager
 async def opened_stream(
-    app: LinkApp, port: int, request: bytes = b"GET /sse HTTP/1.1\r\nHost: test\r\n\r\n"
+    app: LinkApp, port: int, request: bytes = b"GET /sse HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n"
 ) -> AsyncIterator[tuple[RawClient, Opened]]:
     """A client and its event stream, after the head."""
     async with connected(port, request) as client:

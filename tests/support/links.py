@@ -24,9 +24,17 @@ def items(payloads: Sequence[bytes]) -> tuple[bytes, ...]:
 class FakeLink:
     """Implements `Link`. Nothing leaves the buffer but by `drain`, unless `is_fast`."""
 
-    def __init__(self, framing: Framing = joined, *, is_fast: bool = False, high_water_bytes: int = 65_536) -> None:
+    def __init__(
+        self,
+        framing: Framing = joined,
+        *,
+        is_fast: bool = False,
+        high_water_bytes: int = 65_536,
+        takes_deflated: bool = False,
+    ) -> None:
         self.framing = framing
         self.is_bidirectional = True
+        self.takes_deflated = takes_deflated
         self.peer = "192.0.2.1:9"
         self.last_received_s = 0.0
         self.segments: list[Segment] = []

@@ -18,7 +18,8 @@ from hybrid.engine.engine import Engine
 from hybrid.limits import Limits
 from hybrid.settings import Namespace, Settings
 from hybrid.web import launcher
-from hybrid.web.app import EXTENSION, create_app
+from hybrid.web.app import EXTENSION, create_app, streams_under
+from tests.support.asgi_servers import Serve
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class Backend:
 
 
 class Chosen:
-    """The backend that `settings_for` builds on; a fixture may choose another."""
+    """The backend that `settings_for` builds on, and what serves; a fixture may choose others."""
 
     backend = Backend()
+    serve: Serve = staticmethod(launcher.serve)
 
 
 SECRET = "the secret that the nodes of a test share"
@@ -125,7 +127,7 @@ async def serving(app: Quart, settings: Settings, issuer: DevelopmentIssuer) -> 
     stop = asyncio.Event()
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     served = asyncio.get_running_loop().create_task(
-        launcher.serve(
+        Chosen.serve(
             app,
             host="127.0.0.1",
             port=settings.port,
@@ -133,6 +135,8 @@ async def serving(app: Quart, settings: Settings, issuer: DevelopmentIssuer) -> 
             shutdown_event=stop,
             on_started=bound.set_result,
             drain=engine.drain,
+            abort_links=engine.abort_all,
+            streams_under=streams_under(settings),
         )
     )
     await asyncio.wait((served, bound), return_when=asyncio.FIRST_COMPLETED)

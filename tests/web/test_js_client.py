@@ -13,7 +13,7 @@ import pytest
 
 from hybrid.settings import Settings
 from hybrid.web import launcher
-from hybrid.web.app import EXTENSION, create_app
+from hybrid.web.app import EXTENSION, create_app, streams_under
 from tests.support.redis_servers import redis_server
 from tests.support.server import SECRET
 from tests.support.wire import Wire
@@ -38,6 +38,7 @@ async def serving(settings: Settings, port: int = 0) -> AsyncIterator[int]:
             shutdown_event=stop,
             on_started=bound.set_result,
             drain=app.extensions[EXTENSION].drain,
+            streams_under=streams_under(settings),
         )
     )
     try:

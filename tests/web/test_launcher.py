@@ -172,6 +172,29 @@ async def test_what_nobody_drained_is_aborted_at_the_deadline(kind: Kind) -> Non
                 assert (await stream_link.owner.until("closed"))[0] in (1005, 1006)
 
 
+@pytest.mark.parametrize("prefix", [b"/", None])
+@on_each_loop
+async def test_links_of_an_application_that_aborts_them_itself_are_not_remembered(prefix: bytes | None) -> None:
+    app = LinkApp("hand-off")
+    links: list[Any] = []
+
+    def abort_links() -> int:
+        for link in links:
+            link.abort()
+        return len(links)
+
+    async with serving(app, limits=BRIEF, abort_links=abort_links, streams_under=prefix) as server:
+        async with (
+            opened_websocket(app, server.port) as (client, opened),
+            opened_stream(app, server.port) as (_, other),
+        ):
+            links += [opened.link, other.link]
+            await server.stop()
+            for ended in (opened, other):
+                assert await ended.owner.until("closed") == (1006, "")
+            assert await client.rest() == b""
+
+
 @on_each_loop
 async def test_a_link_that_its_client_does_not_read_cannot_hold_the_end_up() -> None:
     app = LinkApp("asgi")

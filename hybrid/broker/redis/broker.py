@@ -1,7 +1,7 @@
 """The broker over Redis: implements `Broker`, and with its parts the other contracts that nodes share.
 
-Appending and announcing are one script. Appends that wait together leave together. What was announced is put together
-from its parts again without looking into `data`.
+Appending and announcing are one script (`appends`). What was announced is put together from its parts again without
+looking into `data`.
 """
 
 from __future__ import annotations
@@ -9,30 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
-from random import Random, SystemRandom
 from time import time
 from typing import Any, Final
 
 from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
-from hybrid.broker.digest import body_digest
 from hybrid.broker.redis import scripts
 from hybrid.broker.redis.address import Address
+from hybrid.broker.redis.appends import Appends
 from hybrid.broker.redis.keys import LAYOUT, Keys
-from hybrid.broker.redis.line import Command, Line, Unanswered
+from hybrid.broker.redis.line import Command
 from hybrid.broker.redis.presence import RedisPresence
-from hybrid.broker.redis.replicas import Replicas
 from hybrid.broker.redis.servers import Servers
 from hybrid.broker.redis.topics import Topics
-from hybrid.errors import BrokerError, KeyConflict, SettingsError, UnrecoverablePosition
+from hybrid.errors import BrokerError, SettingsError, UnrecoverablePosition
 from hybrid.limits import OFFSET_MAX, Limits
 from hybrid.model import START, Position, PresenceEntry, Publication
 
 _log = logging.getLogger(__name__)
 
-_EPOCH_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-_EPOCH_CHARACTERS: Final = 6
-_DURABLE: Final = "durable"  # the purpose of the line that waits for replicas: nobody else must wait with it
 _READING: Final = "reading"  # pages are large, and no publish should queue behind them
 _JOINED: Final = ord("+")
 _LEFT: Final = ord("-")
@@ -46,9 +40,7 @@ class RedisBroker:
         self, address: Address, prefix: str, limits: Limits, *, skew_ms: Callable[[], int] = lambda: 0
     ) -> None:
         self._address = address
-        self._limits = limits
         self._skew_ms = skew_ms
-        self._random = Random(SystemRandom().getrandbits(256))
         self._listener: BrokerListener | None = None
         self._channel_of: dict[bytes, str] = {}
         self._heard_by: dict[bytes, Callable[[bytes], None]] = {}
@@ -59,9 +51,8 @@ class RedisBroker:
         self.keys = Keys(prefix)
         self.servers = Servers(address)
         self.topics = Topics(self.servers, self._heard, self._missed)
-        self._replicas = Replicas()
+        self._appends = Appends(self.servers, self.keys, limits, skew_ms)
         self._presence = RedisPresence(self.servers, self.keys, skew_ms)
-        self._publish: Final = "SPUBLISH" if self.servers.is_cluster else "PUBLISH"
 
     # -- life
 
@@ -87,6 +78,7 @@ class RedisBroker:
             await asyncio.gather(self._checking, return_exceptions=True)
         await self.topics.close()
         await self.servers.close()
+        await self._appends.close()
 
     async def health(self) -> BrokerHealth:
         """See `Broker.health`."""
@@ -138,58 +130,7 @@ class RedisBroker:
         """See `Broker.append`. An append without a key whose answer was lost is `outcome_unknown`, never repeated."""
         self.check()
         await self.servers.ready()
-        asked = []
-        for append in appends:
-            keys = self.keys.of(append.channel)
-            purpose = _DURABLE if append.is_durable else ""
-            command = self._append_command(append)
-            asked.append((self.servers.line(keys.topic, purpose).send(*command), keys.topic, command, purpose))
-        results: list[Appended | BrokerError] = []
-        unconfirmed: list[tuple[int, Line, int]] = []
-        for append, (future, topic, command, purpose) in zip(appends, asked, strict=True):
-            try:
-                answer, line = await self.servers.followed(
-                    future, topic, command, purpose=purpose, is_safe=append.key is not None
-                )
-                result = _appended(answer)
-                if append.is_durable and isinstance(result, Appended):
-                    unconfirmed.append((len(results), line, line.life))
-            except Unanswered:
-                result = _unknown(append)
-            except BrokerError as error:
-                result = error
-            results.append(result)
-        if unconfirmed:
-            confirmed = await asyncio.gather(*(self._replicas.have(line, life) for _, line, life in unconfirmed))
-            for (place, _, _), is_confirmed in zip(unconfirmed, confirmed, strict=True):
-                if not is_confirmed:
-                    results[place] = BrokerError("unconfirmed", retry_after_s=1.0)
-        return results
-
-    def _append_command(self, append: Append) -> Command:
-        keys = self.keys.of(append.channel)
-        digest = b""
-        names: tuple[bytes, ...] = (keys.head, keys.log)
-        if append.key is not None:
-            digest = body_digest(append)
-            names += (keys.idempotency(blake2b(append.key.encode(), digest_size=16).hexdigest().encode()),)
-        return self.servers.eval(
-            scripts.PUBLISH,
-            names,
-            keys.topic,
-            self._publish,
-            append.data,
-            append.type or "",
-            "b" if append.is_binary else "j",
-            "".join(self._random.choices(_EPOCH_ALPHABET, k=_EPOCH_CHARACTERS)),
-            f"{self._random.getrandbits(32):08x}",
-            append.history_size,
-            round(append.history_ttl_s * 1000),
-            round(self._limits.meta_ttl_s * 1000),
-            digest,
-            round(self._limits.idempotency_window_s * 1000),
-            self._skew_ms(),
-        )
+        return await self._appends.append(appends)
 
     # -- listening
 
@@ -315,20 +256,6 @@ class RedisBroker:
         """See `PresenceStore.expire`."""
         self.check()
         await self._presence.expire()
-
-
-def _appended(answer: list[Any]) -> Appended | BrokerError:
-    if answer[0] == 2:
-        return KeyConflict()
-    _, epoch, offset, tag = answer
-    return Appended(Position(int(offset), epoch.decode(), tag.decode()), was_repeated=answer[0] == 1)
-
-
-def _unknown(append: Append) -> BrokerError:
-    if append.key is not None:
-        detail = "Redis did not answer in time; try again with the same key, which makes it appear once."
-        return BrokerError(None, detail, retry_after_s=1.0)
-    return BrokerError("outcome_unknown", "Redis did not answer in time, and without a key it was not tried again.")
 
 
 def _bounded(max_bytes: int) -> int:

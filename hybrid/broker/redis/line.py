@@ -37,7 +37,10 @@ _PING_S: Final = 4.0  # idle for this long: ask whether the server is still ther
 _PAUSE_MIN_S: Final = 0.1
 _PAUSE_MAX_S: Final = 2.0  # between two attempts to connect, while somebody asks
 UNSENT_MAX: Final = 20_000
-"""Commands that wait for a connection; more are refused at once. A second's worth of publishing."""
+"""Commands that wait for a connection, and publications that wait for an answer; more are refused at once.
+
+A second's worth of publishing.
+"""
 
 
 class Unreachable(BrokerError):

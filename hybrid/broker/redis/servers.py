@@ -97,18 +97,25 @@ class Servers:
         self, asked: asyncio.Future[Any], key: bytes, command: Command, *, purpose: str = "", is_safe: bool = True
     ) -> Any:
         """The answer to a command that was sent; see `followed`."""
-        return (await self.followed(asked, key, command, purpose=purpose, is_safe=is_safe))[0]
+        return (await self.followed(asked, key, command, self.line(key, purpose), purpose=purpose, is_safe=is_safe))[0]
 
     async def followed(
-        self, asked: asyncio.Future[Any], key: bytes, command: Command, *, purpose: str = "", is_safe: bool = True
+        self,
+        asked: asyncio.Future[Any],
+        key: bytes,
+        command: Command,
+        line: Line,
+        *,
+        purpose: str = "",
+        is_safe: bool = True,
     ) -> tuple[Any, Line]:
-        """The answer to a command that was sent, following it where a server refers us to another one; and from where.
+        """The answer to a command that was sent on this line, following it where a server refers us to another one; and
+        from where.
 
         `is_safe`: the command may be repeated when nobody knows whether it took effect. Raises BrokerError.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + PATIENCE_S
-        line = self.line(key, purpose)
         while True:
             try:
                 return await asked, line

@@ -41,6 +41,30 @@ async def test_what_is_there_is_answered_at_once(is_warm: bool) -> None:
 
 
 @in_virtual_time
+async def test_a_poll_of_what_is_at_hand_waits_for_nobody() -> None:
+    """Not for one turn of the loop: no future, no timer. And the channels linger for as long again."""
+    async with staged() as stage:
+        start = {name: (await stage.hub.locate(name, None, 0)).position for name in "ab"}
+        stage.publish(2, "a")
+        await settle()
+
+        def polled(positions: dict[str, Position], wait_s: float) -> Collected:
+            polling = stage.hub.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, max_bytes=1_000)
+            with pytest.raises(StopIteration) as ended:
+                polling.send(None)
+            collected: Collected = ended.value.value
+            return collected
+
+        await asyncio.sleep(stage.limits.channel_linger_s - 1)
+        collected = polled(start, 25)
+        assert offsets(collected.payloads) == [1, 2]
+        assert collected.positions == {"a": stage.broker.head("a")}
+        assert not polled(start | collected.positions, 0)
+        await asyncio.sleep(stage.limits.channel_linger_s - 1)
+        assert stage.hub.stats().channels["LINGERING"] == 2
+
+
+@in_virtual_time
 async def test_a_poll_waits_for_the_first_of_any_of_its_channels() -> None:
     async with staged() as stage:
         polling = asyncio.ensure_future(collect(stage, "a", "b", "c", wait_s=25))
@@ -123,7 +147,12 @@ async def test_what_cannot_be_continued_is_told_at_once_with_the_new_position() 
         for name in "ab":
             await stage.hub.position_now(name)
         epoch, tag = head.epoch, head.tag
-        for wrong in (START, Position(2, epoch, "00000002"), Position(99, epoch, tag), Position(1, "x", tag)):
+        for wrong in 2 * (
+            START,
+            Position(2, epoch, "00000002"),
+            Position(99, epoch, tag),
+            Position(1, "x", tag),
+        ):  # each in both turns
             collected = await stage.hub.collect(
                 {"a": wrong, "b": START}, encoding=PLAIN_JSON, wait_s=25, max_bytes=10_000
             )

@@ -149,3 +149,23 @@ async def test_rest_waits_and_can_be_cancelled() -> None:
     wheel.close()
     assert len(wheel) == 0
     assert wheel._handle is None
+
+
+def test_what_is_scheduled_while_late_slots_fire_is_not_forgotten() -> None:
+    clock = FakeClock(monotonic_s=1_000.0)
+    wheel = Wheel(clock)
+    fired: list[tuple[Note, float]] = []
+    later = Note(clock, fired)
+
+    class Scheduling:
+        def wheel_fired(self) -> None:
+            wheel.schedule(later, 0)
+
+    wheel.schedule(Scheduling(), SLOT_S)
+    wheel.schedule(Note(clock, fired), 3 * SLOT_S)
+    clock.advance(4 * SLOT_S)  # the very moment of a slot that is empty so far
+    wheel.advance(clock.monotonic_s())
+    clock.advance(SLOT_S)
+    wheel.advance(clock.monotonic_s())
+    assert [timer for timer, _ in fired][-1] is later
+    assert len(wheel) == 0

@@ -5,18 +5,23 @@ from __future__ import annotations
 import h11
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
+from hybrid.engine.deflated import deflate
+from hybrid.engine.link import Deflated
 from hybrid.links import framing
 
 lengths = st.sampled_from([125, 126, 65_535])
 payload_lists = st.lists(st.one_of(st.binary(max_size=200), lengths.map(lambda length: b"x" * length)))
 
 
-def frames_of(data: bytes) -> list[Frame]:
+def frames_of(data: bytes, *, inflates: bool = False) -> list[Frame]:
     """What a client's parser makes of `data`."""
     protocol = Protocol(Side.CLIENT, max_size=None)
+    if inflates:
+        protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
     protocol.receive_data(data)
     assert protocol.parser_exc is None
     return protocol.events_received()  # type: ignore[return-value]  # only handshakes are anything else
@@ -34,6 +39,21 @@ def test_text_payloads_become_one_text_frame_each(payloads: list[bytes]) -> None
 def test_binary_payloads_become_one_binary_frame_each(payloads: list[bytes]) -> None:
     frames = frames_of(framing.websocket_binary(payloads))
     assert [(frame.opcode, bytes(frame.data)) for frame in frames] == [(Opcode.BINARY, payload) for payload in payloads]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3_000).map(lambda size: b"ab" * size)), max_size=5))
+def test_a_client_inflates_what_was_deflated_and_leaves_the_rest(messages: list[tuple[bool, bytes]]) -> None:
+    payloads = [deflate(payload) if is_deflated else payload for is_deflated, payload in messages]
+    for write, opcode in ((framing.websocket_text, Opcode.TEXT), (framing.websocket_binary, Opcode.BINARY)):
+        frames = frames_of(write(payloads), inflates=True)
+        assert [(frame.opcode, bytes(frame.data)) for frame in frames] == [(opcode, payload) for _, payload in messages]
+
+
+def test_only_a_deflated_payload_has_the_bit_of_its_extension() -> None:
+    assert framing.websocket_text([Deflated(b"x"), b"x"]) == b"\xc1\x01x\x81\x01x"
+    assert framing.websocket_binary([Deflated(b"x"), b"x"]) == b"\xc2\x01x\x82\x01x"
+    assert framing.websocket_text([Deflated(b"x" * 126)])[:4] == b"\xc1\x7e\x00\x7e"
+    assert framing.websocket_text([Deflated(b"x" * 65_536)])[:2] == b"\xc1\x7f"
 
 
 def test_lengths_are_written_in_their_shortest_form_at_every_border() -> None:

@@ -36,6 +36,9 @@ class RecordingTransport:
         self.is_over = False
         self.protocol: Any = None
 
+    def get_extra_info(self, name: str) -> Any:
+        return {"peername": ("192.0.2.1", 9)}.get(name)
+
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         self.high = high
 
@@ -96,7 +99,7 @@ class Harness:
             limits=Limits(**limits),
             clock=self.clock,
             message_max_bytes=65_536,
-            peer="test",
+            client=("192.0.2.1", 9),
         )
 
     def start(self, left: bytes = b"", has_ended: bool = False) -> None:
@@ -223,7 +226,7 @@ class ResetTransport(RecordingTransport):
 async def test_ending_a_stream_that_was_reset_meanwhile_is_nobodys_error() -> None:
     """Whoever ends it, such as the request that has opened the next leg, must not hear of it."""
     owner, transport = RecordingOwner(), ResetTransport()
-    link = HandedOffEventStream(owner=owner, is_chunked=True, limits=Limits(), clock=HandMadeClock(), peer="test")
+    link = HandedOffEventStream(owner=owner, is_chunked=True, limits=Limits(), clock=HandMadeClock(), client=None)
     link.start(cast(asyncio.Transport, transport), b"head", b"", False)
     link.close(4509, "replaced")
     assert transport.calls[-1] == "abort"
@@ -242,7 +245,7 @@ async def test_a_failed_transport_is_not_written_to() -> None:
 async def test_a_link_has_no_room_for_what_is_not_in_its_slots() -> None:
     """A dictionary per link would double what an idle client costs."""
     stream = HandedOffEventStream(
-        owner=RecordingOwner(), is_chunked=True, limits=Limits(), clock=HandMadeClock(), peer=""
+        owner=RecordingOwner(), is_chunked=True, limits=Limits(), clock=HandMadeClock(), client=None
     )
     for link in (Harness().link, stream):
         assert not hasattr(link, "__dict__")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hybrid.links.open import _peer
+from hybrid.links.peer import peer_name
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from hybrid.links.open import _peer
     ],
 )
 def test_no_control_character_reaches_a_log(client: tuple[str, int] | None, expected: str) -> None:
-    assert _peer({"client": client}) == expected
+    assert peer_name(client) == expected

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,7 +20,7 @@ def at(offset: int, epoch: str = "k", tag: str | None = None) -> Position:
 def test_continues_behind_any_kept_entry() -> None:
     entries = log(3, 6)
     assert [first_after(entries, at(6), at(offset)) for offset in (3, 4, 5, 6)] == [1, 2, 3, 4]
-    assert first_after(deque(entries), at(6), at(4)) == 2
+    assert first_after(tuple(entries), at(6), at(4)) == 2
 
 
 def test_head_is_continued_without_any_entry() -> None:
@@ -66,8 +66,20 @@ def test_position_in_a_log_that_was_never_begun() -> None:
 def test_page(limit: int, max_bytes: int, count: int) -> None:
     entries = log(1, 5)
     assert take_page(entries, 1, limit=limit, max_bytes=max_bytes) == entries[1 : 1 + count]
-    assert take_page(deque(entries), 1, limit=limit, max_bytes=max_bytes) == entries[1 : 1 + count]
+    assert take_page(tuple(entries), 1, limit=limit, max_bytes=max_bytes) == entries[1 : 1 + count]
 
 
 def test_page_behind_the_end() -> None:
     assert take_page(log(1, 2), 2, limit=10, max_bytes=100) == []
+
+
+def test_nothing_is_walked_to_reach_the_place() -> None:
+    """However long the log is: only the page is looked at."""
+
+    class Watched(list[Publication]):
+        def __iter__(self) -> Iterator[Publication]:
+            raise AssertionError("a walk from the beginning")
+
+    entries = Watched(log(1, 1_000))
+    first = first_after(entries, at(1_000), at(990))
+    assert [publication.offset for publication in take_page(entries, first, limit=3, max_bytes=100)] == [991, 992, 993]

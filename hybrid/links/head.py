@@ -1,0 +1,77 @@
+"""The head of a plain HTTP/1.1 request, from bytes to ASGI's terms (RFC 9112, sections 2 and 3), without I/O.
+
+Only what needs no second thought is read here: whole heads of requests whose body, if any, has a Content-Length. All
+else is for the server in front, which gets the same bytes and answers them as it always does. So nothing is lenient
+here, and nothing is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+try:
+    from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+except ImportError:  # an interpreter for which it has no compiled part: every request is the server's
+    HAS_PARSER = False
+else:
+    HAS_PARSER = True
+
+HEAD_END: Final = b"\r\n\r\n"
+_UNPLAIN: Final = frozenset((b"upgrade", b"expect", b"transfer-encoding", b"http2-settings"))
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """A request. `raw_path` is without the query; names of `headers` are in lower case, as ASGI has them."""
+
+    method: str
+    raw_path: bytes
+    query_string: bytes
+    headers: list[tuple[bytes, bytes]]
+    body_bytes: int
+
+
+class _Notes:
+    """What the parser calls."""
+
+    __slots__ = ("headers", "is_plain", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.is_plain = True
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        value = value.strip(b" \t")
+        if name in _UNPLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
+            self.is_plain = False
+        self.headers.append((name, value))
+
+
+def read_head(raw: bytes) -> Head | None:
+    """The request whose head is `raw`, up to and including its empty line; None where it is for the server in front.
+
+    That is: anything malformed, another version than 1.1, a body of unknown length, and whatever asks for something
+    of the connection (`Connection` other than keep-alive, `Upgrade`, `Expect`).
+    """
+    notes = _Notes()
+    parser = HttpRequestParser(notes)
+    try:
+        parser.feed_data(raw)
+    except (HttpParserError, HttpParserUpgrade):
+        return None
+    method = parser.get_method()
+    # The parser forgives a second space and an empty line in front.
+    if not notes.is_plain or not raw.startswith(b"%b %b HTTP/1.1\r\n" % (method, notes.target)):
+        return None
+    length = 0
+    for name, value in notes.headers:
+        if name == b"content-length":
+            length = int(value)
+    raw_path, _, query = notes.target.partition(b"?")
+    return Head(method.decode("ascii"), raw_path, query, notes.headers, length)

@@ -1,0 +1,1 @@
+"""hybrid beside the systems that its users would take instead."""

@@ -1,0 +1,1 @@
+"""Shapes of load that the one-channel bench does not have: `make bench-shapes`."""

@@ -1,0 +1,89 @@
+"""How a request that waits notices that its client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from hybrid.transports.exchange import Exchange, PeerGone
+
+
+class Peer:
+    """The other end of `receive`."""
+
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+
+    def exchange(self) -> Exchange:
+        async def send(message: MutableMapping[str, Any]) -> None: ...
+
+        return Exchange({"type": "http", "headers": []}, self.messages.get, send)
+
+    def go(self) -> None:
+        self.messages.put_nowait({"type": "http.disconnect"})
+
+
+async def waiting(answered: asyncio.Future[int]) -> int:
+    return await answered
+
+
+async def test_an_answer_is_returned_and_nothing_is_left_behind() -> None:
+    peer, answered = Peer(), asyncio.get_running_loop().create_future()
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(peer.exchange().unless_gone(waiting(answered)))
+    await asyncio.sleep(0)
+    answered.set_result(3)
+    assert await asking == 3
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_who_goes_ends_the_wait() -> None:
+    peer, answered = Peer(), asyncio.get_running_loop().create_future()
+    asking = asyncio.create_task(peer.exchange().unless_gone(waiting(answered)))
+    await asyncio.sleep(0)
+    peer.go()
+    with pytest.raises(PeerGone):
+        await asking
+    assert answered.cancelled()
+    assert asking.cancelling() == 0, "whatever its task awaits next must not be cancelled"
+
+
+async def test_who_goes_with_the_answer_on_its_way_cancels_nothing_behind_it() -> None:
+    """The end may be seen in the very turn in which the answer is there."""
+    for turns in range(6):
+        peer, answered = Peer(), asyncio.get_running_loop().create_future()
+
+        async def ask(peer: Peer = peer, answered: asyncio.Future[int] = answered) -> int:
+            try:
+                result = await peer.exchange().unless_gone(waiting(answered))
+            except PeerGone:
+                result = 0
+            for _ in range(5):
+                await asyncio.sleep(0)  # the answer is written
+            return result
+
+        asking = asyncio.create_task(ask())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        peer.go()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not answered.done():
+            answered.set_result(3)
+        assert await asking in (0, 3)
+
+
+async def test_a_cancelled_request_is_cancelled() -> None:
+    peer, answered = Peer(), asyncio.get_running_loop().create_future()
+    asking = asyncio.create_task(peer.exchange().unless_gone(waiting(answered)))
+    await asyncio.sleep(0)
+    peer.go()
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises((asyncio.CancelledError, PeerGone)):
+        await asking
+    assert answered.cancelled()
