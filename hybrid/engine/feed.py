@@ -165,8 +165,7 @@ class Feed:
         self._flags |= _ENDED
         self._rest()
         self._shared.wheel.cancel(self)
-        mine, self._subscriptions = self._subscriptions, ()
-        for subscription in mine:
+        for subscription in self._subscriptions:
             self._end(subscription)
 
     def link_paused(self) -> None:
