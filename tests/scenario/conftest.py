@@ -57,9 +57,10 @@ def _is_seen_elsewhere(item: pytest.Item) -> bool:
         return item.path.name not in EVERYWHERE or "msgpack" in item.name
     # Two nodes do all that one does on Redis, and more; one alone is for scenarios that can do with no other.
     one_node_of_redis = way == "redis" and not item.get_closest_marker("one_node")
-    # How frames are written and what carries them know nothing of each other: each is seen with another partner.
+    # How frames are written and what carries them, or where logs are, know nothing of each other.
+    is_other_frame = "msgpack" in item.name and way in ("asgi", "two nodes")
     # Nor does it matter to a poll how a stream would be held.
-    return one_node_of_redis or (way == "asgi" and ("msgpack" in item.name or "longpoll" in item.name))
+    return one_node_of_redis or is_other_frame or (way == "asgi" and "longpoll" in item.name)
 
 
 def _way(item: pytest.Item) -> str:
