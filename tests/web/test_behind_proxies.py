@@ -14,6 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.typing import Origin
 
 from hybrid.limits import Limits
+from hybrid.links.asgi import AsgiWebSocket
+from hybrid.links.handoff import HandedOffWebSocket
 from hybrid.settings import Settings
 from tests.support.server import RunningServer, running_server, settings_for
 
@@ -89,6 +91,6 @@ async def test_the_log_names_the_client_and_the_hand_off_still_works(
                 await socket.send('{"method":"attach","attempt":1,"nonce":"n","confirm":true,"subscriptions":[]}')
                 assert "attached" in await socket.recv()
                 (stream,) = server.engine.open.streams()
-                assert type(stream.link).__name__ == ("HandedOffWebSocket" if handoff else "AsgiWebSocket")
+                assert isinstance(stream.link, HandedOffWebSocket if handoff else AsgiWebSocket)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "hybrid.access"]
     assert line.startswith("203.0.113.7 websocket ")
