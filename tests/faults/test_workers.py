@@ -97,6 +97,7 @@ async def test_a_stopped_worker_is_killed_and_replaced(issuer: DevelopmentIssuer
         assert not is_alive(victim)
 
 
+@pytest.mark.faults
 async def test_a_reload_fails_no_request_and_loses_nothing(issuer: DevelopmentIssuer) -> None:
     async with workers_on_stage("reload of three workers", issuer) as (here, node):
         old = workers_of(node)
