@@ -35,6 +35,8 @@ class Kept(Sequence[T]):
         """One of them, or (as a list) some that follow each other."""
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
+            if step < 0:
+                raise ValueError("what is kept is read forward")
             found: list[T] = self._items[self._first + start : self._first + max(start, stop) : step]
             return found
         if not -len(self) <= index < len(self):

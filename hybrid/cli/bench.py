@@ -44,104 +44,132 @@ _MINTED_AT_ONCE = 4
 
 def add_command(commands: Any) -> None:
     """Add it to the command line."""
-    from hybrid.cli.parser import HelpFormatter, decimal, number
+    from hybrid.cli.parser import HelpFormatter
 
     parser = commands.add_parser(
         "bench", help="load-test a deployment of yours", description=_DESCRIPTION, formatter_class=HelpFormatter
     )
     parser.add_argument("url", metavar="URL", nargs="?", help="the server (default: HYBRID_URL, else this machine's)")
-    who = parser.add_argument_group("who listens")
-    who.add_argument(
+    for add in (_add_listeners, _add_publishing, _add_time, _add_storms, _add_place, _add_tokens, _add_results):
+        add(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_listeners(parser: argparse.ArgumentParser) -> None:
+    from hybrid.cli.parser import number
+
+    group = parser.add_argument_group("who listens")
+    group.add_argument(
         "--clients",
         type=number(0, 1_000_000, "N"),
         default=_CLIENTS,
         metavar="N",
         help=f"subscribers (default: {_CLIENTS})",
     )
-    who.add_argument(
+    group.add_argument(
         "--mix",
         default="websocket",
         metavar="SHARES",
         help="their transports, such as websocket=70,sse=20,longpoll=10; plain-sse is an event stream without a "
         "session (default: websocket)",
     )
-    who.add_argument("--channels", type=number(1, 100_000, "N"), metavar="N", help="how many channels (default: 1)")
-    who.add_argument(
+    group.add_argument("--channels", type=number(1, 100_000, "N"), metavar="N", help="how many channels (default: 1)")
+    group.add_argument(
         "--per-channel",
         type=number(1, 1_000_000, "N"),
         metavar="N",
         help="clients on each channel (default: every client is on one)",
     )
-    who.add_argument("--prefix", default="bench:", metavar="TEXT", help="what channels' names begin with (bench:)")
-    what = parser.add_argument_group("what is published")
-    what.add_argument("--publishers", type=number(0, 10_000, "N"), default=1, metavar="N", help="default: 1")
-    what.add_argument(
+    group.add_argument("--prefix", default="bench:", metavar="TEXT", help="what channels' names begin with (bench:)")
+
+
+def _add_publishing(parser: argparse.ArgumentParser) -> None:
+    from hybrid.cli.parser import decimal, number
+
+    group = parser.add_argument_group("what is published")
+    group.add_argument("--publishers", type=number(0, 10_000, "N"), default=1, metavar="N", help="default: 1")
+    group.add_argument(
         "--publish-over", choices=("http", "websocket"), default="http", help="how they publish (default: http)"
     )
-    what.add_argument(
+    group.add_argument(
         "--rate",
         type=decimal(0, 1_000_000, "RATE"),
         default=0.0,
         metavar="RATE",
         help="publications a second, of all publishers (default: each as soon as the one before was answered)",
     )
-    what.add_argument(
+    group.add_argument(
         "--in-flight",
         type=number(1, 1_000, "N"),
         metavar="N",
         help="publishes of each publisher that wait for their answers at most (default: 1; with --rate: 32)",
     )
-    what.add_argument(
+    group.add_argument(
         "--size", type=number(24, 65_536, "BYTES"), default=128, metavar="BYTES", help="of the data (default: 128)"
     )
-    long = parser.add_argument_group("how long")
-    long.add_argument(
+
+
+def _add_time(parser: argparse.ArgumentParser) -> None:
+    from hybrid.cli.parser import decimal, number
+
+    group = parser.add_argument_group("how long")
+    group.add_argument(
         "--duration",
         type=decimal(0, 86_400, "SECONDS"),
         metavar="SECONDS",
         help=f"of publishing; 0 only connects (default: {_DURATION_S:g})",
     )
-    long.add_argument(
+    group.add_argument(
         "--publications", type=number(1, 1_000_000_000, "N"), metavar="N", help="end after so many, whatever the time"
     )
-    long.add_argument(
+    group.add_argument(
         "--drain",
         type=decimal(0, 3_600, "SECONDS"),
         default=15.0,
         metavar="SECONDS",
         help="how long the last deliveries are waited for (default: 15)",
     )
-    storm = parser.add_argument_group("storms")
-    storm.add_argument(
+
+
+def _add_storms(parser: argparse.ArgumentParser) -> None:
+    from hybrid.cli.parser import decimal, number
+
+    group = parser.add_argument_group("storms")
+    group.add_argument(
         "--storm",
         action="append",
         choices=("connect", "reconnect"),
         default=[],
         help="connect: all clients come at once; reconnect: in the middle all are cut, and come back at once",
     )
-    storm.add_argument(
+    group.add_argument(
         "--connecting",
         type=number(1, 100_000, "N"),
         default=64,
         metavar="N",
         help="without a storm, so many connect at the same time (default: 64)",
     )
-    storm.add_argument(
+    group.add_argument(
         "--connect-timeout",
         type=decimal(1, 86_400, "SECONDS"),
         default=60.0,
         metavar="SECONDS",
         help="until all have to be in (default: 60)",
     )
-    storm.add_argument("--rude", action="store_true", help="come back at once, whatever Retry-After says")
-    place = parser.add_argument_group("this side")
-    place.add_argument(
+    group.add_argument("--rude", action="store_true", help="come back at once, whatever Retry-After says")
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    from hybrid.cli.parser import number
+
+    group = parser.add_argument_group("this side")
+    group.add_argument(
         "--processes",
         type=number(1, 256, "N"),
         metavar="N",
         help="of the load (default: 1, or 2 from 2,000 clients on)",
     )
-    place.add_argument(
+    group.add_argument(
         "--pid",
         action="append",
         type=number(1, 2**31 - 1, "PID"),
@@ -149,7 +177,7 @@ def add_command(commands: Any) -> None:
         metavar="PID",
         help="a process of the server, on this host; its children count too. Can be given several times",
     )
-    place.add_argument(
+    group.add_argument(
         "--from",
         dest="local",
         action="append",
@@ -157,26 +185,33 @@ def add_command(commands: Any) -> None:
         metavar="ADDRESS",
         help="an address of this host to connect from, for more clients than one address has ports. Several times",
     )
-    place.add_argument("--ca-file", metavar="FILE", help="trust the authorities in this file, instead of the system's")
-    place.add_argument("--insecure", action="store_true", help="do not ask who issued the certificate")
-    tokens = parser.add_argument_group("tokens")
-    tokens.add_argument(
+    group.add_argument("--ca-file", metavar="FILE", help="trust the authorities in this file, instead of the system's")
+    group.add_argument("--insecure", action="store_true", help="do not ask who issued the certificate")
+
+
+def _add_tokens(parser: argparse.ArgumentParser) -> None:
+    from hybrid.cli.parser import number
+
+    group = parser.add_argument_group("tokens")
+    group.add_argument(
         "--token-file",
         metavar="FILE",
         help="file with access tokens, one a line, dealt out to clients in turn; - is standard input (default: "
         "HYBRID_TOKEN, else tokens of the server's development issuer, else none)",
     )
-    tokens.add_argument(
+    group.add_argument(
         "--subjects",
         type=number(1, 10_000, "N"),
         default=_SUBJECTS,
         metavar="N",
         help=f"so many tokens are taken of the development issuer (default: {_SUBJECTS})",
     )
-    out = parser.add_argument_group("results")
-    out.add_argument("--json", metavar="FILE", help="write the result as JSON; - is standard output")
-    out.add_argument("--html", metavar="FILE", help="write a report, one file, with charts")
-    parser.set_defaults(run=run)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("results")
+    group.add_argument("--json", metavar="FILE", help="write the result as JSON; - is standard output")
+    group.add_argument("--html", metavar="FILE", help="write a report, one file, with charts")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -35,11 +35,12 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 class _Notes:
     """What the parser calls."""
 
-    __slots__ = ("headers", "is_plain", "target")
+    __slots__ = ("headers", "hosts", "is_plain", "target")
 
     def __init__(self) -> None:
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
+        self.hosts = 0
         self.is_plain = True
 
     def on_url(self, url: bytes) -> None:
@@ -50,14 +51,15 @@ class _Notes:
         value = value.strip(b" \t")
         if name in _UNPLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
             self.is_plain = False
+        self.hosts += name == b"host"
         self.headers.append((name, value))
 
 
 def read_head(raw: bytes) -> Head | None:
     """The request whose head is `raw`, up to and including its empty line; None where it is for the server in front.
 
-    That is: anything malformed, another version than 1.1, a body of unknown length, and whatever asks for something
-    of the connection (`Connection` other than keep-alive, `Upgrade`, `Expect`).
+    That is: anything malformed, another version than 1.1, none or several `Host`s, a body of unknown length, and
+    whatever asks for something of the connection (`Connection` other than keep-alive, `Upgrade`, `Expect`).
     """
     notes = _Notes()
     parser = HttpRequestParser(notes)
@@ -67,7 +69,7 @@ def read_head(raw: bytes) -> Head | None:
         return None
     method = parser.get_method()
     # The parser forgives a second space and an empty line in front.
-    if not notes.is_plain or not raw.startswith(b"%b %b HTTP/1.1\r\n" % (method, notes.target)):
+    if not notes.is_plain or notes.hosts != 1 or not raw.startswith(b"%b %b HTTP/1.1\r\n" % (method, notes.target)):
         return None
     length = 0
     for name, value in notes.headers:

@@ -28,12 +28,22 @@ class _Front:
 
     __slots__ = ("_app", "_server", "_template", "head_max_bytes", "keep_alive_s", "requests_max")
 
-    def __init__(self, server: Any, scope: Scope) -> None:
-        """`scope` is that of the first request. Raises AttributeError where something is not as this file knows it."""
+    def __init__(self, server: Any, stream: Any) -> None:
+        """`stream` is Hypercorn's of the first request. Raises AttributeError where something is not as we know it.
+
+        Its scope has been the application's, which may have put into it what is that request's alone.
+        """
         config = server.config
         self._app = server.app.app
         self._server = (server.app, server.loop, config, server.context, server.state)
-        self._template = {**scope, "headers": []}
+        self._template = {
+            "type": "http",
+            "http_version": "1.1",
+            "scheme": stream.scheme,
+            "root_path": config.root_path,
+            "client": stream.client,
+            "server": stream.server,
+        }
         self.keep_alive_s: float = config.keep_alive_timeout
         self.requests_max: int = config.keep_alive_max_requests
         self.head_max_bytes: int = config.h11_max_incomplete_size
@@ -42,6 +52,7 @@ class _Front:
         path = head.raw_path.decode("ascii")
         return {
             **self._template,
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
             "method": head.method,
             "path": unquote(path) if "%" in path else path,
             "raw_path": head.raw_path,
@@ -113,7 +124,7 @@ async def keep_connection(
             or config.h11_pass_raw_headers
         ):
             return False
-        front = _Front(server, stream.scope)
+        front = _Front(server, stream)
         log, scope, began_s = config.log.access, stream.scope, stream.start_time
         answer = answer_head(status, headers, front.headers()) + body
     except (AttributeError, TypeError) as error:

@@ -164,7 +164,7 @@ class KeptRequest:
 def answer_head(status: int, headers: Headers, server_headers: Headers) -> bytes:
     """The head of an answer (RFC 9112, section 4). Raises ValueError for a header that would break it."""
     pairs = [*headers, *server_headers]
-    lines = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+    lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in pairs])  # pairs of ASGI may be lists
     if not lines.count(b"\n") == lines.count(b"\r") == len(pairs) or b"\0" in lines:
         raise ValueError("a header would break the head of the answer")
     return _STATUS_LINES[status] + lines + b"\r\n"

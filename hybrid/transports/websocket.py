@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from hybrid.auth.door import Admission
 from hybrid.engine.engine import Engine
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.plain import PlainStream
 from hybrid.engine.wire import WEBSOCKET_JSON, WEBSOCKET_MSGPACK, Wire
 from hybrid.errors import HybridError
-from hybrid.links.open import open_websocket
+from hybrid.links.open import OpenWebSocket, open_websocket
 from hybrid.model import ANONYMOUS
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 from hybrid.transports.target import read_target
 
 _WIRES: dict[str, Wire] = {"hybrid.v1": WEBSOCKET_JSON, "hybrid.v1.msgpack": WEBSOCKET_MSGPACK}
-
-
-@contextmanager
-def _leaving_unless_opened(admission: Admission | None) -> Iterator[None]:
-    """Who breaks off before there is a link that could end makes room in the doorway."""
-    try:
-        yield
-    except BaseException:
-        if admission is not None:
-            admission.leave()
-        raise
 
 
 class WebSockets:
@@ -50,20 +36,14 @@ class WebSockets:
         leg = StreamLeg(self._engine, wire, principal, admission)
         refusal = self._refusal()
         limits = self._engine.limits
-        with _leaving_unless_opened(admission):
-            link = await open_websocket(
-                exchange.scope,
-                exchange.receive,
-                exchange.send,
-                owner=leg,
-                subprotocol=subprotocol,
-                is_binary=wire.codec.is_binary,
-                limits=limits,
-                clock=self._engine.clock,
-                message_max_bytes=limits.auth_frame_max_bytes if principal is None else limits.command_max_bytes,
-                allow_handoff=self._allow_handoff,
-                may_deflate=self._may_deflate,
-            )
+        link = await self._opened(
+            exchange,
+            leg,
+            admission,
+            subprotocol=subprotocol,
+            is_binary=wire.codec.is_binary,
+            message_max_bytes=limits.auth_frame_max_bytes if principal is None else limits.command_max_bytes,
+        )
         leg.opened(link)
         if refusal is not None:
             leg.end(refusal.row.name, delay_ms=round((refusal.retry_after_s or 0) * 1000))
@@ -78,25 +58,43 @@ class WebSockets:
         admission = self._gate.enter(exchange) if principal is None else None
         stream = PlainStream(self._engine, target.channels, target.positions, target.history, principal, admission)
         refusal = self._refusal()
-        limits = self._engine.limits
-        with _leaving_unless_opened(admission):
-            link = await open_websocket(
-                exchange.scope,
-                exchange.receive,
-                exchange.send,
-                owner=stream,
-                subprotocol=None,
-                is_binary=False,
-                limits=limits,
-                clock=self._engine.clock,
-                message_max_bytes=limits.auth_frame_max_bytes,
-                allow_handoff=self._allow_handoff,
-                may_deflate=self._may_deflate,
-            )
+        link = await self._opened(
+            exchange, stream, admission, message_max_bytes=self._engine.limits.auth_frame_max_bytes
+        )
         stream.opened(link, answers_probes=link.is_handed_off)
         if refusal is not None:
             stream.end(refusal.row.name)
         await link.served()
+
+    async def _opened(
+        self,
+        exchange: Exchange,
+        owner: StreamLeg | PlainStream,
+        admission: Admission | None,
+        *,
+        message_max_bytes: int,
+        subprotocol: str | None = None,
+        is_binary: bool = False,
+    ) -> OpenWebSocket:
+        """Accept the handshake. Who breaks off before there is a link that could end makes room in the doorway."""
+        try:
+            return await open_websocket(
+                exchange.scope,
+                exchange.receive,
+                exchange.send,
+                owner=owner,
+                subprotocol=subprotocol,
+                is_binary=is_binary,
+                limits=self._engine.limits,
+                clock=self._engine.clock,
+                message_max_bytes=message_max_bytes,
+                allow_handoff=self._allow_handoff,
+                may_deflate=self._may_deflate,
+            )
+        except BaseException:
+            if admission is not None:
+                admission.leave()
+            raise
 
     def _is_public(self, channel: str) -> bool:
         try:

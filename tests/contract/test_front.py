@@ -259,11 +259,11 @@ async def test_a_silent_connection_and_half_a_request_are_hypercorns_after_a_whi
 async def test_what_is_whole_is_recognised_however_late_the_last_connection_came() -> None:
     """One timer for all: that one has waited for long enough says nothing of the next."""
     app = Answering()
-    with restored(front, "PATIENCE_S", 0.3):
+    with restored(front, "PATIENCE_S", 1.0):
         async with serving(app, streams_under=PREFIX) as server, connected(server.port) as first:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.8)
             async with connected(server.port) as second:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.4)  # the first one's time is over, and not the second one's
                 for client in (first, second):
                     client.writer.write(EVENTS % b"link")
                     assert (await client.head())[0].startswith(b"HTTP/1.1 200")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from quart import Quart
 
 from hybrid.links.kept import KeptConnections
 from hybrid.settings import Namespace
@@ -210,3 +211,25 @@ def everywhere() -> list[KeptConnections]:
     """Those of all servers that were in this process."""
     # Not by `isinstance`, which asks whatever other tests have left, a proxy of a request that is over for instance.
     return [owner for owner in gc.get_objects() if type(owner) is KeptConnections]
+
+
+async def test_what_middleware_puts_into_a_scope_is_not_in_the_next_one() -> None:
+    seen: list[tuple[Any, Any]] = []
+
+    def prepare(app: Quart) -> None:
+        behind: Any = app.asgi_app
+
+        async def middleware(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                seen.append((scope["client"][0], scope.get("user")))
+                scope["client"], scope["user"] = ("203.0.113.7", 0), "alice"
+                scope["asgi"]["version"] = "touched"
+            await behind(scope, receive, send)
+
+        app.asgi_app = middleware  # type: ignore[method-assign]
+
+    settings = replace(settings_for(), fast_requests=True)
+    async with running_server(settings, prepare=prepare) as server, connected(server) as connection:
+        for _ in range(3):
+            await by_us(connection, server.port)
+    assert seen == [("127.0.0.1", None)] * 3

@@ -50,6 +50,8 @@ NOT_PLAIN = {
     "a bare CR": GET % b"X: a\rb\r\n",
     "a bare LF": GET % b"X: a\nY: b\r\n",
     "a request hidden behind bare LFs": b"GET /v1/ping HTTP/1.1\r\nHost: test\n\nGET /x HTTP/1.1\r\nHost: test\r\n\r\n",
+    "no host": b"GET /v1/ping HTTP/1.1\r\nAccept: */*\r\n\r\n",
+    "two hosts": b"GET /v1/ping HTTP/1.1\r\nHost: test\r\nhost: test\r\n\r\n",
     "HTTP/1.0": b"GET /v1/ping HTTP/1.0\r\nHost: test\r\n\r\n",
     "HTTP/1.2": b"GET /v1/ping HTTP/1.2\r\nHost: test\r\n\r\n",
     "HTTP/0.9": b"GET /v1/ping\r\n\r\n",
