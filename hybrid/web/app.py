@@ -124,7 +124,6 @@ def create_app(
         cookie=None if cookie is None else (settings.session_cookie, cookie),
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
-    app.after_serving(transports.close)
     app.after_serving(engine.close)
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
