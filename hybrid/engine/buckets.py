@@ -33,7 +33,7 @@ class Buckets:
         """`burst_s` seconds' worth may come at once, one at least; `keys_max` is how many keys have a bucket each."""
         self.burst: Final = max(1, int(per_s * burst_s))
         self._step_s: Final = 1 / per_s
-        self._slack_s: Final = (self.burst - 1) * self._step_s + _EXACT_S
+        self._slack_s: Final = (self.burst - 1) * self._step_s
         self._keys_max: Final = keys_max
         self._due_s: dict[Hashable, float] = {}
         self._look_beyond = min(KEYS_MIN, keys_max)
@@ -53,14 +53,15 @@ class Buckets:
             self._due_s[key] = now_s + self._step_s
             return 0.0
         early_s = due_s - now_s - self._slack_s
-        if early_s > 0.0:
+        if early_s > _EXACT_S:
             return early_s
         self._due_s[key] = due_s + self._step_s
         return 0.0
 
     def wait_s(self, key: Hashable, now_s: float) -> float:
         """What `take` would return; nothing is taken."""
-        return max(0.0, self._due_s.get(key, self._shared_s) - now_s - self._slack_s)
+        early_s = self._due_s.get(key, self._shared_s) - now_s - self._slack_s
+        return early_s if early_s > _EXACT_S else 0.0
 
     def forget(self, key: Hashable) -> None:
         """The key will not come again."""
@@ -72,7 +73,7 @@ class Buckets:
         # Whoever gets a place at last brings the shared debt along, which is no less than its own part of it.
         due_s = max(self._shared_s, now_s)
         early_s = due_s - now_s - self._slack_s
-        if early_s > 0.0:
+        if early_s > _EXACT_S:
             return early_s
         if len(self._due_s) < self._keys_max:
             self._due_s[key] = due_s + self._step_s

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _access = logging.getLogger("hybrid.access")
+LARGE_BYTES: Final = 4_096
+"""After a frame that is longer nothing is read until it is carried out: `inbox_max` of them would be 9 MB of one leg."""
 _GOODBYE = (1000, 1001)
 _COUNTED_LATER = Publish | Subscribe  # where they are carried out: together, and in the order of their numbers
 MAY_WAIT = Call | History | Presence
@@ -233,6 +235,8 @@ class StreamLeg(SessionLeg):
             if self._is_verifying and place + 1 < len(raws):
                 self._held = [*raws[place + 1 :], *(self._held or ())]
                 return
+        if len(message) > LARGE_BYTES and self._inbox and self.is_listening:
+            self._listen(False)
 
     def link_paused(self) -> None:
         """See `LinkOwner`. Commands wait as well: their answers would only pile up."""
@@ -388,7 +392,7 @@ class StreamLeg(SessionLeg):
         try:
             while self._inbox and not self._is_ended:
                 batch, self._inbox = self._inbox, None
-                if len(batch) >= self._engine.limits.inbox_max:
+                if not self.is_listening:
                     self._listen(True)
                 start = 0
                 while start < len(batch) and not self._is_ended:
