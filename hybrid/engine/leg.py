@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _access = logging.getLogger("hybrid.access")
 LARGE_BYTES: Final = 4_096
-"""After a frame that is longer nothing is read until it is carried out: `inbox_max` of them would be 9 MB of one leg."""
+"""Behind a frame that is longer nothing is read until it is carried out: `inbox_max` such would be 9 MB of a leg."""
 _GOODBYE = (1000, 1001)
 _COUNTED_LATER = Publish | Subscribe  # where they are carried out: together, and in the order of their numbers
 MAY_WAIT = Call | History | Presence

@@ -149,6 +149,9 @@ class Operations:
         `address` is where somebody anonymous is. Each counts, good or not, except what the server itself publishes.
         """
         who = None if principal is SERVER else who_is(principal, address)
+        now_s = self._clock.monotonic_s()
+        channel: str | None = None  # whose rate is at hand: what comes together is mostly for one
+        buckets, limit = self._rates.publishes(None)
         results: list[Appended | HybridError] = []
         appends: list[Append] = []
         places: list[int] = []
@@ -156,7 +159,11 @@ class Operations:
         for place, request in enumerate(requests):
             try:
                 if who is not None:
-                    self._rates.publish(who, allowed.get(request.channel) or self._namespace_for(request.channel))
+                    if request.channel != channel:
+                        channel = request.channel
+                        buckets, limit = self._rates.publishes(self._namespace_for(channel))
+                    if wait_s := buckets.take(who, now_s):
+                        raise self._rates.too_many(limit, wait_s)
                 appends.append(self._checked(principal, request, allowed))
             except HybridError as error:
                 results.append(error)

@@ -85,14 +85,22 @@ class Rates:
         if (error := self.command(who_is(principal, address))) is not None:
             raise error
 
-    def publish(self, who: Who, namespace: PublishRate | None) -> None:
-        """Count a publication, asked for in whichever way. Raises LimitError `publishes_per_s`."""
-        buckets, limit = self._publishes, "publishes_per_s"
-        if namespace is not None and namespace.publishes_per_s is not None:
-            buckets, limit = self._namespace(namespace.name, namespace.publishes_per_s)
-        wait_s = buckets.take(who, self._clock.monotonic_s())
-        if wait_s:
-            raise self._refusal(limit, wait_s, "Too many publications")
+    def publishes(self, namespace: PublishRate | None) -> tuple[Buckets, str]:
+        """The buckets from which publications of a namespace are taken, and the name of their limit.
+
+        For who takes many at one moment; `too_many` is for when there was none.
+        """
+        if namespace is None or namespace.publishes_per_s is None:
+            return self._publishes, "publishes_per_s"
+        found = self._namespaces.get(namespace.name)
+        if found is None:
+            buckets = self._buckets(namespace.publishes_per_s, self._limits.rates_burst_s)
+            found = self._namespaces[namespace.name] = (buckets, f"namespaces.{namespace.name}.publishes_per_s")
+        return found
+
+    def too_many(self, limit: str, wait_s: float) -> LimitError:
+        """The refusal of a publication."""
+        return self._refusal(limit, wait_s, "Too many publications")
 
     def check_flood(self, sender: Hashable) -> None:
         """Raises LimitError `refusals_per_s` (429) for a sender that floods."""
@@ -111,13 +119,6 @@ class Rates:
     def forget(self, sender: Hashable) -> None:
         """A sender is gone."""
         self._refusals.forget(sender)
-
-    def _namespace(self, name: str, per_s: float) -> tuple[Buckets, str]:
-        found = self._namespaces.get(name)
-        if found is None:
-            limit = f"namespaces.{name}.publishes_per_s"
-            found = self._namespaces[name] = (self._buckets(per_s, self._limits.rates_burst_s), limit)
-        return found
 
     def _buckets(self, per_s: float, burst_s: float) -> Buckets:
         return Buckets(per_s, burst_s, self._limits.rate_keys_max)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from hybrid.engine.leg import StreamLeg
 from hybrid.limits import Limits
 from hybrid.settings import Namespace, Settings
-from tests.support.bytewise import JSON, Answer, Connection, bystander, call, frame, text, websocket
+from tests.support.bytewise import JSON, Answer, Connection, bystander, call, frame, text, until, websocket
 from tests.support.server import RunningServer, running_server, settings_for
 from tests.support.sessions import asked, attach, attached, heard, post
 from tests.support.world import Clock
@@ -225,6 +227,40 @@ async def test_a_subscribe_of_a_polled_session() -> None:
         assert ["error" in await subscribe(number) for number in range(4)] == [False] * 4
         clock.advance(refusal_of(await subscribe(4), "commands_per_s"))
         assert "error" not in await subscribe(4)
+
+
+async def test_behind_a_long_command_no_other_is_read_until_it_is_carried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`inbox_max` of the longest would be 9 MB for each client that a broker keeps waiting."""
+    async with (
+        running_server(settings_for()) as server,
+        websocket(server, STREAM, server.bearer()) as socket,
+    ):
+        await attached(socket)
+        append, free = server.engine.broker.append, asyncio.Event()
+        begun: list[int] = []
+
+        async def slowly(appends: Any) -> Any:
+            begun.append(len(appends))
+            await free.wait()
+            return await append(appends)
+
+        monkeypatch.setattr(server.engine.broker, "append", slowly)
+        (leg,) = server.engine.open.streams()
+        assert isinstance(leg, StreamLeg)
+        long = text({"method": "publish", "id": 1, "channel": "a", "data": "x" * 60_000})
+        socket.send(long)
+        await until(lambda: begun == [1])
+        for _ in range(100):
+            socket.send(long)
+        await until(lambda: not leg.is_listening)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(leg._inbox or ()) < 10, "what came in one read"
+        free.set()
+        for _ in range(101):
+            assert "error" not in await heard(socket, "reply")
+        assert leg.is_listening
+        assert sum(begun) == 101
 
 
 # -- floods
