@@ -15,7 +15,7 @@ from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, address_of
-from hybrid.errors import TABLE, HybridError, ProtocolError
+from hybrid.errors import TABLE, HybridError, LimitError, ProtocolError
 from hybrid.model import Position, Principal
 from hybrid.protocol import eventstream
 from hybrid.protocol.codec import JSON
@@ -236,7 +236,8 @@ class PlainStream:
             self._engine.open.identified(self, self._principal)
             self._engine.check_share(self._principal, 0)
         except HybridError as error:
-            self.end(error.row.name, delay_ms=round((error.retry_after_s or 0) * 1000))
+            detail = error.detail if isinstance(error, LimitError) else ""
+            self.end(error.row.name, detail=detail, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
             _log.exception("a token could not be checked")

@@ -238,10 +238,17 @@ async def test_bad_tokens_of_an_address_and_good_ones_that_are_known() -> None:
         # A token that nobody knows is not looked at; by a frame it is told in the words of a WebSocket.
         unknown = server.bearer("new")
         told(await call(server, "GET", PLAIN, {**unknown, **here}), limit)
-        for target in (STREAM, PLAIN):
-            async with websocket(server, target, here) as socket:
-                socket.send(text({"method": "auth", "token": server.token("newer")}))
-                assert (await socket.close_code())[0] == 4429
+        auth = text({"method": "auth", "token": server.token("newer")})
+        async with websocket(server, STREAM, here) as socket:
+            socket.send(auth)
+            leave = await heard(socket, "disconnect")
+            assert (leave["code"], leave.get("reconnect", True)) == (4429, True)
+            assert limit in leave["reason"]
+            assert 0 < leave["delay_ms"] <= 1000 * wait_s
+        async with websocket(server, PLAIN, here) as socket:
+            socket.send(auth)
+            code, reason = await socket.close_code()
+            assert (code, limit in reason) == (4429, True)
         assert (await call(server, "GET", PLAIN, {**known, **here})).status == 200, "its neighbours go on"
         assert (await call(server, "GET", PLAIN, {**unknown, **of("192.0.2.1")})).status == 200
         clock.advance(wait_s)
