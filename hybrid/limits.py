@@ -46,6 +46,28 @@ class Limits:
     admissions_burst_s: float = 2.0  # so many seconds' worth at once are no storm
     admissions_ahead_s: float = 30.0  # how far ahead each is told its own moment: twice links_max fit; then at random
 
+    lag_max_s: float = 0.5  # of the event loop, three looks in a row; then new sessions are refused with 503
+    lag_resume_s: float = 0.1  # for a second; then they are let in again. Well below: no flapping at the bound
+
+    # -- of one principal, and of one address (an IPv6 /64 is one)
+    links_per_principal_max: int = 3_000  # a fifth of links_max: a backend's streams, not everybody's; more: 429
+    links_per_address_max: int = 10_000  # two thirds of links_max: one network leaves room for others; more: 429
+    connects_per_s: float = 500.0  # streams opened, half of admissions_per_s; more: 429
+    connects_burst_s: float = 8.0  # so many seconds' worth at once: a large office, a carrier's gateway comes back
+    failed_auths_per_s: float = 10.0  # bad tokens of an address; more: its unknown tokens get 429, and are not checked
+    failed_auths_burst_s: float = 60.0  # so many seconds' worth at once: a fleet behind one address was revoked
+    commands_per_s: float = 1_000.0  # but publishes and heartbeats: a twentieth of a core; more: limit_exceeded
+    publishes_per_s: float = 5_000.0  # by all ways, a tenth of a core in batches; more: limit_exceeded
+    rates_burst_s: float = 5.0  # so many seconds' worth of commands, and of publishes, at once
+    refusals_per_s: float = 100.0  # commands of one WebSocket refused for their rate; more: closed with 4429
+    refusals_burst_s: float = 10.0  # so many seconds' worth at once: a flood that goes on, not a loop that learns
+    rate_keys_max: int = 50_000  # principals or addresses that owe, for each rate; more: the others share one bucket
+
+    # -- bytes in flight
+    buffered_max_bytes: int = 268_435_456  # for clients that do not read; more: who has not for longest is cut
+    bodies_max_bytes: int = 67_108_864  # of HTTP bodies that are still coming, 64 of the largest; more: 429
+    bodies_per_address_max_bytes: int = 16_777_216  # of one address, a quarter of them; more: 429
+
     # -- connections
     unauthenticated_per_address_max: int = 64  # opened but not yet authenticated; more: refused with 429
     unauthenticated_max: int = 1_000  # of the whole process; more: refused with 503

@@ -6,6 +6,7 @@ address is forgotten when its last connection has been let in or is gone: who is
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -79,6 +80,7 @@ class Door:
             del self._per_group[group]
 
 
+@lru_cache(maxsize=4_096)  # anonymous clients are looked up by it for every command
 def address_group(address: str) -> str:
     """What counts as one address: an IPv4 address (also when mapped into IPv6), an IPv6 /64, or the text itself."""
     try:

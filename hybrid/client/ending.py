@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hybrid.errors import BY_NUMBER, AuthError, BrokerError, ChannelError, HybridError, LimitError, ProtocolError
@@ -33,6 +33,7 @@ class Ending:
     detail: str = ""
     comes_back: bool = True
     delay_s: float | None = None
+    limit: str = ""
 
     @property
     def is_network(self) -> bool:
@@ -46,16 +47,16 @@ class Ending:
 
     def as_error(self) -> HybridError:
         """The exception for it."""
-        return error_of(self.number, self.detail, self.delay_s)
+        return error_of(self.number, self.detail, self.delay_s, self.limit)
 
 
-def error_of(number: int, detail: str = "", retry_after_s: float | None = None) -> HybridError:
-    """The exception for a number of the table, of the class that fits."""
+def error_of(number: int, detail: str = "", retry_after_s: float | None = None, limit: str = "") -> HybridError:
+    """The exception for a number of the table, of the class that fits. `limit` names the limit that was hit."""
     row = BY_NUMBER.get(number)
     if row is None:
         return HybridError("internal", detail or f"The server ended with {number}.", retry_after_s=retry_after_s)
-    if row.name in ("limit_exceeded", "rate_limited", "too_large", "frame_too_large"):
-        return LimitError(row.name, detail or row.meaning, name=row.name, retry_after_s=retry_after_s)
+    if limit or row.name in ("limit_exceeded", "rate_limited", "too_large", "frame_too_large"):
+        return LimitError(limit or row.name, detail or row.meaning, name=row.name, retry_after_s=retry_after_s)
     if row.http_status == 401 or row.name in ("forbidden_or_revoked", "origin_refused", "principal_changed"):
         return AuthError(row.name, detail, retry_after_s=retry_after_s)
     if row.name in ("broker_unavailable", "key_conflict"):
@@ -67,7 +68,7 @@ def error_of(number: int, detail: str = "", retry_after_s: float | None = None) 
 
 def error_of_wire(error: WireError) -> HybridError:
     """The exception for the error of a reply."""
-    return error_of(error.number, error.detail, error.retry_after_s)
+    return error_of(error.number, error.detail, error.retry_after_s, error.limit)
 
 
 def is_passing(number: int, retry_after_s: float | None = None) -> bool:
@@ -103,7 +104,7 @@ def of_close(code: int, reason: str) -> Ending:
 
 def of_http(status: int, headers: Mapping[str, str], body: bytes) -> Ending:
     """The end that an HTTP answer other than the one hoped for tells (RFC 9457 where hybrid itself has answered)."""
-    number, detail, delay_s = 0, "", _retry_after_s(headers.get("retry-after"))
+    number, detail, limit, delay_s = 0, "", "", _retry_after_s(headers.get("retry-after"))
     try:
         problem = json.loads(body)
     except (ValueError, RecursionError):
@@ -111,11 +112,12 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes) -> Ending:
     if isinstance(problem, dict) and isinstance(problem.get("number"), int) and problem["number"] in BY_NUMBER:
         number = problem["number"]
         detail = problem["detail"] if isinstance(problem.get("detail"), str) else ""
+        limit = problem["limit"] if isinstance(problem.get("limit"), str) else ""
         exact_s = problem.get("retry_after_s")
         if isinstance(exact_s, int | float) and 0 <= exact_s <= _RETRY_AFTER_MAX_S:
             delay_s = float(exact_s)
     if number:
-        return of_number(number, detail, delay_s)
+        return replace(of_number(number, detail, delay_s), limit=limit)
     return Ending(0, f"HTTP {status}", delay_s=delay_s)
 
 

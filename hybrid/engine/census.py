@@ -1,16 +1,25 @@
-"""What is open now: streams and waiting polls, counted against the bound and waited for at the end."""
+"""What is open now: streams and waiting polls, counted against the bounds and waited for at the end.
+
+They are counted in all, for each address and for each principal, who is one whichever client it uses.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias, TypeVar
 
+from hybrid.auth.door import address_group
 from hybrid.auth.revocation import Key
 from hybrid.engine.holders import Match
-from hybrid.engine.link import Link
+from hybrid.engine.link import Link, address_of
 from hybrid.model import Principal
+
+Party: TypeAlias = tuple[str, str]
+"""Issuer and subject."""
+_NOBODY: Final[Party] = ("", "")  # of a stream that is not there
+_Key = TypeVar("_Key")
 
 
 class Stream(Protocol):
@@ -65,11 +74,13 @@ class WaitingPoll:
 class Census:
     """The open streams of a process, and how many polls wait."""
 
-    __slots__ = ("_emptied", "_streams", "_waiting")
+    __slots__ = ("_emptied", "_per_address", "_per_party", "_streams", "_waiting")
 
     def __init__(self) -> None:
-        self._streams: dict[Stream, None] = {}  # a set of many has two thirds of its places empty
+        self._streams: dict[Stream, Party | None] = {}  # a set of many has two thirds of its places empty
         self._waiting: set[WaitingPoll] = set()
+        self._per_address: dict[str, int] = {}
+        self._per_party: dict[Party, int] = {}
         self._emptied: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -79,13 +90,32 @@ class Census:
         """The open streams."""
         return list(self._streams)
 
+    def of_address(self, address: str) -> int:
+        """How many of them, and waiting polls, are of this address."""
+        return self._per_address.get(address_group(address), 0)
+
+    def of_principal(self, principal: Principal) -> int:
+        """How many are of this principal; none are of anybody anonymous."""
+        return self._per_party.get((principal.issuer, principal.subject), 0)
+
     def add(self, stream: Stream) -> None:
         """A stream was opened."""
         self._streams[stream] = None
+        _count(self._per_address, address_group(address_of(stream.link.peer)), 1)
+
+    def identified(self, stream: Stream, principal: Principal) -> None:
+        """It is known whose an open stream is. Again, or for one that has ended, it changes nothing."""
+        if self._streams.get(stream, _NOBODY) is None and not principal.is_anonymous:
+            party = self._streams[stream] = (principal.issuer, principal.subject)
+            _count(self._per_party, party, 1)
 
     def discard(self, stream: Stream) -> None:
         """A stream has ended."""
-        self._streams.pop(stream, None)
+        party = self._streams.pop(stream, _NOBODY)
+        if party is not _NOBODY:
+            _count(self._per_address, address_group(address_of(stream.link.peer)), -1)
+            if party is not None:
+                _count(self._per_party, party, -1)
         self._tell()
 
     def waiting(self) -> list[WaitingPoll]:
@@ -93,17 +123,28 @@ class Census:
         return list(self._waiting)
 
     @contextmanager
-    def poll(self, principal: Principal | None = None) -> Iterator[asyncio.Future[None]]:
+    def poll(
+        self, principal: Principal | None = None, *, address: str = "", party: Principal | None = None
+    ) -> Iterator[asyncio.Future[None]]:
         """Count a request that waits; the future inside is resolved when it should answer at once.
 
-        `principal` is whose it is, where no session is.
+        `principal` is whose it is, where no session is; `party` who it counts for, where a session is.
         """
         poll = WaitingPoll(principal)
+        counted = principal or party
+        group = address_group(address)
+        key = None if counted is None or counted.is_anonymous else (counted.issuer, counted.subject)
         self._waiting.add(poll)
+        _count(self._per_address, group, 1)
+        if key is not None:
+            _count(self._per_party, key, 1)
         try:
             yield poll.ended
         finally:
             self._waiting.discard(poll)
+            _count(self._per_address, group, -1)
+            if key is not None:
+                _count(self._per_party, key, -1)
             poll.ended.cancel()
             self._tell()
 
@@ -121,3 +162,12 @@ class Census:
     def _tell(self) -> None:
         if self._emptied is not None and not len(self):
             self._emptied.set()
+
+
+def _count(counts: dict[_Key, int], key: _Key, change: int) -> None:
+    """Who has none takes no room."""
+    count = counts.get(key, 0) + change
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]

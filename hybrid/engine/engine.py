@@ -16,7 +16,7 @@ from typing import Any, TypeVarTuple
 
 import msgspec
 
-from hybrid.auth.door import Door
+from hybrid.auth.door import Door, address_group
 from hybrid.auth.dpop import ProofDesk, ProofStore
 from hybrid.auth.hooks import AuthoriseHook
 from hybrid.auth.policy import Policy
@@ -30,9 +30,11 @@ from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
 from hybrid.engine.departure import Departure, plan_departure
 from hybrid.engine.encodings import Encoding
+from hybrid.engine.flight import Bodies, SlowLinks
 from hybrid.engine.heartbeat import Heartbeats
 from hybrid.engine.holders import Holder
 from hybrid.engine.hub import Hub
+from hybrid.engine.lag import Lag
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.locate import Located
 from hybrid.engine.nodes import NodeInfo, Nodes
@@ -41,6 +43,7 @@ from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
 from hybrid.engine.presence import PresenceKeeper
+from hybrid.engine.rates import Rates, who_is
 from hybrid.engine.recheck import Recheck, Rechecker
 from hybrid.engine.registry import RETRY_MAX_S, RETRY_MIN_S, Registry
 from hybrid.engine.revoking import Revoked, Revoking, one_of
@@ -66,6 +69,7 @@ BROKER_RETRY_MIN_S = 1.0
 BROKER_RETRY_MAX_S = 5.0
 ANSWER_MAX_BYTES = 262_144
 """Publications in one answer: as much as one page of history; the next poll continues."""
+_BAD = ("token_refused", "proof_refused")
 _TELLING_MAX_S = 1.0  # for the other nodes to be told of a drain
 _NAMED_BYTES = 120  # what an attach says of a channel beside its name: the longest position and its punctuation
 _ENVELOPE_BYTES = 512
@@ -123,7 +127,9 @@ class Engine:
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
         policy = Policy(namespace_for, authorise, self.revocations)
-        self.operations = Operations(broker, presence_store, policy, namespace_for, limits, clock)
+        self.rates = Rates(limits, clock)
+        self.lag = Lag(limits)
+        self.operations = Operations(broker, presence_store, policy, namespace_for, limits, clock, self.rates)
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max, draw)
         self.tickets = TicketOffice(ticket_store, clock, self.revocations)
@@ -133,6 +139,8 @@ class Engine:
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
         self.polling = Polling(self)
         self.open = Census()
+        self.slow = SlowLinks(limits, self.call_soon)
+        self.bodies = Bodies(limits)
         self.transport_counts = TransportCounts(self.wheel)
         self._version = version
         self._address = address
@@ -183,6 +191,7 @@ class Engine:
         if self._has_started:
             return
         self._has_started = True
+        self.lag.start()
         await self.hub.open()
         await asyncio.gather(self.nodes.start(), self.revoking.start())
         self.recheck.start()
@@ -191,6 +200,7 @@ class Engine:
     async def close(self) -> None:
         """Release everything; safe to call twice. Links that are still open are aborted."""
         self.transport_counts.tell()
+        self.lag.close()
         self.abort_all()
         await self.tasks.close()
         await self.nodes.leave()
@@ -249,14 +259,48 @@ class Engine:
         """Whether a new stream can be taken by this process at all."""
         return not self.is_draining and len(self.open) < self.limits.links_max
 
+    @property
+    def is_full(self) -> bool:
+        """Whether another process is the better one to come back to."""
+        return not self.has_room or self.lag.is_lagging
+
     def check_room(self) -> None:
         """Raises LimitError or ProtocolError when no new stream can be taken now."""
         if self.is_draining:
             raise ProtocolError("draining", retry_after_s=random.randint(0, self.limits.reconnect_delay_max_ms) / 1000)
         if not self.has_room:
-            detail = "This server is full (links_max); come back after the delay given."
-            retry_after_s = round(self._draw(RETRY_MIN_S, RETRY_MAX_S), 3)
-            raise LimitError("links_max", detail, name="draining", retry_after_s=retry_after_s)
+            raise self._full("links_max", "This server is full", name="draining")
+
+    def check_lag(self) -> None:
+        """Raises LimitError when the event loop is too late to serve one more; not for what goes on."""
+        if self.lag.is_lagging:
+            raise self._full("lag_max_s", "This server is overloaded", name="draining")
+
+    def arrive(self, address: str) -> None:
+        """A stream is asked for, by whomever. Raises LimitError when this address has too many, or comes too often."""
+        self._check_address(address)
+        self.rates.connect(address_group(address))
+
+    def check_links(self, principal: Principal, address: str) -> None:
+        """Before a request that may wait. Raises LimitError when its address, or its principal, has too many open."""
+        self._check_address(address)
+        self.check_share(principal)
+
+    def check_share(self, principal: Principal, more: int = 1) -> None:
+        """Raises LimitError when a principal would have too many streams and waiting polls, with so many `more`."""
+        if self.open.of_principal(principal) + more > self.limits.links_per_principal_max:
+            raise self._full("links_per_principal_max", "Too many streams of this principal are open")
+
+    def _check_address(self, address: str) -> None:
+        if self.open.of_address(address) >= self.limits.links_per_address_max:
+            raise self._full("links_per_address_max", "Too many streams are open from this address")
+
+    def _full(self, limit: str, detail: str, *, name: str = "rate_limited") -> LimitError:
+        """Whoever is told so comes at that very moment, so each is told one of its own."""
+        self.rates.refused[limit] += 1
+        retry_after_s = round(self._draw(RETRY_MIN_S, RETRY_MAX_S), 3)
+        detail = f"{detail} ({limit}); come back after the delay given."
+        return LimitError(limit, detail, name=name, retry_after_s=retry_after_s)
 
     def admit(self, principal: Principal, attach: Attach, address: str) -> None:
         """Let a client attach, or tell it when to come. Once for each attach, behind whatever else can refuse it.
@@ -266,7 +310,33 @@ class Engine:
         self.check_room()
         self.check_subscriptions(attach.subscriptions)
         self.check_lasting(principal)
+        if not attach.session or self.registry.find(attach.session, principal) is None:
+            self.check_lag()
+        if not principal.is_anonymous:  # its address was counted when it came
+            self.rates.connect(who_is(principal, address))
         self.arrivals.admit(principal, attach.session, address)
+
+    async def verified(self, token: str, address: str, proven_key: str = "") -> Principal:
+        """Whom a token speaks for that is shown from this address. Cancel-safe.
+
+        Raises AuthError; LimitError `failed_auths_per_s` for an unknown token after too many bad ones from there.
+        """
+        principal = self.verifier.cached(token, proven_key)
+        if principal is not None:
+            return principal
+        self.rates.check_failures(address)
+        with self.judged(address):
+            return await self.verifier.verify(token, proven_key)
+
+    @contextmanager
+    def judged(self, address: str) -> Iterator[None]:
+        """Count it against the address when a credential turns out to be bad, inside; what has expired was good."""
+        try:
+            yield
+        except AuthError as error:
+            if error.row.name in _BAD:
+                self.rates.failed(address)
+            raise
 
     @contextmanager
     def told_apart(self) -> Iterator[None]:
@@ -403,6 +473,7 @@ class Engine:
 
     def _attach(self, leg: SessionLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
         self.check_room()
+        self.check_share(principal, 0 if isinstance(leg, StreamLeg) else 1)  # a stream is counted since it is open
         self.check_subscriptions(attach.subscriptions)
         self.check_lasting(principal)  # between the door and here it may have waited, and nobody could end it
         runner = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
@@ -19,9 +19,10 @@ from hybrid.engine.flags import Flag
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, MessageLink, address_of
 from hybrid.engine.operations import PublishRequest
+from hybrid.engine.rates import is_over_rate, who_is
 from hybrid.engine.reply import ReplyTo
 from hybrid.engine.wire import Wire
-from hybrid.errors import TABLE, AuthError, HybridError, ProtocolError
+from hybrid.errors import TABLE, AuthError, HybridError, LimitError, ProtocolError
 from hybrid.model import ANONYMOUS, Position, Principal
 from hybrid.protocol.commands import (
     AnyCommand,
@@ -48,7 +49,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _access = logging.getLogger("hybrid.access")
+LARGE_BYTES: Final = 4_096
+"""Behind a frame that is longer nothing is read until it is carried out: `inbox_max` such would be 9 MB of a leg."""
 _GOODBYE = (1000, 1001)
+_COUNTED_LATER = Publish | Subscribe  # where they are carried out: together, and in the order of their numbers
+MAY_WAIT = Call | History | Presence
+"""Refused when there are too many commands; the others say what a session and its server must agree on."""
 
 
 class StreamLeg(SessionLeg):
@@ -111,6 +117,8 @@ class StreamLeg(SessionLeg):
         self.link = link
         self.opened_s = link.last_received_s  # the same object: every float of its own is 24 bytes
         self._engine.open.add(self)
+        if self.principal is not None:
+            self._engine.open.identified(self, self.principal)
         self._engine.wheel.schedule(self, self._engine.limits.auth_timeout_s)
         self.end_if(self._engine.revocations.match)  # while the link was opened nobody could end it
 
@@ -215,23 +223,31 @@ class StreamLeg(SessionLeg):
                 command = codec.decode_command(raw, bound)
             except ProtocolError as error:
                 self._refuse(codec.command_id(raw), error)
+                if not self._is_ended:
+                    self._over_rate()  # what cannot be read costs as much as what can
                 if self._is_ended:
                     return
                 continue
             self._take(command)
+            if self._is_ended:
+                return
             if self._is_verifying and place + 1 < len(raws):
                 self._held = [*raws[place + 1 :], *(self._held or ())]
                 return
+        if len(message) > LARGE_BYTES and self._inbox and self.is_listening:
+            self._listen(False)
 
     def link_paused(self) -> None:
         """See `LinkOwner`. Commands wait as well: their answers would only pile up."""
         self._is_full = True
+        self._engine.slow.paused(self.link)
         if self.feed is not None:
             self.feed.link_paused()
 
     def link_resumed(self) -> None:
         """See `LinkOwner`."""
         self._is_full = False
+        self._engine.slow.gone(self.link)
         self._wake()
         if self.feed is not None:
             self.feed.link_resumed()
@@ -242,6 +258,8 @@ class StreamLeg(SessionLeg):
         self._inbox = self._held = None
         self._wake()
         self._engine.open.discard(self)
+        self._engine.slow.gone(self.link)
+        self._engine.rates.forget(self)
         session = "" if self.runner is None else self.runner.session.id
         lived_s = self._engine.clock.monotonic_s() - self.opened_s
         _access.info("%s %s session=%s code=%d after %.1f s", self.link.peer, self.wire.name, session, code, lived_s)
@@ -283,6 +301,12 @@ class StreamLeg(SessionLeg):
                 return
             if isinstance(command, Auth):
                 return
+        if not isinstance(command, _COUNTED_LATER) and (refusal := self._over_rate()) is not None:
+            if self._is_ended:
+                return
+            if isinstance(command, MAY_WAIT):
+                self._refuse(command.id, refusal)
+                return
         if isinstance(command, Heartbeat):
             if self.runner is not None:
                 self.runner.heartbeat(command.last_seq)
@@ -299,6 +323,22 @@ class StreamLeg(SessionLeg):
             self._listen(False)
         if not self._is_working:
             self._is_working = self._engine.tasks.spawn(self._work()) is not None
+
+    def _over_rate(self) -> LimitError | None:
+        """Count a command; what to refuse it with when there are too many. Ends the leg when that goes on and on."""
+        if self.principal is None:
+            return None
+        address = address_of(self.link.peer) if self.principal.is_anonymous else ""
+        refusal = self._engine.rates.command(who_is(self.principal, address))
+        if refusal is not None:
+            self.refused_for_rate()
+        return refusal
+
+    def refused_for_rate(self) -> None:
+        """A command that came on this leg, or is answered on it, is refused for its rate."""
+        if self.link.is_bidirectional and self._engine.rates.is_flood(self):
+            detail = "Commands went on to come after too many were refused (refusals_per_s)."
+            self.end("rate_limited", detail=detail, delay_ms=round(1000 * self._engine.limits.refusals_burst_s))
 
     def _authenticate(self, command: AnyCommand) -> None:
         if not isinstance(command, Auth):
@@ -317,9 +357,10 @@ class StreamLeg(SessionLeg):
 
     async def _verify(self, token: str) -> None:
         try:
-            principal = await self._engine.verifier.verify(token)
+            principal = await self._engine.verified(token, address_of(self.link.peer))
         except HybridError as error:
-            self.end(error.row.name, delay_ms=round((error.retry_after_s or 0) * 1000))
+            detail = error.detail if isinstance(error, LimitError) else ""
+            self.end(error.row.name, detail=detail, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
             _log.exception("a token could not be checked")
@@ -337,6 +378,7 @@ class StreamLeg(SessionLeg):
 
     def _authenticated(self, principal: Principal) -> None:
         self.principal = principal
+        self._engine.open.identified(self, principal)
         cast(MessageLink, self.link).message_max_bytes = self._engine.limits.command_max_bytes
         self._admitted()
 
@@ -350,7 +392,7 @@ class StreamLeg(SessionLeg):
         try:
             while self._inbox and not self._is_ended:
                 batch, self._inbox = self._inbox, None
-                if len(batch) >= self._engine.limits.inbox_max:
+                if not self.is_listening:
                     self._listen(True)
                 start = 0
                 while start < len(batch) and not self._is_ended:
@@ -453,7 +495,10 @@ class StreamLeg(SessionLeg):
     async def _publish(self, commands: Iterable[AnyCommand]) -> None:
         assert self.principal is not None
         publishes = [command for command in commands if isinstance(command, Publish)]
-        results = await self._engine.operations.publish_many(self.principal, [publish_request(p) for p in publishes])
+        address = address_of(self.link.peer) if self.principal.is_anonymous else ""
+        results = await self._engine.operations.publish_many(
+            self.principal, [publish_request(p) for p in publishes], address=address
+        )
         encode = self.wire.encode_push
         payloads = [
             encode(Push(reply=replies.appended(result, publish.id)))
@@ -461,6 +506,9 @@ class StreamLeg(SessionLeg):
         ]
         self.uncork()
         self.link.write(self.link.framing(payloads))
+        for result in results:
+            if isinstance(result, HybridError) and is_over_rate(result):
+                self.refused_for_rate()
 
     def _refuse(self, command_id: int, error: HybridError) -> None:
         if self.principal is None or (command_id == 0 and error.row.name == "bad_request"):

@@ -13,6 +13,7 @@ import msgspec
 from hybrid.auth.policy import Policy
 from hybrid.broker.base import Append, Appended, Broker, Page, PresenceStore
 from hybrid.clock import Clock
+from hybrid.engine.rates import Rates, who_is
 from hybrid.errors import AuthError, BrokerError, ChannelError, HybridError, LimitError, ProtocolError
 from hybrid.limits import KEY_MAX_BYTES, Limits
 from hybrid.model import Position, PresenceEntry, Principal
@@ -25,6 +26,10 @@ SERVER = Principal(issuer="hybrid", subject="server")
 
 class NamespaceOptions(Protocol):
     """What the engine asks of a namespace's settings (`settings.Namespace`)."""
+
+    @property
+    def name(self) -> str:
+        """What the names of its channels start with."""
 
     @property
     def subscribe(self) -> str:
@@ -59,6 +64,10 @@ class NamespaceOptions(Protocol):
         """Its own bound for `data`, below the general one."""
 
     @property
+    def publishes_per_s(self) -> float | None:
+        """Publications of one principal a second, counted for this namespace alone; None: with all others."""
+
+    @property
     def compression(self) -> bool:
         """Whether publications may be compressed on their way to clients."""
 
@@ -91,6 +100,7 @@ class Operations:
         namespace_for: Callable[[str], NamespaceOptions | None],
         limits: Limits,
         clock: Clock,
+        rates: Rates,
     ) -> None:
         self._broker = broker
         self._presence = presence
@@ -98,6 +108,7 @@ class Operations:
         self._namespace_for = namespace_for
         self._limits = limits
         self._clock = clock
+        self._rates = rates
 
     def namespace(self, channel: str) -> NamespaceOptions:
         """The options of a channel. Raises ChannelError forbidden where it has no namespace."""
@@ -123,23 +134,36 @@ class Operations:
         if principal.expires_at_s <= self._clock.wall_s():
             raise AuthError("token_expired")
 
-    async def publish(self, principal: Principal, request: PublishRequest) -> Appended:
+    async def publish(self, principal: Principal, request: PublishRequest, *, address: str = "") -> Appended:
         """Check and append one publication. Raises HybridError; cancelling leaves the outcome unknown."""
-        result = (await self.publish_many(principal, (request,)))[0]
+        result = (await self.publish_many(principal, (request,), address=address))[0]
         if isinstance(result, HybridError):
             raise result
         return result
 
     async def publish_many(
-        self, principal: Principal, requests: Sequence[PublishRequest]
+        self, principal: Principal, requests: Sequence[PublishRequest], *, address: str = ""
     ) -> list[Appended | HybridError]:
-        """Check and append in order, in one call to the broker; one result for each, errors as values."""
+        """Check and append in order, in one call to the broker; one result for each, errors as values.
+
+        `address` is where somebody anonymous is. Each counts, good or not, except what the server itself publishes.
+        """
+        who = None if principal is SERVER else who_is(principal, address)
+        now_s = self._clock.monotonic_s()
+        channel: str | None = None  # whose rate is at hand: what comes together is mostly for one
+        buckets, limit = self._rates.publishes(None)
         results: list[Appended | HybridError] = []
         appends: list[Append] = []
         places: list[int] = []
         allowed: dict[str, NamespaceOptions] = {}  # no time passes in between, so one look at each channel will do
         for place, request in enumerate(requests):
             try:
+                if who is not None:
+                    if request.channel != channel:
+                        channel = request.channel
+                        buckets, limit = self._rates.publishes(self._namespace_for(channel))
+                    if wait_s := buckets.take(who, now_s):
+                        raise self._rates.too_many(limit, wait_s)
                 appends.append(self._checked(principal, request, allowed))
             except HybridError as error:
                 results.append(error)

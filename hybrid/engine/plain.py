@@ -14,8 +14,8 @@ from hybrid.auth.tickets import KEEP_EVERY_S, Claim
 from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
-from hybrid.engine.link import Link
-from hybrid.errors import TABLE, HybridError, ProtocolError
+from hybrid.engine.link import Link, address_of
+from hybrid.errors import TABLE, HybridError, LimitError, ProtocolError
 from hybrid.model import Position, Principal
 from hybrid.protocol import eventstream
 from hybrid.protocol.codec import JSON
@@ -80,6 +80,8 @@ class PlainStream:
         self.link = link
         self.answers_probes = answers_probes
         self._engine.open.add(self)
+        if self._principal is not None:
+            self._engine.open.identified(self, self._principal)
         if self._ticket is not None:
             self._engine.ticket_streams.opened(self._ticket, self)
         if not link.is_bidirectional:
@@ -149,11 +151,13 @@ class PlainStream:
 
     def link_paused(self) -> None:
         """See `LinkOwner`."""
+        self._engine.slow.paused(self.link)
         if self._feed is not None:
             self._feed.link_paused()
 
     def link_resumed(self) -> None:
         """See `LinkOwner`."""
+        self._engine.slow.gone(self.link)
         if self._feed is not None:
             self._feed.link_resumed()
 
@@ -161,6 +165,7 @@ class PlainStream:
         """See `LinkOwner`."""
         self._is_ended = True
         self._engine.open.discard(self)
+        self._engine.slow.gone(self.link)
         kind = "websocket" if self.link.is_bidirectional else "sse"
         _access.info("%s %s channels=%d code=%d", self.link.peer, kind, len(self._channels), code)
         self._engine.wheel.cancel(self)
@@ -227,9 +232,12 @@ class PlainStream:
     async def _verify(self, token: str) -> None:
         has_begun = self._principal is not None
         try:
-            self._principal = self._engine.verifier.cached(token) or await self._engine.verifier.verify(token)
+            self._principal = await self._engine.verified(token, address_of(self.link.peer))
+            self._engine.open.identified(self, self._principal)
+            self._engine.check_share(self._principal, 0)
         except HybridError as error:
-            self.end(error.row.name)
+            detail = error.detail if isinstance(error, LimitError) else ""
+            self.end(error.row.name, detail=detail, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
             _log.exception("a token could not be checked")

@@ -19,6 +19,7 @@ from hybrid.engine import reply as replies
 from hybrid.engine.heartbeat import interval_s
 from hybrid.engine.holders import Match
 from hybrid.engine.leg import StreamLeg
+from hybrid.engine.link import address_of
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.reply import ReplyTo
 from hybrid.errors import AuthError, ChannelError, HybridError, LimitError, ProtocolError
@@ -377,6 +378,7 @@ class SessionRunner:
     async def _subscribe(self, command: Subscribe, n: int) -> Reply:
         leg = self._stream()
         assert leg.feed is not None
+        self._check_rate(leg)
         channels = leg.feed.channels()
         if command.channel in channels:
             raise ChannelError("already_subscribed")
@@ -395,6 +397,18 @@ class SessionRunner:
         reply = Reply(id=command.id, n=n, position=answer.position, recovered=answer.recovered)
         self._engine.call_soon(leg.feed.start, [command.channel])
         return reply
+
+    def _check_rate(self, leg: StreamLeg) -> None:
+        """Here and not where the command came in: its number must have its turn, or later ones would wait for it."""
+        try:
+            self._engine.rates.check_command(self.session.principal, self._address())
+        except LimitError:
+            leg.refused_for_rate()
+            raise
+
+    def _address(self) -> str:
+        leg = self.session.current
+        return address_of(leg.link.peer) if isinstance(leg, StreamLeg) else ""
 
     def _unsubscribe(self, command: Unsubscribe, n: int) -> Reply:
         leg = self._stream()
@@ -436,7 +450,7 @@ class SessionRunner:
             if self._engine.revocations.is_revoked(command.principal):  # while the command waited for its turn
                 raise AuthError("token_refused")
             return command.principal
-        return self._engine.verifier.cached(command.token) or await self._engine.verifier.verify(command.token)
+        return await self._engine.verified(command.token, self._address())
 
 
 def _leg_ended() -> ProtocolError:

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from hybrid.errors import HybridError, ProtocolError
+from hybrid.errors import HybridError, LimitError, ProtocolError
 from hybrid.limits import KEY_MAX_BYTES
 from hybrid.protocol.channels import parse_channel, parse_type
 from hybrid.protocol.commands import (
@@ -218,7 +218,9 @@ def push_event(push: Push) -> bytes:
 
 def wire_error(error: HybridError) -> WireError:
     """An error as a peer sees it. An empty `detail` is left out: the number says it all."""
-    return WireError(error.row.number, error.row.name, error.detail[:_DETAIL_MAX_CHARACTERS], error.retry_after_s)
+    limit = error.limit if isinstance(error, LimitError) else ""
+    detail = error.detail[:_DETAIL_MAX_CHARACTERS]
+    return WireError(error.row.number, error.row.name, detail, error.retry_after_s, limit)
 
 
 def error_reply(error: HybridError, *, id: int = 0, n: int = 0) -> Push:
@@ -239,6 +241,8 @@ def problem(error: HybridError) -> bytes:
         "number": error.row.number,
         "name": error.row.name,
     }
+    if isinstance(error, LimitError):
+        body["limit"] = error.limit
     if error.retry_after_s is not None:
         body["retry_after_s"] = error.retry_after_s
     return msgspec.json.encode(body)

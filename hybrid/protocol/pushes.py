@@ -57,12 +57,16 @@ class SubscribedAll(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class WireError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An error as a peer sees it, on any transport; `number` and `name` from the table."""
+    """An error as a peer sees it, on any transport; `number` and `name` from the table.
+
+    `limit` is the name of the limit that was hit, where it was one.
+    """
 
     number: int
     name: str
     detail: str = ""
     retry_after_s: float | None = None
+    limit: str = ""
 
 
 class WirePublication(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -28,6 +28,10 @@ def check_limits(limits: Limits) -> None:
         ("unauthenticated_per_address_max", "unauthenticated_max", True),
         ("accepts_per_s", "admissions_per_s", True),
         ("channels_per_request_max", "channels_per_session_max", True),
+        ("lag_resume_s", "lag_max_s", False),
+        ("bodies_per_address_max_bytes", "bodies_max_bytes", True),
+        ("body_max_bytes", "bodies_per_address_max_bytes", True),
+        ("high_water_bytes", "buffered_max_bytes", True),
     ):
         low, high = getattr(limits, smaller), getattr(limits, larger)
         if low > high or (low == high and not may_be_equal):

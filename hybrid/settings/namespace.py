@@ -33,6 +33,11 @@ class Namespace:
         'What a client meets that reads more slowly than history reaches: "reset" or "close".', "reset"
     )
     data_max_bytes: int | None = doc("A smaller bound for one publication's data than the limit of that name.", None)
+    publishes_per_s: float | None = doc(
+        "Publications of one principal a second in this namespace, counted for itself; not given: with all others, by "
+        "the limit of that name.",
+        None,
+    )
     compression: bool = doc(
         "Whether publications may be compressed. Not where one publication holds a secret beside what others chose: "
         "who sees its length on the wire could guess it.",
@@ -62,5 +67,7 @@ class Namespace:
             raise refusal(f"{where}.history_ttl_s must be a positive number of seconds, not {self.history_ttl_s}.")
         if self.data_max_bytes is not None and self.data_max_bytes <= 0:
             raise refusal(f"{where}.data_max_bytes must be positive, not {self.data_max_bytes}.")
+        if self.publishes_per_s is not None and not 0 < self.publishes_per_s < math.inf:
+            raise refusal(f"{where}.publishes_per_s must be a positive number, not {self.publishes_per_s}.")
         if self.join_leave and not self.presence:
             raise refusal(f"{where}.join_leave = true needs presence = true in the same table.")

@@ -101,6 +101,7 @@ class Transports:
             await self._gate.refuse_handshake(exchange, HybridError("internal"))
 
     async def _request(self, exchange: Exchange) -> None:
+        exchange.bodies = self._engine.bodies
         if self._may_keep:
             exchange.keep = self._keep
         try:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
+from hybrid.engine.flight import Bodies
 from hybrid.errors import ProtocolError
 from hybrid.links.kept_request import KeptRequest
 
@@ -37,7 +38,7 @@ class PeerGone(Exception):
 class Exchange:
     """A request: its parts, read when they are asked for."""
 
-    __slots__ = ("_is_body_read", "_kept", "_query", "extra_headers", "keep", "receive", "scope", "send")
+    __slots__ = ("_is_body_read", "_kept", "_query", "bodies", "extra_headers", "keep", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -45,6 +46,7 @@ class Exchange:
         self.send = send
         self.extra_headers: Headers = ()
         self.keep: Keep | None = None
+        self.bodies: Bodies | None = None  # where a body that is still coming is counted
         kept = getattr(receive, "__self__", None)
         self._kept = kept if isinstance(kept, KeptRequest) else None
         self._is_body_read = False
@@ -115,7 +117,11 @@ class Exchange:
         return min(float(text), maximum)
 
     async def body(self, max_bytes: int) -> bytes:
-        """The whole body. Raises ProtocolError too_large, or bad_request when it takes too long; PeerGone."""
+        """The whole body.
+
+        Raises ProtocolError too_large, or bad_request when it takes too long; LimitError when too many are on their
+        way; PeerGone.
+        """
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > max_bytes:
             raise _too_large(max_bytes)
@@ -129,19 +135,26 @@ class Exchange:
 
     async def _whole_body(self, max_bytes: int) -> bytes:
         parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] != "http.request":
-                raise PeerGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            parts.append(part)
-            if not message.get("more_body", False):
-                self._is_body_read = True
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+        size = held = 0
+        try:
+            while True:
+                message = await self.receive()
+                if message["type"] != "http.request":
+                    raise PeerGone
+                part = message.get("body", b"")
+                size += len(part)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                parts.append(part)
+                if not message.get("more_body", False):
+                    self._is_body_read = True
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                if self.bodies is not None:
+                    self.bodies.hold(self.address, len(part))
+                    held += len(part)
+        finally:
+            if held and self.bodies is not None:
+                self.bodies.release(self.address, held)
 
     async def unless_gone(self, answer: Awaitable[_Result]) -> _Result:
         """Await `answer`, but cancel it when the client goes away. Raises PeerGone then."""

@@ -86,6 +86,10 @@ class Gate:
         """Count a connection that has not shown who it is. Raises LimitError."""
         return self._engine.door.enter(exchange.address)
 
+    def arrive(self, exchange: Exchange) -> None:
+        """Count a stream that is asked for, before anything is known of who asks. Raises LimitError."""
+        self._engine.arrive(exchange.address)
+
     async def refuse(self, exchange: Exchange, error: HybridError) -> None:
         """Answer an HTTP request with an error."""
         await exchange.respond(
@@ -117,16 +121,17 @@ class Gate:
     async def _verified(self, exchange: Exchange, token: str) -> Principal:
         admission = self.enter(exchange)
         try:
-            return await self._engine.verifier.verify(token)
+            return await self._engine.verified(token, exchange.address)
         finally:
             admission.leave()
 
     async def _proven(self, exchange: Exchange, credential: Credential, text: str) -> Principal:
-        verifier, token = self._engine.verifier, credential.token
+        token = credential.token
         admission = self.enter(exchange)
         try:
-            proof = self._engine.proofs.check(text, token, method=exchange.method, urls=self._urls(exchange))
-            principal = verifier.cached(token, proof.key) or await verifier.verify(token, proof.key)
+            with self._engine.judged(exchange.address):
+                proof = self._engine.proofs.check(text, token, method=exchange.method, urls=self._urls(exchange))
+            principal = await self._engine.verified(token, exchange.address, proof.key)
             with self._engine.told_apart():
                 await self._engine.proofs.use_up(proof)  # last: what proves nothing takes no room
             return principal
@@ -160,5 +165,5 @@ class Gate:
             yield b"www-authenticate", challenge.encode("ascii")
         if error.retry_after_s is not None or error.row.http_status in (429, 503):
             yield b"retry-after", str(max(1, math.ceil(error.retry_after_s or 1.0))).encode()
-        if error.row.name == "draining" and not self._engine.has_room:  # another process may have some
+        if error.row.name == "draining" and self._engine.is_full:  # another process may have some room
             yield b"connection", b"close"

@@ -11,6 +11,7 @@ import msgspec
 from hybrid.engine.encodings import PLAIN_JSON
 from hybrid.engine.engine import Engine
 from hybrid.errors import ProtocolError
+from hybrid.model import Principal
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.commands import Attach, Poll
 from hybrid.protocol.cursor import format_composite, format_cursor
@@ -31,16 +32,18 @@ class LongPolls:
     async def session(self, exchange: Exchange) -> None:
         """`POST /v1/stream`, asked for as JSON: an attach, or a later poll."""
         principal = await self._gate.known_principal(exchange)
+        self._engine.check_links(principal, exchange.address)
         limits = self._engine.limits
         raw = await exchange.body(limits.attach_max_bytes)
         self._engine.revocations.check(principal)  # the body may have taken its time
         command = JSON.decode_command(raw, limits.attach_max_bytes)
         match command:
             case Attach():
+                self._gate.arrive(exchange)
                 self._engine.admit(principal, command, exchange.address)
-                payloads = await self._counted(exchange, self._engine.polling.attach(principal, command))
+                payloads = await self._counted(exchange, principal, self._engine.polling.attach(principal, command))
             case Poll():
-                waiting = partial(self._counted, exchange)
+                waiting = partial(self._counted, exchange, principal)
                 payloads = await self._engine.polling.poll(principal, command, exchange.address, waiting)
             case _:
                 raise ProtocolError("bad_request", "The body of a poll is an `attach` or a `poll`.")
@@ -58,6 +61,7 @@ class LongPolls:
         if exchange.method == "HEAD" or not target.has_cursor:
             wait_s = 0.0
         engine.check_room()
+        engine.check_links(principal, exchange.address)
         positions = dict(target.positions)
         for channel in target.channels:
             if channel not in positions:
@@ -65,7 +69,7 @@ class LongPolls:
         engine.revocations.check(principal)
         collected = engine.at_hand(positions, encoding=PLAIN_JSON, wait_s=wait_s)
         if collected is None:
-            with engine.open.poll(principal) as ended:
+            with engine.open.poll(principal, address=exchange.address) as ended:
                 collected = await exchange.unless_gone(
                     engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=ended)
                 )
@@ -79,6 +83,6 @@ class LongPolls:
         )
         await exchange.respond(200, body)
 
-    async def _counted(self, exchange: Exchange, answer: Coroutine[Any, Any, _Result]) -> _Result:
-        with self._engine.open.poll():
+    async def _counted(self, exchange: Exchange, principal: Principal, answer: Coroutine[Any, Any, _Result]) -> _Result:
+        with self._engine.open.poll(address=exchange.address, party=principal):
             return await exchange.unless_gone(answer)

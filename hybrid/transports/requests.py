@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from hybrid.auth.tickets import CHANNELS_PURPOSE, SESSION_PURPOSE, Ticket
 from hybrid.broker.base import Appended
 from hybrid.engine.engine import Engine
 from hybrid.engine.operations import PublishRequest
+from hybrid.engine.rates import is_over_rate
 from hybrid.errors import AuthError, HybridError, LimitError, ProtocolError
 from hybrid.protocol.channels import channel_from_path, parse_channel
 from hybrid.protocol.codec import JSON, refusal, wire_error
@@ -78,6 +80,7 @@ class Requests:
         appended = await self._engine.operations.publish(
             principal,
             PublishRequest(channel=channel, data=raw, form=form, type=exchange.header(b"hybrid-type"), key=key),
+            address=exchange.address,
         )
         position = appended.position
         body = b'{"offset":%d,"epoch":"%b","tag":"%b"%b}' % (
@@ -119,13 +122,16 @@ class Requests:
                 PublishRequest(channel=item.channel, data=bytes(item.data), form=form, type=item.type, key=item.key)
             )
             answers.append(None)
-        appended = iter(await self._engine.operations.publish_many(principal, requests))
+        given = await self._engine.operations.publish_many(principal, requests, address=exchange.address)
+        _raise_if_all_are_too_many(given)
+        appended = iter(given)
         results = [_result(answer if answer is not None else next(appended)) for answer in answers]
         await exchange.respond(200, msgspec.json.encode({"results": results}))
 
     async def history(self, exchange: Exchange, segment: bytes) -> None:
         """`GET /v1/history/{channel}`."""
         principal = await self._gate.principal(exchange)
+        self._engine.rates.check_command(principal, exchange.address)
         after = exchange.query_one("after")
         reverse = exchange.query_one("reverse")
         if reverse not in (None, "", "0", "1", "true", "false"):
@@ -146,6 +152,7 @@ class Requests:
     async def presence(self, exchange: Exchange, segment: bytes) -> None:
         """`GET /v1/presence/{channel}`."""
         principal = await self._gate.principal(exchange)
+        self._engine.rates.check_command(principal, exchange.address)
         entries = await self._engine.operations.presence(principal, channel_from_path(segment))
         items = [PresenceItem(entry.subject, entry.client) for entry in entries]
         await exchange.respond(200, msgspec.json.encode({"entries": items}))
@@ -155,6 +162,7 @@ class Requests:
         principal = await self._gate.principal(exchange)
         if principal.is_anonymous:
             raise AuthError("unauthorized", "Send the token in the Authorization header.")
+        self._engine.rates.check_command(principal, exchange.address)
         wanted = _decoded(await exchange.body(self._engine.limits.attach_max_bytes), _TicketRequest)
         attach = b""
         channels: tuple[str, ...] = ()
@@ -233,6 +241,13 @@ def _decoded(raw: bytes, kind: type[_Body]) -> _Body:
         return msgspec.json.decode(raw, type=kind)
     except (ValueError, RecursionError) as error:
         raise refusal(error, "body") from None
+
+
+def _raise_if_all_are_too_many(answers: Sequence[Appended | HybridError]) -> None:
+    """Where none was let in for its rate, the status says so: what looks at nothing else backs off as well."""
+    refusals = [answer for answer in answers if isinstance(answer, LimitError) and is_over_rate(answer)]
+    if refusals and len(refusals) == len(answers):
+        raise refusals[-1]
 
 
 def _result(answer: Appended | HybridError) -> _Result:

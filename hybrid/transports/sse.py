@@ -39,8 +39,10 @@ class EventStreams:
 
     async def session(self, exchange: Exchange) -> None:
         """`POST /v1/stream`: the attach is the body."""
+        self._gate.arrive(exchange)
         principal = await self._gate.known_principal(exchange)
         self._engine.check_room()
+        self._engine.check_share(principal)
         attach = self._decoded(await exchange.body(self._engine.limits.attach_max_bytes))
         self._engine.admit(principal, attach, exchange.address)
         await self._attach(exchange, principal, attach)
@@ -50,6 +52,7 @@ class EventStreams:
         text = exchange.query_one("ticket")
         if text is None:
             raise AuthError("unauthorized", "Open this stream with POST and a token, or with a ticket.")
+        self._gate.arrive(exchange)
         self._engine.check_room()
         with self._engine.told_apart():
             ticket = await self._engine.tickets.redeem_session(text, self._gate.ticket_origin(exchange))
@@ -60,6 +63,7 @@ class EventStreams:
 
     async def plain(self, exchange: Exchange) -> None:
         """A channel's own URL, asked for as an event stream."""
+        self._gate.arrive(exchange)
         limits = self._engine.limits
         ticket_text = exchange.query_one("ticket")
         key: bytes | None = None
@@ -76,6 +80,8 @@ class EventStreams:
         for channel in target.channels:
             self._engine.operations.check_subscribe(principal, channel)
         self._engine.check_room()
+        self._engine.check_lag()
+        self._engine.check_share(principal)
         if exchange.method == "HEAD":  # asks what a GET would get, and must neither open nor replace a stream
             await exchange.respond_head([*_HEAD, *exchange.extra_headers])
             return

@@ -6,7 +6,8 @@ import msgspec
 
 from hybrid.engine import reply as replies
 from hybrid.engine.engine import Engine
-from hybrid.engine.leg import publish_request
+from hybrid.engine.leg import MAY_WAIT, publish_request
+from hybrid.engine.rates import is_over_rate, who_is
 from hybrid.errors import HybridError, LimitError
 from hybrid.model import Principal
 from hybrid.protocol.codec import JSON, decode_post
@@ -36,6 +37,7 @@ class Uplink:
     async def command(self, exchange: Exchange) -> None:
         """Carry out the commands of one POST, in order."""
         principal = await self._gate.known_principal(exchange)
+        self._engine.rates.check_flood(who_is(principal, exchange.address))
         limits = self._engine.limits
         raw = await exchange.body(limits.body_max_bytes)
         post = decode_post(raw, max_bytes=limits.body_max_bytes, commands_max=limits.commands_per_post_max)
@@ -49,29 +51,46 @@ class Uplink:
                 error = LimitError("body_max_bytes", "The answers before this one fill the response; post it again.")
                 reply: Reply | None = replies.refused(error, JSON.command_id(bytes(raw)))
             else:
-                reply = await self._answer(bytes(raw), post, principal)
+                reply = await self._answer(bytes(raw), post, principal, exchange.address)
             if reply is not None:
                 answers.append(msgspec.json.encode(reply))
                 size += len(answers[-1])
         await exchange.respond(200, b'{"replies":[%b]}' % b",".join(answers))
 
-    async def _answer(self, raw: bytes, post: CommandPost, principal: Principal) -> Reply | None:
+    async def _answer(self, raw: bytes, post: CommandPost, principal: Principal, address: str) -> Reply | None:
         command_id = 0
         try:
             self._engine.revocations.check(principal)  # each may have waited for the ones before it
             command = JSON.decode_command(raw, self._engine.limits.command_max_bytes)
             command_id = command.id
-            return await self._carry_out(command, raw, post, principal)
+            self._count(command, principal, address)
+            return await self._carry_out(command, raw, post, principal, address)
         except HybridError as error:
+            if is_over_rate(error):
+                self._engine.rates.is_flood(who_is(principal, address))
             return replies.refused(error, command_id or JSON.command_id(raw))
 
+    def _count(self, command: AnyCommand, principal: Principal, address: str) -> None:
+        """As `StreamLeg` does. Raises LimitError for what may wait."""
+        if isinstance(command, Publish) or (isinstance(command, Subscribe) and not command.sealed):
+            return
+        who = who_is(principal, address)
+        refusal = self._engine.rates.command(who)
+        if refusal is None:
+            return
+        if isinstance(command, MAY_WAIT | Subscribe):
+            raise refusal
+        self._engine.rates.is_flood(who)
+
     async def _carry_out(
-        self, command: AnyCommand, raw: bytes, post: CommandPost, principal: Principal
+        self, command: AnyCommand, raw: bytes, post: CommandPost, principal: Principal, address: str
     ) -> Reply | None:
         operations = self._engine.operations
         match command:
             case Publish():
-                result = (await operations.publish_many(principal, [publish_request(command)]))[0]
+                result = (await operations.publish_many(principal, [publish_request(command)], address=address))[0]
+                if isinstance(result, HybridError):
+                    raise result
                 return replies.appended(result, command.id)
             case Call():
                 answer = await self._engine.calls.call(principal, command.name, bytes(command.data), command.key)

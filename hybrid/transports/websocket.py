@@ -28,6 +28,7 @@ class WebSockets:
 
     async def session(self, exchange: Exchange) -> None:
         """`GET /v1/stream` with Upgrade."""
+        self._gate.arrive(exchange)
         offered = exchange.scope.get("subprotocols", [])
         subprotocol = next((name for name in offered if name in _WIRES), None)
         wire = _WIRES[subprotocol or "hybrid.v1"]
@@ -51,19 +52,22 @@ class WebSockets:
 
     async def plain(self, exchange: Exchange) -> None:
         """A channel's own URL with Upgrade: publications as text frames."""
+        self._gate.arrive(exchange)
         principal = await self._gate.shown(exchange)
+        if principal is not None:
+            self._engine.check_share(principal)
         target = read_target(exchange, self._engine.limits)
         if principal is None and all(self._is_public(channel) for channel in target.channels):
             principal = ANONYMOUS
         admission = self._gate.enter(exchange) if principal is None else None
         stream = PlainStream(self._engine, target.channels, target.positions, target.history, principal, admission)
-        refusal = self._refusal()
+        refusal = self._refusal(is_new=True)
         link = await self._opened(
             exchange, stream, admission, message_max_bytes=self._engine.limits.auth_frame_max_bytes
         )
         stream.opened(link, answers_probes=link.is_handed_off)
         if refusal is not None:
-            stream.end(refusal.row.name)
+            stream.end(refusal.row.name, detail=str(refusal))
         await link.served()
 
     async def _opened(
@@ -103,10 +107,15 @@ class WebSockets:
             return False
         return True
 
-    def _refusal(self) -> HybridError | None:
-        """Why no stream can be taken now; told after accepting, since a browser cannot read a refused handshake."""
+    def _refusal(self, *, is_new: bool = False) -> HybridError | None:
+        """Why no stream can be taken now; told after accepting, since a browser cannot read a refused handshake.
+
+        A session says only when it attaches whether it `is_new`.
+        """
         try:
             self._engine.check_room()
+            if is_new:
+                self._engine.check_lag()
         except HybridError as error:
             return error
         return None

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from tests.bench.nodes import cpu_s
+from tests.bench.unlimited import UNLIMITED
 from tests.support.http_issuer import http_issuer
 from tests.support.nodes import AUDIENCE, ROOT, nodes
 from tests.support.redis_servers import RedisServer, redis_server
@@ -340,8 +341,9 @@ async def serving(chosen: argparse.Namespace, *, on_redis: bool = False) -> Asyn
             for name, tree in trees.items():
                 redis = await stack.enter_async_context(redis_server(name=f"redis-{name}")) if on_redis else None
                 broker = "memory:" if redis is None else redis.url
+                more = {"limits": UNLIMITED} if tree == ROOT else {}  # another version may not know them
                 group = await stack.enter_async_context(
-                    nodes(1, broker=broker, issuer=issuer, settings=settings, tree=tree)
+                    nodes(1, broker=broker, issuer=issuer, settings={**settings, **more}, tree=tree)
                 )
                 served.append(Served(name, group[0].port, group[0].process.pid, issuer, redis))
             if not on_redis:

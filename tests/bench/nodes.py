@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
+from tests.bench.unlimited import UNLIMITED
 from tests.support.http_issuer import http_issuer
 from tests.support.nodes import AUDIENCE, Node, Nodes, nodes
 from tests.support.redis_servers import RedisServer, redis_server
@@ -220,7 +221,7 @@ async def rate(
 
 
 async def measure(plan: Plan, say: Callable[[str], None]) -> None:
-    settings: dict[str, Any] = {"namespaces": NAMESPACES, "log_level": "warning"}
+    settings: dict[str, Any] = {"namespaces": NAMESPACES, "log_level": "warning", "limits": UNLIMITED}
     with http_issuer(AUDIENCE) as issuer:
         async with redis_server() as redis:
             async with nodes(2, broker=redis.url, issuer=issuer, settings=settings) as group:

@@ -27,8 +27,9 @@ from hybrid.transports.app import PREFIX
 from hybrid.web import launcher
 from hybrid.web.app import EXTENSION, create_app
 from tests.bench.server import obey
+from tests.bench.unlimited import UNLIMITED
 
-LIMITS = Limits(admissions_per_s=1e6, heartbeat_interval_s=3_600.0)
+LIMITS = Limits(**{**UNLIMITED, "heartbeat_interval_s": 3_600.0})  # type: ignore[arg-type]
 """Clients come as fast as they are served, and those that ask for no heartbeats get nothing but publications."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_the_page_of_limits_has_each_of_them_once_with_its_default() -> None:
+    text = (ROOT / "docs" / "limits.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ", text, re.MULTILINE)
+    assert sorted(rows) == sorted((item.name, str(item.default)) for item in fields(Limits))
 
 
 def test_the_figures_of_scaling_that_are_limits_are_those_of_the_code() -> None:

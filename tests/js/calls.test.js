@@ -205,3 +205,46 @@ test("a question that the server refuses was answered all the same: the stream i
   assert.equal(client.stats.reconnects, 0);
   assert.equal(world.network.opened.length, 1);
 });
+
+/** A fetch that refuses the first request to a path, and how many were made to it. */
+const refusingOnce = (world, path, answer) => {
+  const made = { count: 0 };
+  made.fetch = (url, options) =>
+    url.endsWith(path) && made.count++ === 0 ? Promise.resolve(answer(options)) : world.network.fetch(url, options);
+  return made;
+};
+
+test("who may not come so often comes at the very moment it was told", async () => {
+  const world = new World();
+  const problem = { number: 4429, name: "rate_limited", limit: "connects_per_s", detail: "!", retry_after_s: 7.25 };
+  const asked = refusingOnce(world, "/stream", () =>
+    Response.json(problem, { status: 429, headers: { "Retry-After": "8" } }),
+  );
+  const client = world.client({ transports: ["sse"], environment: { fetch: asked.fetch } });
+  client.connect();
+  await world.advance(7_200);
+  assert.equal(asked.count, 1);
+  await world.advance(1_000);
+  assert.equal(asked.count, 2);
+  assert.equal(client.state, "connected");
+});
+
+test("a subscribe that is refused for its rate is asked for again, a publish tells when to come", async () => {
+  const world = new World();
+  const refused = { number: 3429, name: "limit_exceeded", limit: "commands_per_s", detail: "!", retry_after_s: 3 };
+  const replies = ({ body }) =>
+    Response.json({ replies: JSON.parse(body).commands.map(({ id }) => ({ id, error: refused })) });
+  const asked = refusingOnce(world, "/command", replies);
+  const client = await world.connected({ transports: ["longpoll"], environment: { fetch: asked.fetch } });
+  const channel = client.channel("b");
+  const joined = channel.subscribe();
+  await world.advance(2_900);
+  assert.equal(asked.count, 1);
+  await world.advance(3_200);
+  await joined;
+  assert.equal(channel.state, "subscribed");
+  asked.count = 0;
+  const { error } = await world.outcome(client.publish("b", 1));
+  assert.deepEqual([error.number, error.retryAfterS], [3429, 3]);
+  assert.equal(client.state, "connected");
+});

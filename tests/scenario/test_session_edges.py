@@ -125,10 +125,10 @@ async def test_a_goodbye_behind_a_slow_refresh_leaves_nobody_present() -> None:
         bearer, verifier = server.bearer(), server.engine.verifier
         really_verify, gate, has_begun = verifier.verify, asyncio.Event(), asyncio.Event()
 
-        async def verify(token: str) -> Principal:
+        async def verify(token: str, proven_key: str = "") -> Principal:
             has_begun.set()
             await gate.wait()
-            return await really_verify(token)
+            return await really_verify(token, proven_key)
 
         async with websocket(server, STREAM, bearer) as first, websocket(server, STREAM, bearer) as second:
             session = await attached(first)

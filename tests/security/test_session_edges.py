@@ -42,10 +42,10 @@ class SlowVerifier:
         self.gate = asyncio.Event()
         server.engine.verifier.verify = self.verify  # type: ignore[method-assign]
 
-    async def verify(self, token: str) -> Principal:
+    async def verify(self, token: str, proven_key: str = "") -> Principal:
         self.has_begun.set()
         await self.gate.wait()
-        return await self._verify(token)
+        return await self._verify(token, proven_key)
 
 
 async def publish_big(server: RunningServer, count: int) -> None:

@@ -14,6 +14,7 @@ from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from hybrid.clock import SystemClock
 from tests.bench.shapes.children import Crowds, Served
 from tests.bench.shapes.publisher import Publisher
+from tests.bench.unlimited import UNLIMITED
 
 HOST: Final = "bench.test"
 AUDIENCE: Final = f"http://{HOST}"
@@ -22,7 +23,7 @@ SIZE: Final = 128
 CROWDS: Final = 2
 """Processes that load: 20,000 descriptors each."""
 LIMITS: Final = {
-    "admissions_per_s": 1e6,  # clients come as fast as they are served, unless that is what is measured
+    **UNLIMITED,  # unless that is what is measured
     "links_max": 16_000,  # the publisher is one more than 15,000
     "heartbeat_interval_s": 3_600.0,  # heartbeats are no deliveries, and these clients send none
     "stream_age_max_s": 3_600.0,
