@@ -274,6 +274,7 @@ class Channel:
         """Publications may have been missed: the heads are compared, and the log is read if they differ."""
         if self.state is ChannelState.COLD or self.state is ChannelState.SUBSCRIBING:
             return
+        self.shared.tally.gaps += 1
         if self.state is ChannelState.LINGERING:
             self.shared.wheel.cancel(self)
         self.is_doubtful = self.state in (ChannelState.READING, ChannelState.HEALING)
@@ -283,6 +284,7 @@ class Channel:
 
     def missed(self) -> None:
         """Publications were missed for certain: the log is read without comparing first."""
+        self.shared.tally.gaps += 1
         if self.state is ChannelState.LINGERING:
             self.shared.wheel.cancel(self)
         self.move(ChannelEvent.GAP)
@@ -417,7 +419,8 @@ class Channel:
         target = entries[-1].publication.position if entries else self.flushed
         plan = self._plan(entries, target)
         self.shared.tally.flushes += 1
-        self.fan_out = FanOut(self, plan, target, len(entries))
+        since_s = entries[0].since_s if entries else 0.0
+        self.fan_out = FanOut(self, plan, target, len(entries), since_s)
         self.fan_out.step()
 
     def _plan(self, entries: list[Entry], target: Position) -> list[tuple[Group, Segment]]:

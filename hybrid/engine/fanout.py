@@ -23,17 +23,20 @@ _log = logging.getLogger(__name__)
 class FanOut:
     """Writes the segments of one flush; tells the channel when it is through."""
 
-    __slots__ = ("_channel", "_index", "_is_cancelled", "_plan", "publications", "target")
+    __slots__ = ("_channel", "_index", "_is_cancelled", "_links", "_plan", "_since_s", "publications", "target")
 
     def __init__(
-        self, channel: Channel, plan: list[tuple[Group, Segment]], target: Position, publications: int
+        self, channel: Channel, plan: list[tuple[Group, Segment]], target: Position, publications: int, since_s: float
     ) -> None:
+        """`since_s` is when the first of the publications came; without any it means nothing."""
         self._channel = channel
         self._plan = plan
         self._index = 0
         self._is_cancelled = False
         self.target = target
         self.publications = publications
+        self._since_s = since_s
+        self._links = 0  # written to so far
 
     def step(self) -> None:
         """Write to the next `fan_out_slice` links, and come back if there are more."""
@@ -46,18 +49,37 @@ class FanOut:
             first = group.written
             end = min(len(group.links), first + room)
             self._write(group, segment, first, end)
-            shared.tally.deliveries += (end - first) * self.publications
-            room -= end - first
+            count = end - first
+            tally = shared.tally
+            tally.deliveries += count * self.publications
+            tally.bytes += count * (len(segment) if isinstance(segment, bytes) else sum(map(len, segment)))
+            self._links += count
+            room -= count
             if end == len(group.links):
                 self._index += 1
             if room <= 0 and self._index < len(self._plan):
                 shared.loop.call_soon(self.step)
                 return
+        self._count()
         self._channel.fan_out_ended()
 
     def cancel(self) -> None:
         """Write no more. The channel does not hear of it."""
         self._is_cancelled = True
+
+    def _count(self) -> None:
+        """Once for a flush, so what `Sizes.add` does stands here three times."""
+        publications, links, shared = self.publications, self._links, self._channel.shared
+        if not publications:  # joins and leaves only
+            return
+        tally = shared.tally
+        tally.flush_publications.counts[publications.bit_length()] += 1
+        tally.flush_publications.total += publications
+        tally.flush_links.counts[links.bit_length()] += 1
+        tally.flush_links.total += links
+        written_us = int((shared.clock.monotonic_s() - self._since_s) * 1e6)
+        tally.write_us.counts[written_us.bit_length()] += 1
+        tally.write_us.total += written_us
 
     @staticmethod
     def _write(group: Group, segment: Segment, first: int, end: int) -> None:

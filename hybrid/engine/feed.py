@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 from hybrid.engine.channel import Channel, Wait
+from hybrid.engine.counts import LOG_DIFFERS, LOG_REPLACED, TOO_OLD, UNWRITABLE
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.link import Link
 from hybrid.engine.locate import RETRY_S, locate
@@ -98,6 +99,16 @@ class Feed:
             self._flags = _PAUSED
             self._shared.wheel.schedule(self, SLOT_S)
 
+    @property
+    def is_paused(self) -> bool:
+        """True while the link is over its high-water mark."""
+        return bool(self._flags & _PAUSED)
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """All that were added and not removed, in that order."""
+        return self._subscriptions
+
     # -- what the owner asks
 
     async def add(self, channel: str, position: Position | None, history: int = 0) -> Started:
@@ -171,6 +182,7 @@ class Feed:
     def link_paused(self) -> None:
         """The link is over its high-water mark: leave the LIVE sets, with one position each."""
         self._flags |= _PAUSED
+        self._shared.tally.lagged += 1
         self._rest()
         for subscription in self._subscriptions:
             self._leave(subscription, SubscriptionEvent.LAGGED)
@@ -196,7 +208,7 @@ class Feed:
     def restart(self, subscription: Subscription) -> None:
         """The channel's log was replaced while the subscription was LIVE; it goes on after the channel's `flushed`."""
         self._leave(subscription, SubscriptionEvent.GAP)
-        self._reset(subscription, subscription.channel.flushed)
+        self._reset(subscription, subscription.channel.flushed, LOG_REPLACED)
 
     def fail(self) -> None:
         """The link broke its promise not to raise: it is given up."""
@@ -262,7 +274,7 @@ class Feed:
         reach = channel.ring.reach(position)
         if reach is Reach.FOREIGN:
             subscription.move(SubscriptionEvent.GAP)
-            self._reset(subscription, flushed)
+            self._reset(subscription, flushed, LOG_DIFFERS)
             return False
         if position.offset > flushed.offset:
             # It has had more from another node than this one has written yet. A flush that moves past it is due.
@@ -312,7 +324,7 @@ class Feed:
             position = entry.publication.position
         if not payloads:
             # The first one cannot be written in this encoding, now or ever: the client is told, not left waiting.
-            self._reset(subscription, entries[0].publication.position)
+            self._reset(subscription, entries[0].publication.position, UNWRITABLE)
             return
         # Before it is written: a link that passes its high-water mark says so from inside `write`.
         subscription.position = position
@@ -381,12 +393,13 @@ class Feed:
             return
         if subscription.is_behind:
             subscription.move(SubscriptionEvent.GAP)
-            self._reset(subscription, channel.flushed)
+            self._reset(subscription, channel.flushed, TOO_OLD)
 
     # -- leaving
 
-    def _reset(self, subscription: Subscription, position: Position) -> None:
+    def _reset(self, subscription: Subscription, position: Position, reason: str) -> None:
         """Tell the client what it cannot have, and go on after `position`."""
+        self._shared.tally.resets[reason] += 1
         subscription.position = position
         try:
             self.events.feed_reset(subscription.channel.name, position)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
+from hybrid.engine.counts import SESSION
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, MessageLink, address_of
@@ -110,6 +111,7 @@ class StreamLeg(SessionLeg):
     def opened(self, link: Link) -> None:
         """The link is there. From now on the clock runs for its first words."""
         self.link = link
+        self._engine.counts.opened[self.wire.name, SESSION] += 1
         self.opened_s = link.last_received_s  # the same object: every float of its own is 24 bytes
         self._engine.open.add(self)
         self._engine.wheel.schedule(self, self._engine.limits.auth_timeout_s)
@@ -243,6 +245,7 @@ class StreamLeg(SessionLeg):
         self._inbox = self._held = None
         self._wake()
         self._engine.open.discard(self)
+        self._engine.counts.left(self.wire.name, code)
         session = "" if self.runner is None else self.runner.session.id
         lived_s = self._engine.clock.monotonic_s() - self.opened_s
         _access.info("%s %s session=%s code=%d after %.1f s", self.link.peer, self.wire.name, session, code, lived_s)
@@ -320,6 +323,7 @@ class StreamLeg(SessionLeg):
         try:
             principal = await self._engine.verifier.verify(token)
         except HybridError as error:
+            self._engine.counts.refused(error)
             self.end(error.row.name, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
@@ -447,6 +451,7 @@ class StreamLeg(SessionLeg):
         try:
             result = await self._engine.calls.call(self.principal, command.name, bytes(command.data), command.key)
         except HybridError as error:
+            self._engine.counts.refused(error)
             self.reply(replies.refused(error, command.id))  # whatever the handler says, it ends no leg
         else:
             self.reply(replies.called(result, command.id))
@@ -464,6 +469,7 @@ class StreamLeg(SessionLeg):
         self.link.write(self.link.framing(payloads))
 
     def _refuse(self, command_id: int, error: HybridError) -> None:
+        self._engine.counts.refused(error)
         if self.principal is None or (command_id == 0 and error.row.name == "bad_request"):
             # Nothing to answer to: not a command at all, or from somebody whom we do not know.
             self.end("protocol_error", detail=str(error))

@@ -11,6 +11,7 @@ import msgspec
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
 from hybrid.auth.tickets import KEEP_EVERY_S, Claim
+from hybrid.engine.counts import CHANNELS
 from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
@@ -75,11 +76,22 @@ class PlainStream:
         self._is_verifying = False
         self.answers_probes = False
 
+    @property
+    def transport(self) -> str:
+        """What carries it."""
+        return "websocket" if self.link.is_bidirectional else "sse"
+
+    @property
+    def feed(self) -> Feed | None:
+        """Its feed, once its start is being looked for."""
+        return self._feed
+
     def opened(self, link: Link, *, answers_probes: bool) -> None:
         """The link is there; `answers_probes`: a silent peer can be told from an idle one on it."""
         self.link = link
         self.answers_probes = answers_probes
         self._engine.open.add(self)
+        self._engine.counts.opened[self.transport, CHANNELS] += 1
         if self._ticket is not None:
             self._engine.ticket_streams.opened(self._ticket, self)
         if not link.is_bidirectional:
@@ -161,8 +173,8 @@ class PlainStream:
         """See `LinkOwner`."""
         self._is_ended = True
         self._engine.open.discard(self)
-        kind = "websocket" if self.link.is_bidirectional else "sse"
-        _access.info("%s %s channels=%d code=%d", self.link.peer, kind, len(self._channels), code)
+        self._engine.counts.left(self.transport, code)
+        _access.info("%s %s channels=%d code=%d", self.link.peer, self.transport, len(self._channels), code)
         self._engine.wheel.cancel(self)
         self._admitted()
         if self._ticket is not None:
@@ -229,6 +241,7 @@ class PlainStream:
         try:
             self._principal = self._engine.verifier.cached(token) or await self._engine.verifier.verify(token)
         except HybridError as error:
+            self._engine.counts.refused(error)
             self.end(error.row.name)
             return
         except Exception:
@@ -267,6 +280,7 @@ class PlainStream:
                 if not started.was_recovered:
                     resets.append((channel, started.position))
         except HybridError as error:
+            self._engine.counts.refused(error)
             self.end(error.row.name, detail=str(error))
             return
         except Exception:

@@ -330,6 +330,7 @@ class SessionRunner:
                 try:
                     answers.append(await self._add(leg, subscription))
                 except HybridError as error:
+                    self._engine.counts.refused(error)
                     answers.append(Subscribed(subscription.channel, error=error.row.number))
         if leg is not self.session.current:
             feed.close()
@@ -366,6 +367,7 @@ class SessionRunner:
                 case Refresh():
                     return await self._refresh(command, effect.n)
         except HybridError as error:
+            self._engine.counts.refused(error)
             return msgspec.structs.replace(replies.refused(error, command.id), n=effect.n)
 
     def _stream(self) -> StreamLeg:

@@ -88,6 +88,7 @@ class Gate:
 
     async def refuse(self, exchange: Exchange, error: HybridError) -> None:
         """Answer an HTTP request with an error."""
+        self._engine.counts.refused(error)
         await exchange.respond(
             error.row.http_status,
             problem(error),
@@ -97,6 +98,7 @@ class Gate:
 
     async def refuse_handshake(self, exchange: Exchange, error: HybridError) -> None:
         """Answer a WebSocket handshake with an HTTP error, where the server can; with a bare refusal otherwise."""
+        self._engine.counts.refused(error)
         with suppress(OSError):  # nobody is left to answer
             await self._refuse_handshake(exchange, error)
 

@@ -63,6 +63,7 @@ class Uplink:
             command_id = command.id
             return await self._carry_out(command, raw, post, principal)
         except HybridError as error:
+            self._engine.counts.refused(error)
             return replies.refused(error, command_id or JSON.command_id(raw))
 
     async def _carry_out(

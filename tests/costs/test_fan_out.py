@@ -75,6 +75,7 @@ A_FLUSH: Final = {
     "engine.channel.Channel.flush_admitted": 1,
     "engine.channel.Channel.head": 2,
     "engine.fanout.FanOut.__init__": 1,
+    "engine.fanout.FanOut._count": 1,
     "engine.fanout.FanOut.step": 1,
     "engine.ring.Ring.after": 1,
     "model.Publication.position": 1,
