@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "hybrid"
-LEAVES = {"model", "errors", "limits", "clock", "counts"}
-PACKAGES = {"protocol", "auth", "broker", "engine", "links", "transports", "client", "web", "cli", "bench"}
+LEAVES = {"model", "errors", "limits", "clock", "counts", "logs"}
+PACKAGES = {"protocol", "auth", "broker", "engine", "links", "transports", "tracing", "client", "web", "cli", "bench"}
 
 # Which part may import which; the leaves are open to all, except that `protocol` never takes the clock.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "clock": set(),
     "counts": set(),
+    "logs": set(),
     "errors": set(),
     "settings": {"settings"},
     "settings_page": {"settings"},
@@ -27,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"engine", "protocol", "broker.base", "auth"},
     "links": {"links", "engine.link"},
     "transports": {"transports", "links", "engine", "protocol", "auth", "broker.base"},
-    "web": {"web", "transports", "engine", "protocol", "broker", "auth", "links", "settings"},
+    "tracing": {"tracing", "transports", "engine", "protocol", "broker.base"},
+    "web": {"web", "tracing", "transports", "engine", "protocol", "broker", "auth", "links", "settings"},
     "client": {"client", "protocol"},
     "cli": {"cli", "client", "bench", "web", "settings", "settings_page", "protocol"},
     "bench": {"bench", "client", "protocol"},
@@ -47,7 +49,9 @@ HOMES: dict[str, set[str]] = {
     "redis": {"broker/redis"},
     "websockets": {"links", "client"},
     "httptools": {"links/head.py"},
-    "psutil": {"web/feed.py", "bench/server.py"},
+    "psutil": {"web/feed.py", "web/metrics", "bench/server.py"},
+    "prometheus_client": {"web/metrics/text.py"},
+    "opentelemetry": {"tracing"},
     "uvloop": {"web/launcher.py"},
 }
 

@@ -125,7 +125,9 @@ class Engine:
         self.heartbeats = Heartbeats(clock)
         policy = Policy(namespace_for, authorise, self.revocations)
         self.counts = Counts()
-        self.operations = Operations(broker, presence_store, policy, namespace_for, limits, clock, self.counts)
+        self.operations = self.make_operations(
+            broker, presence_store, policy, namespace_for, limits, clock, self.counts
+        )
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max, draw)
         self.tickets = TicketOffice(ticket_store, clock, self.revocations)
@@ -172,6 +174,10 @@ class Engine:
         self.ticket_streams = self.router.ticket_streams
         self.is_draining = False
         self._has_started = False
+
+    def make_operations(self, *parts: Any) -> Operations:
+        """Called once, by `__init__`: for a subclass that has others."""
+        return Operations(*parts)
 
     # -- life
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from hybrid.auth.door import Admission
@@ -22,6 +22,7 @@ from hybrid.engine.operations import PublishRequest
 from hybrid.engine.reply import ReplyTo
 from hybrid.engine.wire import Wire
 from hybrid.errors import TABLE, AuthError, HybridError, ProtocolError
+from hybrid.logs import fields, speaking
 from hybrid.model import ANONYMOUS, Position, Principal
 from hybrid.protocol.commands import (
     AnyCommand,
@@ -107,6 +108,16 @@ class StreamLeg(SessionLeg):
     def transport(self) -> str:
         """What carries it."""
         return self.wire.name
+
+    def log_fields(self) -> Mapping[str, object]:
+        """See `logs.Source`."""
+        session = "" if self.runner is None else self.runner.session.id
+        return {
+            "remote": address_of(self.link.peer),
+            "transport": self.wire.name,
+            "session": session,
+            "principal": self.principal,
+        }
 
     def opened(self, link: Link) -> None:
         """The link is there. From now on the clock runs for its first words."""
@@ -248,7 +259,15 @@ class StreamLeg(SessionLeg):
         self._engine.counts.left(self.wire.name, code)
         session = "" if self.runner is None else self.runner.session.id
         lived_s = self._engine.clock.monotonic_s() - self.opened_s
-        _access.info("%s %s session=%s code=%d after %.1f s", self.link.peer, self.wire.name, session, code, lived_s)
+        _access.info(
+            "%s %s session=%s code=%d after %.1f s",
+            self.link.peer,
+            self.wire.name,
+            session,
+            code,
+            lived_s,
+            extra=fields(event="closed", code=code, lived_s=round(lived_s, 1), **self.log_fields()),
+        )
         self._engine.wheel.cancel(self)
         self._admitted()
         if self.feed is not None:
@@ -320,6 +339,7 @@ class StreamLeg(SessionLeg):
         self._engine.tasks.spawn(self._verify(command.token))
 
     async def _verify(self, token: str) -> None:
+        speaking.set(self)
         try:
             principal = await self._engine.verifier.verify(token)
         except HybridError as error:
@@ -352,6 +372,7 @@ class StreamLeg(SessionLeg):
 
     async def _work(self) -> None:
         """Carry out what is in the inbox, in order; publishes that wait together go to the broker together."""
+        speaking.set(self)
         try:
             while self._inbox and not self._is_ended:
                 batch, self._inbox = self._inbox, None

@@ -15,8 +15,9 @@ from hybrid.engine.counts import CHANNELS
 from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
-from hybrid.engine.link import Link
+from hybrid.engine.link import Link, address_of
 from hybrid.errors import TABLE, HybridError, ProtocolError
+from hybrid.logs import fields, speaking
 from hybrid.model import Position, Principal
 from hybrid.protocol import eventstream
 from hybrid.protocol.codec import JSON
@@ -85,6 +86,10 @@ class PlainStream:
     def feed(self) -> Feed | None:
         """Its feed, once its start is being looked for."""
         return self._feed
+
+    def log_fields(self) -> Mapping[str, object]:
+        """See `logs.Source`."""
+        return {"remote": address_of(self.link.peer), "transport": self.transport, "principal": self._principal}
 
     def opened(self, link: Link, *, answers_probes: bool) -> None:
         """The link is there; `answers_probes`: a silent peer can be told from an idle one on it."""
@@ -174,7 +179,14 @@ class PlainStream:
         self._is_ended = True
         self._engine.open.discard(self)
         self._engine.counts.left(self.transport, code)
-        _access.info("%s %s channels=%d code=%d", self.link.peer, self.transport, len(self._channels), code)
+        _access.info(
+            "%s %s channels=%d code=%d",
+            self.link.peer,
+            self.transport,
+            len(self._channels),
+            code,
+            extra=fields(event="closed", code=code, channels=len(self._channels), **self.log_fields()),
+        )
         self._engine.wheel.cancel(self)
         self._admitted()
         if self._ticket is not None:
@@ -237,6 +249,7 @@ class PlainStream:
         self._engine.wheel.schedule(self, min(self._engine.limits.heartbeat_interval_s, left_s))
 
     async def _verify(self, token: str) -> None:
+        speaking.set(self)
         has_begun = self._principal is not None
         try:
             self._principal = self._engine.verifier.cached(token) or await self._engine.verifier.verify(token)
@@ -259,6 +272,7 @@ class PlainStream:
             self._begin()
 
     async def _recover(self) -> None:
+        speaking.set(self)
         assert self._principal is not None
         if self._is_ended:
             return

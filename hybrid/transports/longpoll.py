@@ -40,6 +40,7 @@ class LongPolls:
                 self._engine.admit(principal, command, exchange.address)
                 payloads = await self._counted(exchange, self._engine.polling.attach(principal, command))
             case Poll():
+                exchange.session = command.session
                 waiting = partial(self._counted, exchange)
                 payloads = await self._engine.polling.poll(principal, command, exchange.address, waiting)
             case _:

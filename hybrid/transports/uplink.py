@@ -39,6 +39,7 @@ class Uplink:
         limits = self._engine.limits
         raw = await exchange.body(limits.body_max_bytes)
         post = decode_post(raw, max_bytes=limits.body_max_bytes, commands_max=limits.commands_per_post_max)
+        exchange.session = post.session
         runner = self._engine.registry.find(post.session, principal) if post.session else None
         if runner is not None and post.last_seq:
             runner.heartbeat(post.last_seq)
