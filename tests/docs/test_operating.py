@@ -7,11 +7,12 @@ import re
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import yaml
 
 from tests.metrics.scrape import Scrape
@@ -28,8 +29,8 @@ _SELECTOR = re.compile(r"((?:hybrid|process)_[a-z0-9_]+)\{([^}]*)\}")
 _PROMETHEUS_OWN = {"job", "instance"}
 
 
-@pytest.fixture(scope="module")
-async def redis() -> Iterator[RedisServer]:  # type: ignore[misc]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def redis() -> AsyncIterator[RedisServer]:
     async with redis_server() as server:
         yield server
 

@@ -72,7 +72,7 @@ def test_every_scrape_tells_all_workers(served: Serving, tmp_path: Path) -> None
             assert now.of("hybrid_workers_silent") == 0
             assert now.sum("hybrid_connections_opened_total") == 20
             for worker in ("1", "2"):
-                assert now.of("hybrid_nodes", worker=worker) == 2
+                assert now.of("hybrid_draining", worker=worker) == 0
                 assert now.of("hybrid_broker_up", worker=worker, purpose="listening") == 1
                 assert now.of("hybrid_broker_answer_seconds_count", worker=worker, purpose="control") > 0
         assert all(now.sum("hybrid_connections", worker=worker) for worker in ("1", "2")), "the kernel spreads them"

@@ -13,7 +13,7 @@ from hybrid import __version__
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.counts import Sizes
 from hybrid.engine.engine import Engine
-from hybrid.engine.survey import Survey, survey
+from hybrid.engine.survey import NOTHING, Survey, survey
 from hybrid.engine.transport_counts import TRANSPORTS
 from hybrid.protocol.states import ChannelState, SessionState, SubscriptionState
 from hybrid.web.metrics import words
@@ -67,7 +67,9 @@ def _sizes(name: str, help: str, sizes: Sizes, scale: Scale = MICROSECONDS) -> F
 def _connections(engine: Engine, found: Survey) -> Iterator[Family]:
     counts, tried = engine.counts, engine.transport_counts
     labels = ("transport", "kind", "state")
-    yield by_label("gauge", "hybrid_connections", "Open streams (WebSocket and SSE).", labels, found.streams)
+    yield by_label(
+        "gauge", "hybrid_connections", "Open streams (WebSocket and SSE).", labels, found.streams, words.CONNECTIONS
+    )
     yield gauge("hybrid_connections_max", "Open streams and polls that this process takes (links_max).", _most(engine))
     yield gauge("hybrid_polls_waiting", "Long polls that wait for something to tell.", len(engine.open.waiting()))
     yield gauge("hybrid_connections_unauthenticated", "Connections that have shown no token yet.", engine.door.count)
@@ -82,7 +84,8 @@ def _connections(engine: Engine, found: Survey) -> Iterator[Family]:
         "Sessions known here; those without a leg have the transport none.",
         ("state", "transport"),
         found.sessions,
-        [(state, transport) for state in states for transport in TRANSPORTS if state != "detached"],
+        [(state, transport) for state in states for transport in TRANSPORTS if state != "detached"]
+        + [("detached", NOTHING)],
     )
     yield gauge("hybrid_sessions_max", "Sessions that this process keeps (sessions_max).", engine.limits.sessions_max)
     yield by_label(

@@ -99,6 +99,7 @@ def metrics_blueprint(metrics: Metrics, readers: Readers) -> Blueprint:
 
 def _refusal(error: HybridError) -> Response:
     refusal = Response(problem(error), status=error.row.http_status, content_type="application/problem+json")
+    refusal.headers["Cache-Control"] = "no-store"
     challenge = www_authenticate(error)
     if challenge:
         refusal.headers["WWW-Authenticate"] = challenge

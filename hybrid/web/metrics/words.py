@@ -21,12 +21,16 @@ from hybrid.engine.counts import (
     UNKNOWN,
     UNWRITABLE,
 )
+from hybrid.engine.survey import CANDIDATE, STATES
 from hybrid.engine.transport_counts import OTHER, TRANSPORTS
 from hybrid.errors import TABLE
 from hybrid.limits import Limits
 
 ERRORS: Final = tuple(sorted(TABLE))
 STREAMS: Final = tuple((transport, kind) for transport in ("websocket", "sse") for kind in (SESSION, CHANNELS))
+CONNECTIONS: Final = tuple(
+    (transport, kind, state) for transport, kind in STREAMS for state in STATES if kind == SESSION or state != CANDIDATE
+)
 ATTACHES: Final = (
     *((transport, outcome) for transport in TRANSPORTS for outcome in (FRESH, RESUMED, REBUILT)),
     (UNKNOWN, REFUSED),
