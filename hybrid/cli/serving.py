@@ -98,6 +98,15 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
         introduce(app.extensions["hybrid"], settings)
         told = asyncio.Event()
         metrics = app.extensions.get(METRICS)
+        if metrics is not None:
+            if not assignment.directory:
+                raise SettingsError(detail="metrics = true with several workers needs a restart: they had no TMPDIR.")
+            metrics.belong(assignment.directory, assignment.number)
+
+        def started(_: int) -> None:
+            lifeline.ready()
+            if metrics is not None:
+                app.extensions["hybrid"].tasks.spawn(metrics.meet())
 
         def leave() -> None:
             told.set()
@@ -107,15 +116,13 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
         lifeline.watch(leave)
         try:
             async with _started(app):
-                if metrics is not None:
-                    await metrics.join(assignment.directory, assignment.number)
                 await serve(
                     cast("AsgiApp", app),
                     host=settings.host,
                     port=settings.port,
                     limits=settings.limits,
                     shutdown_event=told,
-                    on_started=lambda _: lifeline.ready(),
+                    on_started=started,
                     drain=app.extensions["hybrid"].drain,
                     abort_links=app.extensions["hybrid"].abort_all,
                     listener=listener,

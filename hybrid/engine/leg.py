@@ -112,8 +112,9 @@ class StreamLeg(SessionLeg):
     def log_fields(self) -> Mapping[str, object]:
         """See `logs.Source`."""
         session = "" if self.runner is None else self.runner.session.id
+        link = getattr(self, "link", None)  # not there while it is being opened
         return {
-            "remote": address_of(self.link.peer),
+            "remote": "" if link is None else address_of(link.peer),
             "transport": self.wire.name,
             "session": session,
             "principal": self.principal,

@@ -89,6 +89,8 @@ class PlainStream:
 
     def log_fields(self) -> Mapping[str, object]:
         """See `logs.Source`."""
+        if getattr(self, "link", None) is None:  # while it is being opened
+            return {"principal": self._principal}
         return {"remote": address_of(self.link.peer), "transport": self.transport, "principal": self._principal}
 
     def opened(self, link: Link, *, answers_probes: bool) -> None:

@@ -9,6 +9,7 @@ from hybrid.engine.plain import RETRY_MS, PlainStream
 from hybrid.engine.wire import EVENT_STREAM
 from hybrid.errors import AuthError, HybridError, ProtocolError
 from hybrid.links.open import OpenLink, open_event_stream
+from hybrid.logs import speaking
 from hybrid.model import Principal
 from hybrid.protocol import eventstream
 from hybrid.protocol.codec import JSON
@@ -104,6 +105,7 @@ class EventStreams:
         await link.served()
 
     async def _open(self, exchange: Exchange, owner: StreamLeg | PlainStream) -> OpenLink:
+        speaking.set(owner)  # and no more for the request: whoever keeps this context would keep all of it
         return await open_event_stream(
             exchange.scope,
             exchange.receive,

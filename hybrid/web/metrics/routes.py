@@ -31,7 +31,7 @@ class _Told(msgspec.Struct):
 
 
 class Metrics:
-    """What is told. By itself it is of this process; `join` makes it one of several."""
+    """What is told. By itself it is of this process; once it `belongs` to several, of all of them."""
 
     def __init__(self, collector: Collector, clock: Clock) -> None:
         self._collector = collector
@@ -44,10 +44,14 @@ class Metrics:
         """Begin to measure what needs a clock. Inside the event loop."""
         self._collector.loop_lag.start()
 
-    async def join(self, directory: str, number: int) -> None:
-        """Be one of several workers from now on. Inside the event loop."""
+    def belong(self, directory: str, number: int) -> None:
+        """Be one of several workers from now on: they meet in this directory."""
         self._siblings = Siblings(directory, number, self._own)
-        await self._siblings.start()
+
+    async def meet(self) -> None:
+        """Let the others ask this one: from when it accepts, or it would be taken for the one that it succeeds."""
+        if self._siblings is not None:
+            await self._siblings.start()
 
     async def close(self) -> None:
         """Stop measuring, and answer nobody."""

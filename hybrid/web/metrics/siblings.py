@@ -65,7 +65,7 @@ class Siblings:
             async with asyncio.timeout(PATIENCE_S):
                 reader, writer = await asyncio.open_unix_connection(path)
                 try:
-                    return int(number), int(pid), await reader.read(ANSWER_MAX_BYTES)
+                    return int(number), int(pid), await _whole(reader)
                 finally:
                     writer.close()
         except (OSError, TimeoutError, ValueError) as error:
@@ -85,6 +85,16 @@ class Siblings:
             pass
         finally:
             writer.close()
+
+
+async def _whole(reader: asyncio.StreamReader) -> bytes:
+    """All that comes. Raises ValueError for too much."""
+    told = b""
+    while piece := await reader.read(65_536):
+        told += piece
+        if len(told) > ANSWER_MAX_BYTES:
+            raise ValueError("too much")
+    return told
 
 
 def _remove(path: Path) -> None:
