@@ -15,8 +15,7 @@ class Sizes:
     """How often values of each size came: sizes are powers of two, so that placing a value is one `int.bit_length`.
 
     `counts[n]` is how many values of at least 2**(n-1) and less than 2**n came; `counts[0]` counts zeros. `total` is
-    their sum. Values are whole and not negative: microseconds, bytes, links. The hottest places do what `add` does
-    themselves, to save the call.
+    their sum. Values are whole and not negative: microseconds, bytes, links.
     """
 
     __slots__ = ("counts", "total")

@@ -30,6 +30,10 @@ _LEFT: Final = {1000: "client", 1001: "client", 1005: "client", 1006: "lost"}
 _OTHER: Final = "other"
 
 
+SAMPLE_EVERY_S: Final = 0.01
+"""Flushes are measured at most so often: of a quiet server every one, of a busy one a hundred a second."""
+
+
 class Tally:
     """Counts of delivery. One for each hub."""
 
@@ -44,6 +48,7 @@ class Tally:
         "publications",
         "recoveries",
         "resets",
+        "sample_from_s",
         "write_us",
     )
 
@@ -53,6 +58,8 @@ class Tally:
         self.publications = 0
         self.bytes = 0
         """Written to links in flushes, framing included, before TLS."""
+        self.sample_from_s = 0.0
+        """From when on the next flush is measured: the following three are of samples."""
         self.flush_publications = Sizes()
         self.flush_links = Sizes()
         self.write_us = Sizes()

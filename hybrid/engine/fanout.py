@@ -26,9 +26,14 @@ class FanOut:
     __slots__ = ("_channel", "_index", "_is_cancelled", "_links", "_plan", "_since_s", "publications", "target")
 
     def __init__(
-        self, channel: Channel, plan: list[tuple[Group, Segment]], target: Position, publications: int, since_s: float
+        self,
+        channel: Channel,
+        plan: list[tuple[Group, Segment]],
+        target: Position,
+        publications: int,
+        since_s: float | None,
     ) -> None:
-        """`since_s` is when the first of the publications came; without any it means nothing."""
+        """`since_s`: this flush is measured, and the first of its publications came then."""
         self._channel = channel
         self._plan = plan
         self._index = 0
@@ -60,26 +65,19 @@ class FanOut:
             if room <= 0 and self._index < len(self._plan):
                 shared.loop.call_soon(self.step)
                 return
-        self._count()
+        if self._since_s is not None:
+            self._measure(self._since_s)
         self._channel.fan_out_ended()
 
     def cancel(self) -> None:
         """Write no more. The channel does not hear of it."""
         self._is_cancelled = True
 
-    def _count(self) -> None:
-        """Once for a flush, so what `Sizes.add` does stands here three times."""
-        publications, links, shared = self.publications, self._links, self._channel.shared
-        if not publications:  # joins and leaves only
-            return
-        tally = shared.tally
-        tally.flush_publications.counts[publications.bit_length()] += 1
-        tally.flush_publications.total += publications
-        tally.flush_links.counts[links.bit_length()] += 1
-        tally.flush_links.total += links
-        written_us = int((shared.clock.monotonic_s() - self._since_s) * 1e6)
-        tally.write_us.counts[written_us.bit_length()] += 1
-        tally.write_us.total += written_us
+    def _measure(self, since_s: float) -> None:
+        shared = self._channel.shared
+        shared.tally.flush_publications.add(self.publications)
+        shared.tally.flush_links.add(self._links)
+        shared.tally.write_us.add_s(shared.clock.monotonic_s() - since_s)
 
     @staticmethod
     def _write(group: Group, segment: Segment, first: int, end: int) -> None:

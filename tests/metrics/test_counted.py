@@ -69,6 +69,7 @@ async def test_two_readers_and_a_publication() -> None:
         assert now.of("hybrid_flush_publications_sum") == now.of("hybrid_flush_publications_count") == 1
         assert (now.of("hybrid_flush_links_count"), now.of("hybrid_flush_links_sum")) == (1, 2)
         assert now.of("hybrid_write_delay_seconds_count") == 1
+        assert now.of("hybrid_flushes_total") == 1
         assert now.of("hybrid_flushed_bytes_total") > 100
         assert now.of("hybrid_recoveries_total", outcome="begun") == 2
         assert now.of("hybrid_tokens_total", outcome="accepted") >= 2

@@ -132,12 +132,18 @@ def _delivery(engine: Engine, found: Survey) -> Iterator[Family]:
     )
     yield counter("hybrid_publications", "Publications that came to followed channels.", tally.publications)
     yield counter("hybrid_deliveries", "Publications written to links, each once for each link.", tally.deliveries)
+    yield counter("hybrid_flushes", "Times that a channel's news were written to its links.", tally.flushes)
     yield counter("hybrid_flushed_bytes", "Bytes written to links in flushes, before TLS.", tally.bytes)
-    yield _sizes("flush_publications", "Publications in a flush.", tally.flush_publications, NUMBERS)
-    yield _sizes("flush_links", "Links that a flush was written to.", tally.flush_links, NUMBERS)
+    yield _sizes(
+        "flush_publications",
+        "Publications in a flush, of at most 100 flushes a second.",
+        tally.flush_publications,
+        NUMBERS,
+    )
+    yield _sizes("flush_links", "Links that a flush was written to, of the same flushes.", tally.flush_links, NUMBERS)
     yield _sizes(
         "write_delay_seconds",
-        "From a publication's arrival at this process until its flush was written to the last link.",
+        "From a publication's arrival here until its flush was written to the last link, of the same flushes.",
         tally.write_us,
     )
     yield by_label(
