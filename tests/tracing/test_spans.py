@@ -158,10 +158,11 @@ def test_routes_have_no_names_in_them(path: str, route: str) -> None:
 
 
 def test_nothing_is_loaded_where_it_is_off() -> None:
-    program = (
-        "import sys; from hybrid.settings import Settings; from hybrid.web.app import create_app\n"
+    program = (  # redis-py loads OpenTelemetry by itself where it is installed, so it is made not to be
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "from hybrid.settings import Settings; from hybrid.web.app import create_app\n"
         "create_app(Settings(development_issuer=True))\n"
-        "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus', 'hybrid.tracing'))])"
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.', 'prometheus', 'hybrid.tracing'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
