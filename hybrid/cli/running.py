@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hybrid.logs import JsonFormatter, ReadableFormatter
-
 if TYPE_CHECKING:
     from hybrid.settings import Settings
 
@@ -64,6 +62,8 @@ def tell_started(settings: Settings, announce: Callable[[str], None]) -> None:
 
 def configure_logging(level: str, form: str = "readable", worker: int = 0) -> None:
     """Log to stderr, in one of the forms of `log_format`; the lines of a worker name it."""
+    from hybrid.logs import JsonFormatter, ReadableFormatter
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(worker) if form == "json" else ReadableFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler])

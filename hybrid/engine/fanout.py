@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 class FanOut:
     """Writes the segments of one flush; tells the channel when it is through."""
 
-    __slots__ = ("_channel", "_index", "_is_cancelled", "_links", "_plan", "_since_s", "publications", "target")
+    __slots__ = ("_channel", "_index", "_is_cancelled", "_plan", "_since_s", "publications", "target")
 
     def __init__(
         self,
@@ -41,24 +41,21 @@ class FanOut:
         self.target = target
         self.publications = publications
         self._since_s = since_s
-        self._links = 0  # written to so far
 
     def step(self) -> None:
         """Write to the next `fan_out_slice` links, and come back if there are more."""
         if self._is_cancelled:
             return
         shared = self._channel.shared
-        room = shared.limits.fan_out_slice
+        tally, room = shared.tally, shared.limits.fan_out_slice
         while self._index < len(self._plan):
             group, segment = self._plan[self._index]
             first = group.written
             end = min(len(group.links), first + room)
             self._write(group, segment, first, end)
             count = end - first
-            tally = shared.tally
             tally.deliveries += count * self.publications
             tally.bytes += count * (len(segment) if isinstance(segment, bytes) else sum(map(len, segment)))
-            self._links += count
             room -= count
             if end == len(group.links):
                 self._index += 1
@@ -76,7 +73,7 @@ class FanOut:
     def _measure(self, since_s: float) -> None:
         shared = self._channel.shared
         shared.tally.flush_publications.add(self.publications)
-        shared.tally.flush_links.add(self._links)
+        shared.tally.flush_links.add(sum(group.written for group, _ in self._plan))
         shared.tally.write_us.add_s(shared.clock.monotonic_s() - since_s)
 
     @staticmethod

@@ -42,7 +42,10 @@ class EventStreams:
         """`POST /v1/stream`: the attach is the body."""
         principal = await self._gate.known_principal(exchange)
         self._engine.check_room()
-        attach = self._decoded(await exchange.body(self._engine.limits.attach_max_bytes))
+        speaking.set(None)  # asyncio's transport keeps the context in which it began to read on, as long as it lives
+        body = await exchange.body(self._engine.limits.attach_max_bytes)
+        speaking.set(exchange)
+        attach = self._decoded(body)
         self._engine.admit(principal, attach, exchange.address)
         await self._attach(exchange, principal, attach)
 

@@ -43,4 +43,4 @@ async def test_what_waited_for_its_flush_is_measured_from_its_arrival() -> None:
         stage.publish(3)
         await asyncio.sleep(stage.limits.flush_interval_s)
         assert tally.flush_publications.total == 1 + 3
-        assert tally.write_us.total == round(stage.limits.flush_interval_s * 1e6)
+        assert abs(tally.write_us.total - stage.limits.flush_interval_s * 1e6) <= 1
