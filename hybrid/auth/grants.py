@@ -5,6 +5,7 @@ A scope that concerns us is one of
     hybrid:subscribe:<pattern>      read a channel, and its history and presence where the namespace offers them
     hybrid:publish:<pattern>        publish to a channel
     hybrid:revoke                   revoke tokens of the same issuer, and end their sessions
+    hybrid:metrics                  read what the server counts
 
 where `<pattern>` is the exact name of a channel, or a prefix followed by one `*` at its end. A scope token holds
 visible ASCII without `"` and `\\` (RFC 6749, section 3.3), so everything else in a name is percent-encoded, and
@@ -24,17 +25,21 @@ from urllib.parse import quote, unquote_to_bytes
 from hybrid.limits import CHANNEL_NAME_MAX_BYTES
 from hybrid.model import Grant, Principal
 
-Action = Literal["subscribe", "publish", "revoke"]
+Action = Literal["subscribe", "publish", "revoke", "metrics"]
 
 GRANTS_MAX: Final = 256
 """Grants of one token: as many as a session may have channels, and all that an 8 KB token has room for."""
 
 REVOKE_SCOPE: Final = "hybrid:revoke"
+METRICS_SCOPE: Final = "hybrid:metrics"
 
 _PREFIXES: Final[tuple[tuple[str, Action], ...]] = (
     ("hybrid:subscribe:", "subscribe"),
     ("hybrid:publish:", "publish"),
 )
+_WHOLE: Final[dict[str, Action]] = {REVOKE_SCOPE: "revoke", METRICS_SCOPE: "metrics"}
+"""Scopes without a pattern: they are not about channels."""
+_SCOPES: Final = {action: scope for scope, action in _WHOLE.items()}
 _BRACES: Final = re.compile(r"\{([A-Za-z0-9_.:/-]+)\}")
 _ENCODED: Final = re.compile(r"(?:[\x21\x23-\x24\x26-\x5b\x5d-\x7e]|%[0-9A-Fa-f]{2})+")
 _PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b'"\\%*')
@@ -52,8 +57,8 @@ def scopes_to_grants(scope: str, names: Mapping[str, str] | None = None) -> tupl
     """
     grants: dict[Grant, None] = {}
     for item in scope.split(" "):
-        if item == REVOKE_SCOPE:
-            grants[Grant("revoke", "*")] = None
+        if item in _WHOLE:
+            grants[Grant(_WHOLE[item], "*")] = None
         for prefix, action in _PREFIXES:
             if item.startswith(prefix):
                 grants[Grant(action, _decoded(item[len(prefix) :], names))] = None
@@ -65,8 +70,8 @@ def scopes_to_grants(scope: str, names: Mapping[str, str] | None = None) -> tupl
 
 def grant_to_scope(grant: Grant) -> str:
     """The scope token that `scopes_to_grants` reads back as this grant."""
-    if grant.action == "revoke":
-        return REVOKE_SCOPE
+    if grant.action in _SCOPES:
+        return _SCOPES[grant.action]
     is_prefix = grant.pattern.endswith("*")
     name = grant.pattern[:-1] if is_prefix else grant.pattern
     encoded = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in name.encode())

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -25,7 +25,7 @@ import msgspec
 
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.clock import Clock
-from hybrid.errors import AuthError
+from hybrid.errors import AuthError, HybridError
 from hybrid.limits import Limits
 from hybrid.model import Principal
 
@@ -207,19 +207,29 @@ class RevocationVerifier:
     def __init__(self, inner: TokenVerifier, revocations: Revocations) -> None:
         self._inner = inner
         self._revocations = revocations
+        self.outcomes: Counter[str] = Counter()
+        """How tokens were judged since the start: `remembered`, `accepted`, or the name of an error."""
 
     def cached(self, token: str, proven_key: str = "") -> Principal | None:
         """See `TokenVerifier.cached`."""
         if not self._revocations.is_known:
             return None
         principal = self._inner.cached(token, proven_key)
-        return None if principal is None or self._revocations.is_revoked(principal) else principal
+        if principal is None or self._revocations.is_revoked(principal):
+            return None
+        self.outcomes["remembered"] += 1
+        return principal
 
     async def verify(self, token: str, proven_key: str = "") -> Principal:
         """See `TokenVerifier.verify`. Nothing is awaited between the last look and the return."""
-        self._revocations.check_known()
-        principal = await self._inner.verify(token, proven_key)
-        self._revocations.check_shown(principal)
+        try:
+            self._revocations.check_known()
+            principal = await self._inner.verify(token, proven_key)
+            self._revocations.check_shown(principal)
+        except HybridError as error:
+            self.outcomes[error.row.name] += 1
+            raise
+        self.outcomes["accepted"] += 1
         return principal
 
     async def close(self) -> None:

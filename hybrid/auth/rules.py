@@ -35,6 +35,7 @@ class GrantRule:
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     revoke: bool = False
+    metrics: bool = False
 
     def applies(self, scopes: Iterable[str], claims: Mapping[str, Any]) -> bool:
         """Whether a token with these is meant."""
@@ -68,6 +69,8 @@ def rules_to_grants(rules: Iterable[GrantRule], scopes: Iterable[str], claims: M
                         grants[Grant(action, parse_pattern(filled(pattern, names)))] = None
         if rule.revoke:
             grants[Grant("revoke", "*")] = None
+        if rule.metrics:
+            grants[Grant("metrics", "*")] = None
         if len(grants) > GRANTS_MAX:
             raise ScopeError(f"more than {GRANTS_MAX} grants")
     return tuple(grants)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybrid.settings import Settings
 
+_log = logging.getLogger(__name__)
 _BANNER = """\
 hybrid: the development issuer is on: whoever can reach {url} gets a token under any name, without a password.
 hybrid: that is for trying things out; for real use name an authorization server, see docs/settings.md.
@@ -51,18 +52,21 @@ def read_settings(options: argparse.Namespace, **more: Any) -> Settings:
 
 def tell_started(settings: Settings, announce: Callable[[str], None]) -> None:
     """Say where the server is, and whether it gives tokens to anybody."""
-    if settings.development_issuer:
+    if settings.development_issuer and settings.log_format == "json":
+        _log.warning("the development issuer is on: whoever can reach %s gets a token", settings.public_url)
+    elif settings.development_issuer:
         sys.stderr.write(_BANNER.format(url=settings.public_url))
         sys.stderr.flush()
     announce(settings.public_url)
 
 
-def configure_logging(level: str, worker: int = 0) -> None:
-    """Log to stderr; the lines of a worker name it."""
-    who = f"worker {worker} (%(process)d) " if worker else ""
-    logging.basicConfig(
-        level=level.upper(), format=f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s", stream=sys.stderr
-    )
+def configure_logging(level: str, form: str = "readable", worker: int = 0) -> None:
+    """Log to stderr, in one of the forms of `log_format`; the lines of a worker name it."""
+    from hybrid.logs import JsonFormatter, ReadableFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(worker) if form == "json" else ReadableFormatter(worker))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in ("authlib", "httpx2", "httpcore2", "hpack", "asyncio", "hypercorn", "hybrid.http"):
         # Authlib logs whole tokens at DEBUG; the others speak of every request, or of the address we announce.
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -18,6 +18,8 @@ from hybrid.web.assignment import Assignment
 from hybrid.web.launcher import install_signal_handlers, run, serve
 from hybrid.web.lifeline import Lifeline
 from hybrid.web.listener import bind
+from hybrid.web.logs import introduce
+from hybrid.web.metrics import EXTENSION as METRICS
 from hybrid.web.systemd import ServiceManager
 from hybrid.web.terminal import Terminal
 
@@ -30,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce: Callable[[str], None]) -> int:
     """Serve in the foreground; returns the exit code: 0 after SIGTERM, 130 after Ctrl-C. Raises SettingsError."""
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     service = service_environment()
     manager = ServiceManager(service.notify_socket, service.watchdog_s)
     code = 0
@@ -42,6 +44,7 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
     async def serve_until_told() -> None:
         nonlocal code
         app = make_app(settings)
+        introduce(app.extensions["hybrid"], settings)
         told = asyncio.Event()
         install_signal_handlers(told)
         _handle_hang_up(told, manager)
@@ -88,12 +91,29 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
         lifeline, listener = Lifeline(assignment), assignment.take_listener()
     except (ValueError, OSError):
         raise SettingsError(detail="--worker is for the supervisor of `hybrid serve --workers N` only.") from None
-    configure_logging(settings.log_level, assignment.number)
+    configure_logging(settings.log_level, settings.log_format, assignment.number)
 
     async def serve_until_told() -> None:
         app = make_app(settings)
+        introduce(app.extensions["hybrid"], settings)
         told = asyncio.Event()
-        lifeline.watch(told.set)
+        metrics = app.extensions.get(METRICS)
+        if metrics is not None:
+            if not assignment.directory:
+                raise SettingsError(detail="metrics = true with several workers needs a restart: they had no TMPDIR.")
+            metrics.belong(assignment.directory, assignment.number)
+
+        def started(_: int) -> None:
+            lifeline.ready()
+            if metrics is not None:
+                app.extensions["hybrid"].tasks.spawn(metrics.meet())
+
+        def leave() -> None:
+            told.set()
+            if metrics is not None:
+                metrics.is_leaving = True
+
+        lifeline.watch(leave)
         try:
             async with _started(app):
                 await serve(
@@ -102,7 +122,7 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
                     port=settings.port,
                     limits=settings.limits,
                     shutdown_event=told,
-                    on_started=lambda _: lifeline.ready(),
+                    on_started=started,
                     drain=app.extensions["hybrid"].drain,
                     abort_links=app.extensions["hybrid"].abort_all,
                     listener=listener,

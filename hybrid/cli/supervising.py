@@ -6,7 +6,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hybrid.cli.running import configure_logging, read_settings, tell_started
@@ -34,7 +36,7 @@ def supervise(
     from hybrid.web.supervisor import Crew, Supervisor
     from hybrid.web.systemd import ServiceManager
 
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
 
     def reread() -> Limits | None:
         try:
@@ -49,17 +51,39 @@ def supervise(
 
     fixed = [part for name in _FIXED for part in (f"--{name}", str(getattr(settings, name)))]
     command = [*_own_command(options.command_line), *fixed]
-    crew = Crew(
-        command=command,
-        check_command=[*command, "--check"],
-        environment=worker_environment(),
-        limits=settings.limits,
-        reread=reread,
-    )
     service = service_environment()
     manager = ServiceManager(service.notify_socket, service.watchdog_s)
-    listeners = bind_places(settings.host, settings.port, settings.workers)
-    return Supervisor(listeners, crew, manager, lambda: tell_started(settings, announce)).run()
+    with _meeting_place(is_needed=settings.metrics) as directory:
+        crew = Crew(
+            command=command,
+            check_command=[*command, "--check"],
+            environment=worker_environment(),
+            limits=settings.limits,
+            directory=directory,
+            reread=reread,
+        )
+        listeners = bind_places(settings.host, settings.port, settings.workers)
+        return Supervisor(listeners, crew, manager, lambda: tell_started(settings, announce)).run()
+
+
+@contextmanager
+def _meeting_place(*, is_needed: bool) -> Iterator[str]:
+    """A directory that only this user can enter, for as long as there are workers; "" where the system has no room.
+
+    Raises SettingsError where that is not enough.
+    """
+    try:
+        place = TemporaryDirectory(prefix="hybrid-", ignore_cleanup_errors=True)
+    except OSError as error:
+        if is_needed:
+            raise SettingsError(
+                detail="metrics = true with several workers needs a directory for temporary files that can be written "
+                f"(TMPDIR): {error.strerror or error}."
+            ) from None
+        yield ""
+        return
+    with place as directory:
+        yield directory
 
 
 def _own_command(arguments: list[str]) -> list[str]:

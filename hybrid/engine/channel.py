@@ -19,6 +19,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from hybrid.engine.counts import SAMPLE_EVERY_S
 from hybrid.engine.fanout import FanOut
 from hybrid.engine.link import Framing, Segment
 from hybrid.engine.live import Group, Writer
@@ -274,6 +275,7 @@ class Channel:
         """Publications may have been missed: the heads are compared, and the log is read if they differ."""
         if self.state is ChannelState.COLD or self.state is ChannelState.SUBSCRIBING:
             return
+        self.shared.tally.gaps += 1
         if self.state is ChannelState.LINGERING:
             self.shared.wheel.cancel(self)
         self.is_doubtful = self.state in (ChannelState.READING, ChannelState.HEALING)
@@ -283,6 +285,7 @@ class Channel:
 
     def missed(self) -> None:
         """Publications were missed for certain: the log is read without comparing first."""
+        self.shared.tally.gaps += 1
         if self.state is ChannelState.LINGERING:
             self.shared.wheel.cancel(self)
         self.move(ChannelEvent.GAP)
@@ -404,7 +407,7 @@ class Channel:
 
     def flush_admitted(self) -> None:
         """The flush itself, when it is the channel's turn."""
-        self._last_flush_s = self.shared.clock.monotonic_s()
+        now_s = self._last_flush_s = self.shared.clock.monotonic_s()
         if self.ring.base.offset > self.flushed.offset:
             # More was appended than a ring may hold before it could be written; only the log can continue now.
             for group in list(self.groups.values()):
@@ -416,8 +419,13 @@ class Channel:
         entries = self.ring.after(self.flushed.offset, self.head.offset, self.shared.limits.flush_max_bytes)
         target = entries[-1].publication.position if entries else self.flushed
         plan = self._plan(entries, target)
-        self.shared.tally.flushes += 1
-        self.fan_out = FanOut(self, plan, target, len(entries))
+        tally = self.shared.tally
+        tally.flushes += 1
+        since_s = None
+        if now_s >= tally.sample_from_s and entries:
+            tally.sample_from_s = now_s + SAMPLE_EVERY_S
+            since_s = entries[0].since_s
+        self.fan_out = FanOut(self, plan, target, len(entries), since_s)
         self.fan_out.step()
 
     def _plan(self, entries: list[Entry], target: Position) -> list[tuple[Group, Segment]]:

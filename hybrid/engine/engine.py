@@ -28,6 +28,7 @@ from hybrid.clock import Clock
 from hybrid.engine.arrivals import Arrivals
 from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
+from hybrid.engine.counts import FRESH, REBUILT, REFUSED, RESUMED, UNKNOWN, Counts
 from hybrid.engine.departure import Departure, plan_departure
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.flight import Bodies, SlowLinks
@@ -52,14 +53,14 @@ from hybrid.engine.runner import SessionRunner
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.transport_counts import TransportCounts
 from hybrid.engine.wheel import Wheel
-from hybrid.errors import AuthError, BrokerError, LimitError, ProtocolError
+from hybrid.errors import AuthError, BrokerError, HybridError, LimitError, ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Position, Principal
 from hybrid.protocol.commands import Attach, AttachSubscription, Poll
 from hybrid.protocol.control import CONTROL_KEY_BYTES
 from hybrid.protocol.pushes import Attached, Push
 from hybrid.protocol.seal import SEAL_KEY_BYTES, Sealer
-from hybrid.protocol.session import Session, SessionLeg
+from hybrid.protocol.session import Session
 
 _log = logging.getLogger(__name__)
 _Arguments = TypeVarTuple("_Arguments")
@@ -129,7 +130,10 @@ class Engine:
         policy = Policy(namespace_for, authorise, self.revocations)
         self.rates = Rates(limits, clock)
         self.lag = Lag(limits)
-        self.operations = Operations(broker, presence_store, policy, namespace_for, limits, clock, self.rates)
+        self.counts = Counts()
+        self.operations = self.make_operations(
+            broker, presence_store, policy, namespace_for, limits, clock, self.rates, self.counts
+        )
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max, draw)
         self.tickets = TicketOffice(ticket_store, clock, self.revocations)
@@ -178,6 +182,10 @@ class Engine:
         self.ticket_streams = self.router.ticket_streams
         self.is_draining = False
         self._has_started = False
+
+    def make_operations(self, *parts: Any) -> Operations:
+        """Called once, by `__init__`: for a subclass that has others."""
+        return Operations(*parts)
 
     # -- life
 
@@ -307,14 +315,18 @@ class Engine:
 
         Raises LimitError, ProtocolError or AuthError.
         """
-        self.check_room()
-        self.check_subscriptions(attach.subscriptions)
-        self.check_lasting(principal)
-        if not attach.session or self.registry.find(attach.session, principal) is None:
-            self.check_lag()
-        if not principal.is_anonymous:  # its address was counted when it came
-            self.rates.connect(who_is(principal, address))
-        self.arrivals.admit(principal, attach.session, address)
+        try:
+            self.check_room()
+            self.check_subscriptions(attach.subscriptions)
+            self.check_lasting(principal)
+            if not attach.session or self.registry.find(attach.session, principal) is None:
+                self.check_lag()
+            if not principal.is_anonymous:  # its address was counted when it came
+                self.rates.connect(who_is(principal, address))
+            self.arrivals.admit(principal, attach.session, address)
+        except HybridError:
+            self.counts.attaches[UNKNOWN, REFUSED] += 1
+            raise
 
     async def verified(self, token: str, address: str, proven_key: str = "") -> Principal:
         """Whom a token speaks for that is shown from this address. Cancel-safe.
@@ -471,7 +483,9 @@ class Engine:
         ):
             raise LimitError("attach_max_bytes", "The names of these channels are too long for one attach.")
 
-    def _attach(self, leg: SessionLeg, principal: Principal, attach: Attach) -> tuple[SessionRunner, Attached]:
+    def _attach(
+        self, leg: StreamLeg | PolledLeg, principal: Principal, attach: Attach
+    ) -> tuple[SessionRunner, Attached]:
         self.check_room()
         self.check_share(principal, 0 if isinstance(leg, StreamLeg) else 1)  # a stream is counted since it is open
         self.check_subscriptions(attach.subscriptions)
@@ -487,6 +501,8 @@ class Engine:
             session = Session(self.router.new_session_id(), principal, self.limits)
             runner = SessionRunner(self, session, former=attach.session or "")
             self.registry.add(runner)
+        outcome = RESUMED if is_resumed else REBUILT if attach.session else FRESH
+        self.counts.attaches[leg.transport, outcome] += 1
         return runner, runner.attach(leg, principal, attach, is_resumed=is_resumed)
 
     # -- for the embedding application

@@ -23,41 +23,58 @@ _log = logging.getLogger(__name__)
 class FanOut:
     """Writes the segments of one flush; tells the channel when it is through."""
 
-    __slots__ = ("_channel", "_index", "_is_cancelled", "_plan", "publications", "target")
+    __slots__ = ("_channel", "_index", "_is_cancelled", "_plan", "_since_s", "publications", "target")
 
     def __init__(
-        self, channel: Channel, plan: list[tuple[Group, Segment]], target: Position, publications: int
+        self,
+        channel: Channel,
+        plan: list[tuple[Group, Segment]],
+        target: Position,
+        publications: int,
+        since_s: float | None,
     ) -> None:
+        """`since_s`: this flush is measured, and the first of its publications came then."""
         self._channel = channel
         self._plan = plan
         self._index = 0
         self._is_cancelled = False
         self.target = target
         self.publications = publications
+        self._since_s = since_s
 
     def step(self) -> None:
         """Write to the next `fan_out_slice` links, and come back if there are more."""
         if self._is_cancelled:
             return
         shared = self._channel.shared
-        room = shared.limits.fan_out_slice
+        tally, room = shared.tally, shared.limits.fan_out_slice
         while self._index < len(self._plan):
             group, segment = self._plan[self._index]
             first = group.written
             end = min(len(group.links), first + room)
             self._write(group, segment, first, end)
-            shared.tally.deliveries += (end - first) * self.publications
-            room -= end - first
+            count = end - first
+            tally.deliveries += count * self.publications
+            tally.bytes += count * (len(segment) if isinstance(segment, bytes) else sum(map(len, segment)))
+            room -= count
             if end == len(group.links):
                 self._index += 1
             if room <= 0 and self._index < len(self._plan):
                 shared.loop.call_soon(self.step)
                 return
+        if self._since_s is not None:
+            self._measure(self._since_s)
         self._channel.fan_out_ended()
 
     def cancel(self) -> None:
         """Write no more. The channel does not hear of it."""
         self._is_cancelled = True
+
+    def _measure(self, since_s: float) -> None:
+        shared = self._channel.shared
+        shared.tally.flush_publications.add(self.publications)
+        shared.tally.flush_links.add(sum(group.written for group, _ in self._plan))
+        shared.tally.write_us.add_s(shared.clock.monotonic_s() - since_s)
 
     @staticmethod
     def _write(group: Group, segment: Segment, first: int, end: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 from hybrid.engine.channel import Channel, Wait
+from hybrid.engine.counts import LOG_DIFFERS, LOG_REPLACED, TOO_OLD, UNWRITABLE
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.link import Link
 from hybrid.engine.locate import RETRY_S, locate
@@ -106,6 +107,15 @@ class Feed:
     @_subscriptions.setter
     def _subscriptions(self, them: tuple[Subscription, ...]) -> None:
         self._of = them[0] if len(them) == 1 else them  # a tuple of one is 48 bytes
+    @property
+    def is_paused(self) -> bool:
+        """True while the link is over its high-water mark."""
+        return bool(self._flags & _PAUSED)
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """All that were added and not removed, in that order."""
+        return self._subscriptions
 
     # -- what the owner asks
 
@@ -180,6 +190,7 @@ class Feed:
     def link_paused(self) -> None:
         """The link is over its high-water mark: leave the LIVE sets, with one position each."""
         self._flags |= _PAUSED
+        self._shared.tally.lagged += 1
         self._rest()
         for subscription in self._subscriptions:
             self._leave(subscription, SubscriptionEvent.LAGGED)
@@ -205,7 +216,7 @@ class Feed:
     def restart(self, subscription: Subscription) -> None:
         """The channel's log was replaced while the subscription was LIVE; it goes on after the channel's `flushed`."""
         self._leave(subscription, SubscriptionEvent.GAP)
-        self._reset(subscription, subscription.channel.flushed)
+        self._reset(subscription, subscription.channel.flushed, LOG_REPLACED)
 
     def fail(self) -> None:
         """The link broke its promise not to raise: it is given up."""
@@ -271,7 +282,7 @@ class Feed:
         reach = channel.ring.reach(position)
         if reach is Reach.FOREIGN:
             subscription.move(SubscriptionEvent.GAP)
-            self._reset(subscription, flushed)
+            self._reset(subscription, flushed, LOG_DIFFERS)
             return False
         if position.offset > flushed.offset:
             # It has had more from another node than this one has written yet. A flush that moves past it is due.
@@ -321,7 +332,7 @@ class Feed:
             position = entry.publication.position
         if not payloads:
             # The first one cannot be written in this encoding, now or ever: the client is told, not left waiting.
-            self._reset(subscription, entries[0].publication.position)
+            self._reset(subscription, entries[0].publication.position, UNWRITABLE)
             return
         # Before it is written: a link that passes its high-water mark says so from inside `write`.
         subscription.position = position
@@ -390,12 +401,13 @@ class Feed:
             return
         if subscription.is_behind:
             subscription.move(SubscriptionEvent.GAP)
-            self._reset(subscription, channel.flushed)
+            self._reset(subscription, channel.flushed, TOO_OLD)
 
     # -- leaving
 
-    def _reset(self, subscription: Subscription, position: Position) -> None:
+    def _reset(self, subscription: Subscription, position: Position, reason: str) -> None:
         """Tell the client what it cannot have, and go on after `position`."""
+        self._shared.tally.resets[reason] += 1
         subscription.position = position
         try:
             self.events.feed_reset(subscription.channel.name, position)

@@ -192,6 +192,10 @@ class Hub:
         assert self._shared is not None, "the hub is not open"
         return self._shared
 
+    def channels(self) -> list[Channel]:
+        """Every channel that is known here."""
+        return list(self._channels.values())
+
     def channel(self, name: str) -> Channel:
         """The channel of this name; the caller holds it before the next await."""
         channel = self._channels.get(name)

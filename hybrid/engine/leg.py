@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
+from hybrid.engine.counts import SESSION
 from hybrid.engine.feed import Feed
 from hybrid.engine.flags import Flag
 from hybrid.engine.holders import Match
@@ -23,6 +24,7 @@ from hybrid.engine.rates import is_over_rate, who_is
 from hybrid.engine.reply import ReplyTo
 from hybrid.engine.wire import Wire
 from hybrid.errors import TABLE, AuthError, HybridError, LimitError, ProtocolError
+from hybrid.logs import fields, speaking
 from hybrid.model import ANONYMOUS, Position, Principal
 from hybrid.protocol.commands import (
     AnyCommand,
@@ -112,9 +114,21 @@ class StreamLeg(SessionLeg):
         """What carries it."""
         return self.wire.name
 
+    def log_fields(self) -> Mapping[str, object]:
+        """See `logs.Source`."""
+        session = "" if self.runner is None else self.runner.session.id
+        link = getattr(self, "link", None)  # not there while it is being opened
+        return {
+            "remote": "" if link is None else address_of(link.peer),
+            "transport": self.wire.name,
+            "session": session,
+            "principal": self.principal,
+        }
+
     def opened(self, link: Link) -> None:
         """The link is there. From now on the clock runs for its first words."""
         self.link = link
+        self._engine.counts.opened[self.wire.name, SESSION] += 1
         self.opened_s = link.last_received_s  # the same object: every float of its own is 24 bytes
         self._engine.open.add(self)
         if self.principal is not None:
@@ -260,9 +274,18 @@ class StreamLeg(SessionLeg):
         self._engine.open.discard(self)
         self._engine.slow.gone(self.link)
         self._engine.rates.forget(self)
+        self._engine.counts.left(self.wire.name, code)
         session = "" if self.runner is None else self.runner.session.id
         lived_s = self._engine.clock.monotonic_s() - self.opened_s
-        _access.info("%s %s session=%s code=%d after %.1f s", self.link.peer, self.wire.name, session, code, lived_s)
+        _access.info(
+            "%s %s session=%s code=%d after %.1f s",
+            self.link.peer,
+            self.wire.name,
+            session,
+            code,
+            lived_s,
+            extra=fields(event="closed", code=code, lived_s=round(lived_s, 1), **self.log_fields()),
+        )
         self._engine.wheel.cancel(self)
         self._admitted()
         if self.feed is not None:
@@ -356,10 +379,12 @@ class StreamLeg(SessionLeg):
         self._engine.tasks.spawn(self._verify(command.token))
 
     async def _verify(self, token: str) -> None:
+        speaking.set(self)
         try:
             principal = await self._engine.verified(token, address_of(self.link.peer))
         except HybridError as error:
             detail = error.detail if isinstance(error, LimitError) else ""
+            self._engine.counts.refused(error)
             self.end(error.row.name, detail=detail, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
@@ -389,6 +414,7 @@ class StreamLeg(SessionLeg):
 
     async def _work(self) -> None:
         """Carry out what is in the inbox, in order; publishes that wait together go to the broker together."""
+        speaking.set(self)
         try:
             while self._inbox and not self._is_ended:
                 batch, self._inbox = self._inbox, None
@@ -488,6 +514,7 @@ class StreamLeg(SessionLeg):
         try:
             result = await self._engine.calls.call(self.principal, command.name, bytes(command.data), command.key)
         except HybridError as error:
+            self._engine.counts.refused(error)
             self.reply(replies.refused(error, command.id))  # whatever the handler says, it ends no leg
         else:
             self.reply(replies.called(result, command.id))
@@ -511,6 +538,7 @@ class StreamLeg(SessionLeg):
                 self.refused_for_rate()
 
     def _refuse(self, command_id: int, error: HybridError) -> None:
+        self._engine.counts.refused(error)
         if self.principal is None or (command_id == 0 and error.row.name == "bad_request"):
             # Nothing to answer to: not a command at all, or from somebody whom we do not know.
             self.end("protocol_error", detail=str(error))

@@ -7,6 +7,7 @@ import logging
 from typing import Final, NamedTuple
 
 from hybrid.engine.channel import Channel, Wait
+from hybrid.engine.counts import BEGUN, RECOVERED, RESET
 from hybrid.engine.ring import Reach
 from hybrid.engine.wheel import rest
 from hybrid.errors import BrokerError, UnrecoverablePosition
@@ -38,8 +39,13 @@ async def locate(channel: Channel, position: Position | None, history: int, wait
             return Located(channel.flushed, False)
         try:
             if position is None:
-                return Located(await _start(channel, history), True)
-            return await _check(channel, position, wait)
+                located = Located(await _start(channel, history), True)
+                outcome = BEGUN
+            else:
+                located = await _check(channel, position, wait)
+                outcome = RECOVERED if located.was_recovered else RESET
+            channel.shared.tally.recoveries[outcome] += 1
+            return located
         except BrokerError as error:
             _log.warning("a position in channel %r waits for the broker: %s", channel.name, error)
             await rest(channel.shared.wheel, RETRY_S)

@@ -13,6 +13,7 @@ import msgspec
 from hybrid.auth.policy import Policy
 from hybrid.broker.base import Append, Appended, Broker, Page, PresenceStore
 from hybrid.clock import Clock
+from hybrid.engine.counts import Counts
 from hybrid.engine.rates import Rates, who_is
 from hybrid.errors import AuthError, BrokerError, ChannelError, HybridError, LimitError, ProtocolError
 from hybrid.limits import KEY_MAX_BYTES, Limits
@@ -101,6 +102,7 @@ class Operations:
         limits: Limits,
         clock: Clock,
         rates: Rates,
+        counts: Counts | None = None,
     ) -> None:
         self._broker = broker
         self._presence = presence
@@ -109,6 +111,7 @@ class Operations:
         self._limits = limits
         self._clock = clock
         self._rates = rates
+        self._counts = Counts() if counts is None else counts
 
     def namespace(self, channel: str) -> NamespaceOptions:
         """The options of a channel. Raises ChannelError forbidden where it has no namespace."""
@@ -171,12 +174,16 @@ class Operations:
                 places.append(place)
                 results.append(_UNANSWERED)
         if appends:
+            asked_s = self._clock.monotonic_s()
             try:
                 answers: Sequence[Appended | HybridError] = await self._broker.append(appends)
             except BrokerError as error:
                 answers = [error] * len(appends)
             for place, answer in zip(places, answers, strict=True):
                 results[place] = answer
+            self._counts.publish_us.add_s(self._clock.monotonic_s() - asked_s)
+        for result in results:
+            self._counts.published_one(result)
         return results
 
     async def history(

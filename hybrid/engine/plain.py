@@ -11,11 +11,13 @@ import msgspec
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
 from hybrid.auth.tickets import KEEP_EVERY_S, Claim
+from hybrid.engine.counts import CHANNELS
 from hybrid.engine.encodings import PLAIN_EVENT, PLAIN_JSON
 from hybrid.engine.feed import Feed
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, address_of
 from hybrid.errors import TABLE, HybridError, LimitError, ProtocolError
+from hybrid.logs import fields, speaking
 from hybrid.model import Position, Principal
 from hybrid.protocol import eventstream
 from hybrid.protocol.codec import JSON
@@ -75,6 +77,22 @@ class PlainStream:
         self._is_verifying = False
         self.answers_probes = False
 
+    @property
+    def transport(self) -> str:
+        """What carries it."""
+        return "websocket" if self.link.is_bidirectional else "sse"
+
+    @property
+    def feed(self) -> Feed | None:
+        """Its feed, once its start is being looked for."""
+        return self._feed
+
+    def log_fields(self) -> Mapping[str, object]:
+        """See `logs.Source`."""
+        if getattr(self, "link", None) is None:  # while it is being opened
+            return {"principal": self._principal}
+        return {"remote": address_of(self.link.peer), "transport": self.transport, "principal": self._principal}
+
     def opened(self, link: Link, *, answers_probes: bool) -> None:
         """The link is there; `answers_probes`: a silent peer can be told from an idle one on it."""
         self.link = link
@@ -82,6 +100,7 @@ class PlainStream:
         self._engine.open.add(self)
         if self._principal is not None:
             self._engine.open.identified(self, self._principal)
+        self._engine.counts.opened[self.transport, CHANNELS] += 1
         if self._ticket is not None:
             self._engine.ticket_streams.opened(self._ticket, self)
         if not link.is_bidirectional:
@@ -166,8 +185,15 @@ class PlainStream:
         self._is_ended = True
         self._engine.open.discard(self)
         self._engine.slow.gone(self.link)
-        kind = "websocket" if self.link.is_bidirectional else "sse"
-        _access.info("%s %s channels=%d code=%d", self.link.peer, kind, len(self._channels), code)
+        self._engine.counts.left(self.transport, code)
+        _access.info(
+            "%s %s channels=%d code=%d",
+            self.link.peer,
+            self.transport,
+            len(self._channels),
+            code,
+            extra=fields(event="closed", code=code, channels=len(self._channels), **self.log_fields()),
+        )
         self._engine.wheel.cancel(self)
         self._admitted()
         if self._ticket is not None:
@@ -230,6 +256,7 @@ class PlainStream:
         self._engine.wheel.schedule(self, min(self._engine.limits.heartbeat_interval_s, left_s))
 
     async def _verify(self, token: str) -> None:
+        speaking.set(self)
         has_begun = self._principal is not None
         try:
             self._principal = await self._engine.verified(token, address_of(self.link.peer))
@@ -237,6 +264,7 @@ class PlainStream:
             self._engine.check_share(self._principal, 0)
         except HybridError as error:
             detail = error.detail if isinstance(error, LimitError) else ""
+            self._engine.counts.refused(error)
             self.end(error.row.name, detail=detail, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
@@ -254,6 +282,7 @@ class PlainStream:
             self._begin()
 
     async def _recover(self) -> None:
+        speaking.set(self)
         assert self._principal is not None
         if self._is_ended:
             return
@@ -275,6 +304,7 @@ class PlainStream:
                 if not started.was_recovered:
                     resets.append((channel, started.position))
         except HybridError as error:
+            self._engine.counts.refused(error)
             self.end(error.row.name, detail=str(error))
             return
         except Exception:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hybrid.engine.channel import Channel
+from hybrid.engine.counts import LOG_DIFFERS, TOO_OLD, UNWRITABLE
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.feed import ChannelSource
 from hybrid.engine.locate import RETRY_S
@@ -147,7 +148,7 @@ class Polls:
         reach = channel.ring.reach(position)
         if reach is Reach.FOREIGN:
             if channel.name in poll.doubted:
-                _reset(collected, channel, channel.flushed)
+                _reset(collected, channel, channel.flushed, LOG_DIFFERS)
             else:
                 # As in `locate`: perhaps it is this node that has missed something. HOT again, it wakes the poll.
                 poll.doubted.add(channel.name)
@@ -158,7 +159,7 @@ class Polls:
             return 0
         entries = await self._entries(channel, position, reach, room)
         if entries is None:
-            _reset(collected, channel, channel.flushed)
+            _reset(collected, channel, channel.flushed, TOO_OLD)
             return 0
         return _add(collected, channel, entries, poll.encoding, room)
 
@@ -214,7 +215,7 @@ def _add(collected: Collected, channel: Channel, entries: list[Entry], encoding:
         payload = entry.payload(encoding)
         if payload == UNENCODABLE:
             if not size:
-                _reset(collected, channel, entry.publication.position)
+                _reset(collected, channel, entry.publication.position, UNWRITABLE)
             break
         if collected.payloads and size + len(payload) > room:
             break
@@ -226,7 +227,8 @@ def _add(collected: Collected, channel: Channel, entries: list[Entry], encoding:
     return size
 
 
-def _reset(collected: Collected, channel: Channel, position: Position) -> None:
+def _reset(collected: Collected, channel: Channel, position: Position, reason: str) -> None:
+    channel.shared.tally.resets[reason] += 1
     collected.resets[channel.name] = collected.positions[channel.name] = position
 
 

@@ -182,6 +182,7 @@ class Polling:
                 try:
                     answers.append(await self._locate(principal, session.id, wanted, until_s))
                 except HybridError as error:
+                    self._engine.counts.refused(error)
                     answers.append(Subscribed(wanted.channel, error=error.row.number))
         if leg is not session.current:
             return [_disconnect(leg.error or "replaced", leg.delay_ms)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +23,7 @@ from hybrid.engine.link import address_of
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.reply import ReplyTo
 from hybrid.errors import AuthError, ChannelError, HybridError, LimitError, ProtocolError
+from hybrid.logs import speaking
 from hybrid.model import Principal
 from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Unsubscribe
 from hybrid.protocol.cursor import from_wire, to_wire
@@ -71,6 +72,10 @@ class SessionRunner:
         self._queue: list[Recover | Execute] | None = None
         self._is_working = False
         self._roomy: asyncio.Future[None] | None = None
+
+    def log_fields(self) -> Mapping[str, object]:
+        """See `logs.Source`."""
+        return {"session": self.session.id, "principal": self.session.principal}
 
     # -- what comes in
 
@@ -277,6 +282,7 @@ class SessionRunner:
             self._is_working = self._engine.tasks.spawn(self._work()) is not None
 
     async def _work(self) -> None:
+        speaking.set(self)
         try:
             while self._queue:
                 effect = self._queue.pop(0)
@@ -331,6 +337,7 @@ class SessionRunner:
                 try:
                     answers.append(await self._add(leg, subscription))
                 except HybridError as error:
+                    self._engine.counts.refused(error)
                     answers.append(Subscribed(subscription.channel, error=error.row.number))
         if leg is not self.session.current:
             feed.close()
@@ -367,6 +374,7 @@ class SessionRunner:
                 case Refresh():
                     return await self._refresh(command, effect.n)
         except HybridError as error:
+            self._engine.counts.refused(error)
             return msgspec.structs.replace(replies.refused(error, command.id), n=effect.n)
 
     def _stream(self) -> StreamLeg:

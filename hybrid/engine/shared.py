@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hybrid.clock import Clock
+from hybrid.engine.counts import Tally
 from hybrid.engine.ring import Rings
 from hybrid.engine.wheel import Wheel
 from hybrid.limits import Limits
@@ -28,17 +29,6 @@ class Upkeep(Protocol):
 
     def doubt(self, channel: Channel) -> None:
         """Compare the channel's head with the broker's, and heal it if they differ."""
-
-
-class Tally:
-    """Counts since the start."""
-
-    __slots__ = ("deliveries", "flushes", "publications")
-
-    def __init__(self) -> None:
-        self.deliveries = 0
-        self.flushes = 0
-        self.publications = 0
 
 
 class Shared:

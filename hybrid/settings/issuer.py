@@ -30,6 +30,7 @@ class GrantSettings:
     )
     publish: tuple[str, ...] = doc("Channels that may be written, likewise.", ())
     revoke: bool = doc("Whether tokens may be revoked and sessions ended.", False)
+    metrics: bool = doc("Whether /metrics may be read.", False)
 
     def __post_init__(self) -> None:
         where = "issuers.grants"
@@ -37,8 +38,8 @@ class GrantSettings:
             raise refusal(f"{where}: give scope or claim, or neither; a second table says the other.")
         if self.value and not self.claim:
             raise refusal(f"{where}: value needs claim.")
-        if not (self.subscribe or self.publish or self.revoke):
-            raise refusal(f"{where}: a table grants something: give subscribe, publish or revoke.")
+        if not (self.subscribe or self.publish or self.revoke or self.metrics):
+            raise refusal(f"{where}: a table grants something: give subscribe, publish, revoke or metrics.")
         for pattern in (*self.subscribe, *self.publish):
             if pattern.endswith("}*"):
                 raise refusal(

@@ -94,8 +94,29 @@ class Settings:
         "triples the polls and publishes of a core; needs handoff.",
         True,
     )
+    metrics: bool = doc(
+        "Whether /metrics tells Prometheus what this server counts: to bearer tokens with the scope hybrid:metrics, "
+        "and to metrics_networks. Needs hybrid-realtime[metrics].",
+        False,
+    )
+    metrics_networks: tuple[str, ...] = doc(
+        "Addresses or networks, such as 10.1.2.0/24, that may read /metrics without a token. Requests that came "
+        "through a proxy always need one.",
+        (),
+    )
+    tracing: bool = doc(
+        "Whether OpenTelemetry spans are made of requests, attaches, publishes and what the broker is asked. Needs "
+        "hybrid-realtime[otel], and an SDK that takes them somewhere; see docs/operating.md.",
+        False,
+    )
     static_dir: str | None = doc("A directory with the browser client; the packaged one when not given.", None)
     log_level: Literal["debug", "info", "warning", "error"] = doc("How much is logged.", "info")
+    log_format: Literal["readable", "json"] = doc(
+        'How: "readable" lines, or "json", one object a line; see docs/operating.md.', "readable"
+    )
+    log_principals: Literal["hashed", "plain"] = doc(
+        'How logs name whom a token speaks for: "hashed" with a key made from `secret`, or "plain".', "hashed"
+    )
     limits: Limits = field(default_factory=Limits, metadata={"doc": "Bounds and intervals; see [limits]."})
     namespaces: dict[str, Namespace] = field(
         default_factory=dict, metadata={"doc": "Options of channels; see [namespaces.<name>]."}
@@ -172,6 +193,8 @@ def _check_server(settings: Settings) -> None:
     if not settings.host:
         raise refusal("host must not be empty; 127.0.0.1 listens on this machine only, 0.0.0.0 on all addresses.")
     check_choice("loop", settings.loop, Literal["auto", "uvloop", "asyncio"])
+    check_choice("log_format", settings.log_format, Literal["readable", "json"])
+    check_choice("log_principals", settings.log_principals, Literal["hashed", "plain"])
     check_choice("log_level", settings.log_level, Literal["debug", "info", "warning", "error"])
     _check_nodes(settings)
     if settings.public_url:
@@ -213,11 +236,14 @@ def _check_nodes(settings: Settings) -> None:
         raise refusal(f"broker = Redis needs a secret that all nodes share: {_SECRET_HINT}")
     if not is_plain_name(settings.key_prefix):
         raise refusal("key_prefix must be 1 to 64 letters, digits, '.', '_' or '-'.")
-    for proxy in settings.trusted_proxies:
-        try:
-            ipaddress.ip_network(proxy)
-        except ValueError:
-            raise refusal(
-                f"trusted_proxies: {proxy!r} is neither an address nor a network such as 10.0.0.0/8 (no bits set "
-                "behind the mask)."
-            ) from None
+    for key in ("trusted_proxies", "metrics_networks"):
+        for network in getattr(settings, key):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise refusal(
+                    f"{key}: {network!r} is neither an address nor a network such as 10.0.0.0/8 (no bits set behind "
+                    "the mask)."
+                ) from None
+    if settings.metrics_networks and not settings.metrics:
+        raise refusal("metrics_networks has no effect without metrics = true.")

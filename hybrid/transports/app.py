@@ -15,6 +15,7 @@ from hybrid.engine.engine import Engine
 from hybrid.errors import HybridError, ProtocolError
 from hybrid.links.head import Head
 from hybrid.links.hypercorn_requests import keep_connection
+from hybrid.logs import speaking
 from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
@@ -77,7 +78,9 @@ class Transports:
         exchange = Exchange(scope, receive, send)
         if not exchange.raw_path.startswith(PREFIX):
             await self._fallback(scope, receive, send)
-        elif scope["type"] == "websocket":
+            return
+        speaking.set(exchange)
+        if scope["type"] == "websocket":
             await self._handshake(exchange)
         else:
             await self._request(exchange)

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
 from hybrid.engine.flight import Bodies
-from hybrid.errors import ProtocolError
+from hybrid.errors import HybridError, ProtocolError
 from hybrid.links.kept_request import KeptRequest
+from hybrid.model import Principal
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,7 +39,21 @@ class PeerGone(Exception):
 class Exchange:
     """A request: its parts, read when they are asked for."""
 
-    __slots__ = ("_is_body_read", "_kept", "_query", "bodies", "extra_headers", "keep", "receive", "scope", "send")
+    __slots__ = (
+        "_is_body_read",
+        "_kept",
+        "_query",
+        "bodies",
+        "extra_headers",
+        "keep",
+        "principal",
+        "receive",
+        "refusal",
+        "scope",
+        "send",
+        "session",
+        "status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -47,6 +62,14 @@ class Exchange:
         self.extra_headers: Headers = ()
         self.keep: Keep | None = None
         self.bodies: Bodies | None = None  # where a body that is still coming is counted
+        self.principal: Principal | None = None
+        """Whom its credential speaks for, once that is known; for the log."""
+        self.session = ""
+        """The session that it names, once that is read; for the log."""
+        self.status = 0
+        """That of its answer; 0 before there is one, and where a stream is the answer."""
+        self.refusal: HybridError | None = None
+        """The error that was its answer."""
         kept = getattr(receive, "__self__", None)
         self._kept = kept if isinstance(kept, KeptRequest) else None
         self._is_body_read = False
@@ -75,6 +98,10 @@ class Exchange:
         raw = self.scope.get("raw_path")
         path: bytes = raw if raw is not None else self.scope["path"].encode()
         return path.split(b"?", 1)[0]
+
+    def log_fields(self) -> Mapping[str, object]:
+        """See `logs.Source`."""
+        return {"remote": self.address, "principal": self.principal, "session": self.session}
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header, in Latin-1; None without it."""
@@ -203,6 +230,7 @@ class Exchange:
         headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         """Answer, whole and uncacheable, with Content-Length so that nothing on the way holds it back."""
+        self.status = status
         head = [
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),

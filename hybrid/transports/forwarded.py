@@ -110,8 +110,13 @@ def _peer_address(scope: Scope) -> Address | None:
     client = scope.get("client")
     if not client:
         return None
+    return parse_address(str(client[0]))
+
+
+def parse_address(text: str) -> Address | None:
+    """An address as it can be compared with networks; None for what is none, such as the name of a Unix socket."""
     try:
-        return _plain(ip_address(str(client[0]).partition("%")[0]))
+        return _plain(ip_address(text.partition("%")[0]))
     except ValueError:
         return None
 

@@ -54,6 +54,10 @@ class Gate:
 
         Raises AuthError; LimitError when too many unverified requests wait; BrokerError where used proofs are kept.
         """
+        exchange.principal = await self._shown(exchange)
+        return exchange.principal
+
+    async def _shown(self, exchange: Exchange) -> Principal | None:
         credential = find_credential(exchange.headers)
         if credential is None:
             return await self._signed_in(exchange)
@@ -92,6 +96,8 @@ class Gate:
 
     async def refuse(self, exchange: Exchange, error: HybridError) -> None:
         """Answer an HTTP request with an error."""
+        self._engine.counts.refused(error)
+        exchange.refusal = error
         await exchange.respond(
             error.row.http_status,
             problem(error),
@@ -101,6 +107,8 @@ class Gate:
 
     async def refuse_handshake(self, exchange: Exchange, error: HybridError) -> None:
         """Answer a WebSocket handshake with an HTTP error, where the server can; with a bare refusal otherwise."""
+        self._engine.counts.refused(error)
+        exchange.refusal = error
         with suppress(OSError):  # nobody is left to answer
             await self._refuse_handshake(exchange, error)
 

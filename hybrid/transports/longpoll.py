@@ -43,6 +43,7 @@ class LongPolls:
                 self._engine.admit(principal, command, exchange.address)
                 payloads = await self._counted(exchange, principal, self._engine.polling.attach(principal, command))
             case Poll():
+                exchange.session = command.session
                 waiting = partial(self._counted, exchange, principal)
                 payloads = await self._engine.polling.poll(principal, command, exchange.address, waiting)
             case _:

@@ -9,6 +9,7 @@ from hybrid.engine.plain import RETRY_MS, PlainStream
 from hybrid.engine.wire import EVENT_STREAM
 from hybrid.errors import AuthError, HybridError, ProtocolError
 from hybrid.links.open import OpenLink, open_event_stream
+from hybrid.logs import speaking
 from hybrid.model import Principal
 from hybrid.protocol import eventstream
 from hybrid.protocol.codec import JSON
@@ -43,7 +44,10 @@ class EventStreams:
         principal = await self._gate.known_principal(exchange)
         self._engine.check_room()
         self._engine.check_share(principal)
-        attach = self._decoded(await exchange.body(self._engine.limits.attach_max_bytes))
+        speaking.set(None)  # asyncio's transport keeps the context in which it began to read on, as long as it lives
+        body = await exchange.body(self._engine.limits.attach_max_bytes)
+        speaking.set(exchange)
+        attach = self._decoded(body)
         self._engine.admit(principal, attach, exchange.address)
         await self._attach(exchange, principal, attach)
 
@@ -110,6 +114,7 @@ class EventStreams:
         await link.served()
 
     async def _open(self, exchange: Exchange, owner: StreamLeg | PlainStream) -> OpenLink:
+        speaking.set(owner)  # and no more for the request: whoever keeps this context would keep all of it
         return await open_event_stream(
             exchange.scope,
             exchange.receive,

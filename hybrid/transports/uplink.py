@@ -41,6 +41,7 @@ class Uplink:
         limits = self._engine.limits
         raw = await exchange.body(limits.body_max_bytes)
         post = decode_post(raw, max_bytes=limits.body_max_bytes, commands_max=limits.commands_per_post_max)
+        exchange.session = post.session
         runner = self._engine.registry.find(post.session, principal) if post.session else None
         if runner is not None and post.last_seq:
             runner.heartbeat(post.last_seq)
@@ -68,6 +69,7 @@ class Uplink:
         except HybridError as error:
             if is_over_rate(error):
                 self._engine.rates.is_flood(who_is(principal, address))
+            self._engine.counts.refused(error)
             return replies.refused(error, command_id or JSON.command_id(raw))
 
     def _count(self, command: AnyCommand, principal: Principal, address: str) -> None:

@@ -9,6 +9,7 @@ from hybrid.engine.plain import PlainStream
 from hybrid.engine.wire import WEBSOCKET_JSON, WEBSOCKET_MSGPACK, Wire
 from hybrid.errors import HybridError
 from hybrid.links.open import OpenWebSocket, open_websocket
+from hybrid.logs import speaking
 from hybrid.model import ANONYMOUS
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
@@ -81,6 +82,7 @@ class WebSockets:
         is_binary: bool = False,
     ) -> OpenWebSocket:
         """Accept the handshake. Who breaks off before there is a link that could end makes room in the doorway."""
+        speaking.set(owner)  # and no more for the request: whoever keeps this context would keep all of it
         try:
             return await open_websocket(
                 exchange.scope,

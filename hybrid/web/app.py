@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from quart import Quart
@@ -11,7 +13,7 @@ from hybrid import __version__
 from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, Revocation, check_loopback
 from hybrid.auth.dpop import ProofStore
-from hybrid.auth.grants import REVOKE_SCOPE
+from hybrid.auth.grants import METRICS_SCOPE, REVOKE_SCOPE
 from hybrid.auth.hooks import AuthoriseHook, GrantsHook, as_it_is, finish_with
 from hybrid.auth.origin import DoorPolicy
 from hybrid.auth.revocation import RevocationStore
@@ -40,6 +42,11 @@ from hybrid.web.guard import guard
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
 from hybrid.web.issuers import make_verifier
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
+from hybrid.web.metrics import EXTENSION as METRICS
+from hybrid.web.metrics.collect import Collector
+from hybrid.web.metrics.readers import Readers
+from hybrid.web.metrics.routes import Metrics, metrics_blueprint
+from hybrid.web.metrics.text import check_installed
 from hybrid.web.session_cookie import SessionCookie, SessionHook
 from hybrid.web.static import find_static_root, static_blueprint
 
@@ -53,7 +60,7 @@ def create_app(
     *,
     verifier: TokenVerifier | None = None,
     clock: Clock | None = None,
-    issuer_scope: str = f"{FULL_SCOPE} {REVOKE_SCOPE}",
+    issuer_scope: str = f"{FULL_SCOPE} {REVOKE_SCOPE} {METRICS_SCOPE}",
     grants: GrantsHook | None = None,
     authorise: AuthoriseHook | None = None,
     signed_in: SessionHook | None = None,
@@ -74,7 +81,8 @@ def create_app(
     if verifier is None:
         verifier = make_verifier(settings, issuer, clock, as_it_is if grants is None else finish_with(grants))
     stores = _stores(settings, clock)
-    engine = Engine(
+    make_engine, make_transports = _kinds(settings)
+    engine = make_engine(
         broker=stores.broker,
         presence_store=stores.presence,
         ticket_store=stores.tickets,
@@ -100,6 +108,7 @@ def create_app(
         _follow_revocations(issuer, engine)
     issuer_urls = [config.url for config in settings.issuers] + ([issuer.issuer] if issuer else [])
     app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls))
+    metrics = _metrics(app, engine, stores.broker, settings)
     app.register_blueprint(static_blueprint(find_static_root(settings.static_dir)))
     cookie = _cookie(app, settings, signed_in, clock)
     door_policy = _door_policy(settings)
@@ -110,10 +119,12 @@ def create_app(
         if cookie is not None:
             cookie.check()
         await engine.start()
+        if metrics is not None:
+            metrics.start()
         if isinstance(verifier, AnyTokenVerifier) and not await verifier.warm():
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
-    transports = Transports(
+    transports = make_transports(
         engine,
         door_policy,
         cast(Any, app.asgi_app),
@@ -125,6 +136,8 @@ def create_app(
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
     app.after_serving(engine.close)
+    if metrics is not None:
+        app.after_serving(metrics.close)
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
@@ -161,6 +174,27 @@ def _follow_revocations(issuer: DevelopmentIssuer, engine: Engine) -> None:
         engine.tasks.spawn(revoke(ended))
 
     issuer.on_revocation(told)
+
+
+def _kinds(settings: Settings) -> tuple[Callable[..., Engine], Callable[..., Transports]]:
+    """What the engine and the transports are made with; those with spans are loaded only where they are wanted."""
+    if not settings.tracing:
+        return Engine, Transports
+    from hybrid.tracing import Spans, TracedEngine, TracedTransports
+
+    spans = Spans()
+    return partial(TracedEngine, spans=spans), partial(TracedTransports, spans=spans)
+
+
+def _metrics(app: Quart, engine: Engine, broker: Broker, settings: Settings) -> Metrics | None:
+    if not settings.metrics:
+        return None
+    check_installed()
+    metrics = Metrics(Collector(engine, broker if isinstance(broker, RedisBroker) else None), engine.clock)
+    app.extensions[METRICS] = metrics
+    readers = Readers(engine, settings.metrics_networks, _door_policy(settings))
+    app.register_blueprint(metrics_blueprint(metrics, readers))
+    return metrics
 
 
 def _cookie(app: Quart, settings: Settings, signed_in: SessionHook | None, clock: Clock) -> SessionCookie | None:

@@ -23,20 +23,24 @@ STACKS_SIGNAL: Final = signal.SIGUSR1 if os.name == "posix" else None
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a supervisor gives to a worker: its number from 1, and two descriptors that it inherits."""
+    """What a supervisor gives to a worker: its number from 1, two descriptors that it inherits, and a directory.
+
+    `directory` is where the workers find each other; empty where they do not.
+    """
 
     number: int
     listener: int
     lifeline: int
+    directory: str = ""
 
     def __str__(self) -> str:
-        return f"{self.number}:{self.listener}:{self.lifeline}"
+        return f"{self.number}:{self.listener}:{self.lifeline}:{self.directory}"
 
     @classmethod
     def parse(cls, text: str) -> Assignment:
         """The reverse of `str`. Raises ValueError."""
-        number, listener, lifeline = (int(part) for part in text.split(":"))
-        return cls(number, listener, lifeline)
+        number, listener, lifeline, directory = text.split(":", 3)
+        return cls(int(number), int(listener), int(lifeline), directory)
 
     def take_listener(self) -> socket.socket:
         """The listening socket. Raises OSError where there is none."""

@@ -8,8 +8,9 @@ from hybrid.auth.origin import DoorPolicy
 from hybrid.errors import AuthError
 from hybrid.protocol.codec import problem
 
-_PROBES = ("/healthz", "/readyz")
-"""Asked by load balancers under whatever address they know; they tell nothing about anybody."""
+_PROBES = ("/healthz", "/readyz", "/metrics")
+"""Asked by load balancers and Prometheus under whatever address they know. The first two tell nothing about anybody,
+the last one looks for itself who asks."""
 
 
 def guard(app: Quart, door_policy: DoorPolicy) -> None:

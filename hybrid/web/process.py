@@ -29,13 +29,18 @@ class WorkerProcess:
     """A worker from its start to its end. All times are monotonic seconds."""
 
     def __init__(
-        self, number: int, command: Sequence[str], environment: Mapping[str, str], listener: socket.socket
+        self,
+        number: int,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        listener: socket.socket,
+        directory: str = "",
     ) -> None:
         """Start it. Raises OSError when the system cannot."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                assignment = Assignment(number, listener.fileno(), theirs.fileno())
+                assignment = Assignment(number, listener.fileno(), theirs.fileno(), directory)
                 self._process = spawn(
                     [*command, "--worker", str(assignment)],
                     environment,

@@ -53,6 +53,8 @@ class Crew:
     """Says with its exit code whether a worker would start now."""
     environment: Mapping[str, str]
     limits: Limits
+    directory: str = ""
+    """Where workers find each other; see `Assignment`."""
     reread: Callable[[], Limits | None] = field(default=lambda: None)
     """Called when a reload begins: the limits that hold from now on; None keeps the old ones."""
 
@@ -102,7 +104,8 @@ class Supervisor:
         """Start a worker there; None when the system cannot, and then it is tried again."""
         place.start_at_s = None
         try:
-            process = WorkerProcess(place.number, self._crew.command, self._crew.environment, place.listener)
+            crew = self._crew
+            process = WorkerProcess(place.number, crew.command, crew.environment, place.listener, crew.directory)
         except OSError as error:
             _log.error("worker %d cannot be started: %s", place.number, error.strerror or error)
             if not as_successor:

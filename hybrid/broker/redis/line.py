@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+from hybrid.counts import Sizes
 from hybrid.errors import BrokerError
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,20 @@ class Line:
         self.is_connected = False
         self.life = 0
         """How many connections it has had: what was answered in another life was answered by another connection."""
+        self.failures = 0
+        """How many attempts to connect failed, and connections broke."""
+        self.answer_us = Sizes()
+        """From the writing of a command until its answer."""
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait to be sent, or for their answer."""
+        return len(self._unsent) + len(self._sent)
+
+    @property
+    def oldest_s(self) -> float:
+        """For how long the command that was written first has been waiting for its answer; 0 when none does."""
+        return asyncio.get_running_loop().time() - self._sent[0][1] if self._sent else 0.0
 
     def send(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send a command; its answer is the future's result, bytes not decoded.
@@ -180,8 +195,9 @@ class Line:
                 )
             except ResponseError as error:
                 refused = error
-            self._heard_s = loop.time()
-            future, _ = self._sent.popleft()
+            self._heard_s = heard_s = loop.time()
+            future, sent_s = self._sent.popleft()
+            self.answer_us.add_s(heard_s - sent_s)
             if future.done():
                 continue
             if refused is not None:
@@ -208,6 +224,7 @@ class Line:
     def _failed(self, error: Exception) -> None:
         if isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
+        self.failures += 1
         if self._failure is None:  # once for each outage
             _log.warning("%s: %s", self._name, _words(error))
         self._failure = error

@@ -71,6 +71,10 @@ class Servers:
         """Whether keys are spread over several servers."""
         return self._address.kind == "cluster"
 
+    def lines(self) -> list[tuple[str, Line]]:
+        """All lines there are, each with its purpose."""
+        return [(purpose, line) for (_, purpose), line in self._lines.items()]
+
     # -- asking
 
     def server_of(self, key: bytes) -> Server:

@@ -44,6 +44,10 @@ class Topics:
         self._ears: dict[Server, _Ear] = {}
         self._ear_of: dict[bytes, _Ear] = {}
         self._is_closed = False
+        self.connects = 0
+        """How many listening connections there have been."""
+        self.failures = 0
+        """How many attempts to connect failed, and connections broke."""
         servers.on_moved = self._settle
         servers.on_dropped = self._drop
 
@@ -219,6 +223,7 @@ class _Ear:
                 pause_s = min(max(0.1, pause_s * 2), _PAUSE_MAX_S)
                 continue
             pause_s = 0.1
+            self._topics.connects += 1
             self._begin()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -375,6 +380,7 @@ class _Ear:
             self._topics.lost(topic)
 
     def _failed(self, error: Exception) -> None:
+        self._topics.failures += 1
         if not self._has_failed:
             self._has_failed = True
             _log.warning("a listening connection to Redis broke: %s", error or type(error).__name__)

@@ -11,10 +11,11 @@ from hybrid.web.assignment import Assignment
 
 
 def test_it_comes_back_from_its_text() -> None:
-    assert Assignment.parse(str(Assignment(2, 5, 17))) == Assignment(2, 5, 17)
+    for directory in ("", "/run/hybrid-1", "/run/with:colon"):
+        assert Assignment.parse(str(Assignment(2, 5, 17, directory))) == Assignment(2, 5, 17, directory)
 
 
-@pytest.mark.parametrize("text", ["", "1", "1:2", "1:2:x", "1:2:3:4"])
+@pytest.mark.parametrize("text", ["", "1", "1:2", "1:2:3", "1:2:x:", "x:2:3:/tmp/a"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Assignment.parse(text)
