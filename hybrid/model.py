@@ -31,6 +31,13 @@ START: Final = Position(0)
 """The position before the first publication of a channel: no epoch, no tag."""
 
 
+UNVERIFIED_TAG: Final = "00000000"
+"""The tag of a place in a log that has no entry: that before the oldest one kept, whose tag was never known, or the
+first of an epoch that a purge began. Its reader has read nothing that the log could contradict, so it continues
+wherever the next publication is still kept. It has the form of a tag because it travels in cursors.
+"""
+
+
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One published datum with its place in the log.
 

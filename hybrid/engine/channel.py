@@ -227,6 +227,13 @@ class Channel:
         self._wake_joiners()
         self._wake_watchers()
 
+    def purged(self, position: Position) -> None:
+        """The log was emptied: what was published before is nobody's to have, what follows comes after `position`."""
+        if not self.is_followed:
+            self.gap()  # what is read now may be of before or after
+        elif self.head.epoch != position.epoch:  # a healing may have been there first
+            self.restart(position)
+
     @property
     def held(self) -> int:
         """How many live publications are held back."""

@@ -218,6 +218,12 @@ class Hub:
             change = PresencePush(channel, entry.subject, entry.client)
             node_channel.announce(Push(join=change) if has_joined else Push(leave=change))
 
+    def purged(self, channel: str, position: Position) -> None:
+        """See `BrokerListener.purged`."""
+        node_channel = self._channels.get(channel)
+        if node_channel is not None:
+            node_channel.purged(position)
+
     def gap(self, channels: Sequence[str] | None) -> None:
         """See `BrokerListener.gap`. The broker must deliver these channels again before it calls this."""
         named = list(self._channels) if channels is None else channels
