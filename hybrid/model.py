@@ -62,8 +62,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 class Grant(msgspec.Struct, frozen=True, gc=False):
     """Permission for one action on the channels that match `pattern`.
 
-    `action` is "subscribe" (which covers history and presence where the namespace offers them) or "publish".
-    `pattern` is an exact channel name, or a prefix followed by one `*` at its end.
+    `action` is "subscribe" (which covers history and presence where the namespace offers them), "publish", or another
+    of `auth.grants.Action`. `pattern` is an exact channel name, or a prefix followed by one `*` at its end.
     """
 
     action: str

@@ -111,6 +111,11 @@ class Channel:
     # -- who listens
 
     @property
+    def listeners(self) -> int:
+        """How many listen, or are about to."""
+        return self._listeners
+
+    @property
     def is_wanted(self) -> bool:
         """True while somebody listens, or waits to."""
         return self._listeners > 0
