@@ -53,8 +53,8 @@ class Steward:
             case Subscribe():
                 return await self._subscribe(order)
             case Unsubscribe():
-                runners = [runner async for runner in sliced(self._sessions(order.target))]
-                return Assigned(sum([runner.unsubscribe(order.channel) async for runner in sliced(runners)]))
+                sessions = sliced(self._sessions(order.target))
+                return Assigned(sum([runner.unsubscribe(order.channel) async for runner in sessions]))
             case Disconnect():
                 return await self._disconnect(order)
             case ListChannels():
