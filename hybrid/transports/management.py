@@ -6,6 +6,7 @@ may not do is refused before its body is read. See docs/server-api.md.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -33,12 +34,14 @@ from hybrid.protocol.management import (
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 
+_audit = logging.getLogger("hybrid.audit")
 _Body = TypeVar("_Body")
 Handler = Callable[[Exchange], Awaitable[None]]
 SegmentHandler = Callable[[Exchange, bytes], Awaitable[None]]
 INFO: Final = b"/v1/info/"
 _BODY_MAX_BYTES: Final = 8_192
 """Of all but a broadcast: a channel, a name and a reason, escapes and all."""
+_AUDITED_MAX_BYTES: Final = 512
 _BARE_SCOPES: Final[frozenset[Action]] = frozenset(("sessions", "disconnect", "nodes", "drain"))
 
 
@@ -217,6 +220,8 @@ class ManagementRequests:
     ) -> None:
         """Do it and answer; with an Idempotency-Key once, and a repeat gets the first answer, which says so."""
         key = _key(exchange)
+        path = exchange.raw_path.decode("latin-1")
+        _audit.info("%s by %r of %r: %r", path, principal.subject, principal.issuer, raw[:_AUDITED_MAX_BYTES])
         if key is None:
             await _respond(exchange, await act())
             return
@@ -227,8 +232,7 @@ class ManagementRequests:
             has_acted = True
             return await act()
 
-        name = f"POST {exchange.raw_path.decode('latin-1')}"
-        answer = await self._engine.calls.once(principal, name, raw, key, first)
+        answer = await self._engine.calls.once(principal, f"POST {path}", raw, key, first)
         await exchange.respond(200, answer if has_acted else answer[:-1] + b',"repeated":true}')
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -192,6 +193,19 @@ async def test_nobody_of_another_issuer_is_concerned(server: RunningServer) -> N
         assert (await server.engine.manage.disconnect(session=leg.session)).sessions == 1, "the app itself may"
     finally:
         leg.close()
+
+
+async def test_what_is_changed_is_in_the_log_in_one_line(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "hybrid.audit"):
+        body = b'{"subject": "x",\n "reason": "%s"}' % (b"y" * 100)
+        assert (await ask(server, "disconnect", "hybrid:disconnect", body)).status == 200
+        assert (await ask(server, "disconnect", "hybrid:nodes", body)).status == 403
+        assert (await ask(server, "nodes", "hybrid:nodes")).status == 200
+    [line] = [record.getMessage() for record in caplog.records if record.name == "hybrid.audit"]
+    assert "/v1/disconnect by 'backend' of 'https://issuer.example'" in line
+    assert "\n" not in line
 
 
 def replaced(principal: Any, **changes: Any) -> Any:
