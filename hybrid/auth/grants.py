@@ -7,6 +7,16 @@ A scope that concerns us is one of
     hybrid:revoke                   revoke tokens of the same issuer, and end their sessions
     hybrid:metrics                  read what the server counts
 
+or, for who manages the server (docs/server-api.md), one of
+
+    hybrid:channels:<pattern>       see which channels are in use, and by how many
+    hybrid:purge:<pattern>          empty the history of a channel
+    hybrid:assign:<pattern>         subscribe others to a channel, and unsubscribe them
+    hybrid:sessions                 see who is connected
+    hybrid:disconnect               end what others have open
+    hybrid:nodes                    see the nodes
+    hybrid:drain                    send the clients of a node to the others
+
 where `<pattern>` is the exact name of a channel, or a prefix followed by one `*` at its end. A scope token holds
 visible ASCII without `"` and `\\` (RFC 6749, section 3.3), so everything else in a name is percent-encoded, and
 `%` always is. `{sub}` and `{client_id}` stand for the token's own subject and client, as `encoded_name` writes them:
@@ -25,7 +35,19 @@ from urllib.parse import quote, unquote_to_bytes
 from hybrid.limits import CHANNEL_NAME_MAX_BYTES
 from hybrid.model import Grant, Principal
 
-Action = Literal["subscribe", "publish", "revoke", "metrics"]
+Action = Literal[
+    "subscribe",
+    "publish",
+    "revoke",
+    "metrics",
+    "channels",
+    "purge",
+    "assign",
+    "sessions",
+    "disconnect",
+    "nodes",
+    "drain",
+]
 
 GRANTS_MAX: Final = 256
 """Grants of one token: as many as a session may have channels, and all that an 8 KB token has room for."""
@@ -36,10 +58,25 @@ METRICS_SCOPE: Final = "hybrid:metrics"
 _PREFIXES: Final[tuple[tuple[str, Action], ...]] = (
     ("hybrid:subscribe:", "subscribe"),
     ("hybrid:publish:", "publish"),
+    ("hybrid:channels:", "channels"),
+    ("hybrid:purge:", "purge"),
+    ("hybrid:assign:", "assign"),
 )
-_WHOLE: Final[dict[str, Action]] = {REVOKE_SCOPE: "revoke", METRICS_SCOPE: "metrics"}
+_WHOLE: Final[dict[str, Action]] = {
+    REVOKE_SCOPE: "revoke",
+    METRICS_SCOPE: "metrics",
+    "hybrid:sessions": "sessions",
+    "hybrid:disconnect": "disconnect",
+    "hybrid:nodes": "nodes",
+    "hybrid:drain": "drain",
+}
 """Scopes without a pattern: they are not about channels."""
 _SCOPES: Final = {action: scope for scope, action in _WHOLE.items()}
+MANAGING_SCOPES: Final = (
+    *("hybrid:channels:*", "hybrid:purge:*", "hybrid:assign:*"),
+    *("hybrid:sessions", "hybrid:disconnect", "hybrid:nodes", "hybrid:drain"),
+)
+"""All that can be granted to who manages the server, beside REVOKE_SCOPE."""
 _BRACES: Final = re.compile(r"\{([A-Za-z0-9_.:/-]+)\}")
 _ENCODED: Final = re.compile(r"(?:[\x21\x23-\x24\x26-\x5b\x5d-\x7e]|%[0-9A-Fa-f]{2})+")
 _PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b'"\\%*')

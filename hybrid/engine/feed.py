@@ -107,6 +107,7 @@ class Feed:
     @_subscriptions.setter
     def _subscriptions(self, them: tuple[Subscription, ...]) -> None:
         self._of = them[0] if len(them) == 1 else them  # a tuple of one is 48 bytes
+
     @property
     def is_paused(self) -> bool:
         """True while the link is over its high-water mark."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hybrid.auth.policy import Policy
-from hybrid.broker.base import Append, Appended, Broker, Page, PresenceStore
+from hybrid.broker.base import Append, Appended, Broker, Page, PresenceStore, Present
 from hybrid.clock import Clock
 from hybrid.engine.counts import Counts
 from hybrid.engine.rates import Rates, who_is
@@ -23,6 +23,8 @@ from hybrid.protocol.data import bytes_to_json, check_binary_json, check_json, t
 
 SERVER = Principal(issuer="hybrid", subject="server")
 """The embedding application itself: what it publishes is not authorised, only checked."""
+_TOGETHER_MAX = 64
+"""Publications of a broadcast that are on their way at once: as many as of a batch."""
 
 
 class NamespaceOptions(Protocol):
@@ -151,6 +153,12 @@ class Operations:
 
         `address` is where somebody anonymous is. Each counts, good or not, except what the server itself publishes.
         """
+        return await self._append(principal, requests, address)
+
+    async def _append(
+        self, principal: Principal, requests: Sequence[PublishRequest], address: str, data: bytes | None = None
+    ) -> list[Appended | HybridError]:
+        """`data`: that of all of them, where it was checked already."""
         who = None if principal is SERVER else who_is(principal, address)
         now_s = self._clock.monotonic_s()
         channel: str | None = None  # whose rate is at hand: what comes together is mostly for one
@@ -167,7 +175,7 @@ class Operations:
                         buckets, limit = self._rates.publishes(self._namespace_for(channel))
                     if wait_s := buckets.take(who, now_s):
                         raise self._rates.too_many(limit, wait_s)
-                appends.append(self._checked(principal, request, allowed))
+                appends.append(self._checked(principal, request, allowed, data))
             except HybridError as error:
                 results.append(error)
             else:
@@ -184,6 +192,33 @@ class Operations:
             self._counts.publish_us.add_s(self._clock.monotonic_s() - asked_s)
         for result in results:
             self._counts.published_one(result)
+        return results
+
+    async def broadcast(
+        self, principal: Principal, channels: Sequence[str], request: PublishRequest, *, address: str = ""
+    ) -> list[Appended | HybridError]:
+        """Append the same data to many channels, checked once; one result for each, errors as values.
+
+        `request.channel` counts for nothing. A key is one for each channel, as if published there by itself. Raises
+        LimitError `too_large`, ProtocolError. Cancelling it leaves the outcome of each unknown.
+        """
+        limits = self._limits
+        if len(channels) > limits.broadcast_channels_max:
+            detail = f"A broadcast goes to at most {limits.broadcast_channels_max} channels."
+            raise LimitError("broadcast_channels_max", detail, name="too_large")
+        if len(set(channels)) != len(channels):
+            raise ProtocolError("bad_request", "Each channel may be named once.")
+        data = _READERS[request.form](request.data, limits.data_max_bytes)
+        if len(data) * len(channels) > limits.broadcast_max_bytes:
+            detail = (
+                f"The data times the channels are more than {limits.broadcast_max_bytes} bytes (broadcast_max_bytes)."
+            )
+            raise LimitError("broadcast_max_bytes", detail, name="too_large")
+        results: list[Appended | HybridError] = []
+        for first in range(0, len(channels), _TOGETHER_MAX):  # or whoever publishes meanwhile would wait for them all
+            batch = channels[first : first + _TOGETHER_MAX]
+            asked = [msgspec.structs.replace(request, channel=channel) for channel in batch]
+            results += await self._append(principal, asked, address, data)
         return results
 
     async def history(
@@ -210,7 +245,19 @@ class Operations:
             raise ChannelError("not_offered", "This channel does not tell who is there.")
         return await self._presence.entries(channel, self._limits.history_page_max)
 
-    def _checked(self, principal: Principal, request: PublishRequest, allowed: dict[str, NamespaceOptions]) -> Append:
+    async def count_present(self, channel: str) -> Present:
+        """How many are on a channel, a checked name, now. Raises ChannelError not_offered, BrokerError."""
+        if not self.namespace(channel).presence:
+            raise ChannelError("not_offered", "This channel does not tell who is there.")
+        return await self._presence.count(channel)
+
+    def _checked(
+        self,
+        principal: Principal,
+        request: PublishRequest,
+        allowed: dict[str, NamespaceOptions],
+        data: bytes | None,
+    ) -> Append:
         channel, key = request.channel, request.key
         namespace = allowed.get(channel)
         if namespace is None:
@@ -224,9 +271,13 @@ class Operations:
         bound = self._limits.data_max_bytes
         if namespace.data_max_bytes is not None:
             bound = min(bound, namespace.data_max_bytes)
+        if data is None:
+            data = _READERS[request.form](request.data, bound)
+        elif len(data) > bound:
+            raise LimitError("data_max_bytes", f"The data is larger than {bound} bytes.", name="too_large")
         return Append(
             channel=channel,
-            data=_READERS[request.form](request.data, bound),
+            data=data,
             type=None if request.type is None else parse_type(request.type),
             is_binary=request.form in ("bytes", "binary"),
             key=key,

@@ -64,6 +64,11 @@ class TracedBroker:
             span.set_attribute(_COUNT, len(page.publications))
             return page
 
+    async def purge(self, channel: str) -> Position:
+        """See `Broker.purge`."""
+        with self._spans.span("broker purge", "client", {_CHANNEL: channel}):
+            return await self._inner.purge(channel)
+
     async def history(self, channel: str, *, limit: int, max_bytes: int, is_reverse: bool) -> Page:
         """See `Broker.history`."""
         with self._spans.span("broker history", "client", {_CHANNEL: channel}) as span:

@@ -25,7 +25,7 @@ class TracedOperations(Operations):
     spans: Spans
 
     async def publish_many(
-        self, principal: Principal, requests: Sequence[PublishRequest]
+        self, principal: Principal, requests: Sequence[PublishRequest], *, address: str = ""
     ) -> list[Appended | HybridError]:
         """See `Operations.publish_many`."""
         attributes: dict[str, Value] = {
@@ -36,7 +36,7 @@ class TracedOperations(Operations):
         if len(requests) == 1:
             attributes["messaging.destination.name"] = requests[0].channel
         with self.spans.span("publish", "producer", attributes) as span:
-            results = await super().publish_many(principal, requests)
+            results = await super().publish_many(principal, requests, address=address)
             all_refused(span, results)
             return results
 

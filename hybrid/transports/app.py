@@ -19,6 +19,7 @@ from hybrid.logs import speaking
 from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
+from hybrid.transports.management import ManagementRequests
 from hybrid.transports.requests import Requests
 from hybrid.transports.sse import MEDIA_TYPE, EventStreams, refuse_for_browser
 from hybrid.transports.target import CHANNELS_PATH
@@ -62,12 +63,14 @@ class Transports:
         self._long_polls = LongPolls(engine, self._gate)
         self._uplink = Uplink(engine, self._gate)
         self._requests = Requests(engine, self._gate)
+        self._management = ManagementRequests(engine, self._gate)
         self._posts: dict[bytes, Handler] = {
             _STREAM: self._session_stream,
             b"/v1/command": self._uplink.command,
             b"/v1/publish": self._requests.publish_many,
             b"/v1/ticket": self._requests.ticket,
             b"/v1/revoke": self._requests.revoke,
+            **self._management.posts,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,6 +147,8 @@ class Transports:
             await self._requests.history(exchange, path[len(_HISTORY) :])
         elif method in ("GET", "HEAD") and path.startswith(_PRESENCE):
             await self._requests.presence(exchange, path[len(_PRESENCE) :])
+        elif method in ("GET", "HEAD") and self._management.is_read(path):
+            await self._management.read(exchange)
         else:
             raise _not_found(self._methods(path))
 
@@ -155,7 +160,7 @@ class Transports:
             return "POST"
         if path.startswith(CHANNELS_PATH + b"/"):
             return "GET and POST"
-        if path in (CHANNELS_PATH, _PING) or path.startswith((_HISTORY, _PRESENCE)):
+        if path in (CHANNELS_PATH, _PING) or path.startswith((_HISTORY, _PRESENCE)) or self._management.is_read(path):
             return "GET"
         return ""
 
@@ -183,5 +188,7 @@ def _not_found(methods: str = "") -> ProtocolError:
     return ProtocolError(
         "not_found",
         "There is nothing here. The paths are /v1/channels/NAME, /v1/publish, /v1/history/NAME, /v1/presence/NAME, "
-        "/v1/ticket, /v1/revoke, /v1/stream, /v1/command and /v1/ping.",
+        "/v1/ticket, /v1/revoke, /v1/stream, /v1/command and /v1/ping; and those of the server API: /v1/broadcast, "
+        "/v1/subscribe, /v1/unsubscribe, /v1/disconnect, /v1/purge, /v1/drain, and below /v1/info/ channels, sessions "
+        "and nodes.",
     )

@@ -65,6 +65,7 @@ def _both(issuer: IssuerSettings) -> dict[str, Any]:
                 publish=rule.publish,
                 revoke=rule.revoke,
                 metrics=rule.metrics,
+                manage=rule.manage,
             )
             for rule in issuer.grants
         ),

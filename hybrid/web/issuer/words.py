@@ -9,8 +9,21 @@ from hybrid.auth.grants import scopes_to_grants
 
 _FIRST: Final = ("quiet", "bright", "swift", "gentle", "clever", "merry", "patient", "bold")
 _SECOND: Final = ("heron", "otter", "lynx", "robin", "marten", "curlew", "badger", "swallow")
-_ACTIONS: Final = {"subscribe": "Read", "publish": "Publish to"}
-_WHOLE: Final = {"revoke": "Revoke tokens and end the sessions of others", "metrics": "Read what the server counts"}
+_ACTIONS: Final = {
+    "subscribe": "Read",
+    "publish": "Publish to",
+    "channels": "See the use of",
+    "purge": "Empty the history of",
+    "assign": "Subscribe others to",
+}
+_WHOLE: Final = {
+    "revoke": "Revoke tokens and end the sessions of others",
+    "metrics": "Read what the server counts",
+    "sessions": "See who is connected",
+    "disconnect": "End the connections of others",
+    "nodes": "See the nodes of the server",
+    "drain": "Send the clients of a node to the others",
+}
 
 
 class Permission(NamedTuple):
