@@ -43,6 +43,11 @@ _KeyedCall: TypeAlias = tuple[str, str, str, str, str]
 _NULL: Final = b"null"
 _LOOK_S: Final = 0.2  # between two looks at a call that runs at another node
 _MARGIN_S: Final = 5.0  # for its result to be kept
+_FORGOTTEN_S: Final = 0.001  # how long it is kept that a call was not run: others that wait for it run it then
+
+
+class NotRun(HybridError):
+    """What a handler raises that has not begun: nothing took effect, and the same key may be asked with again."""
 
 
 class _Registration(msgspec.Struct, frozen=True):
@@ -96,12 +101,14 @@ class Calls:
         self._handlers: dict[str, _Registration] = {}
         self._kept: dict[_KeyedCall, _Kept] = {}
         self._open = 0
+        self.fallback: Callable[[str], Handler | None] = lambda name: None
+        """Who answers a call that has no handler of its own; None: nobody. For who shows a token."""
 
     def register(self, name: str, handler: Handler, *, allow_anonymous: bool = False) -> None:
         """Let clients call `name`. Raises ValueError when it is taken.
 
-        The handler returns a JSON-able value, or raises HybridError to tell the caller why not; it is cancelled after
-        `call_timeout_s`.
+        The handler returns a JSON-able value, or raises HybridError to tell the caller why not (NotRun where nothing
+        was begun); it is cancelled after `call_timeout_s`.
         """
         if name in self._handlers:
             raise ValueError(f"a handler for {name!r} is registered already")
@@ -112,9 +119,7 @@ class Calls:
 
         Cancelling it lets a keyed call go on, since its caller may come back for the result.
         """
-        registration = self._handlers.get(name)
-        if registration is None:
-            raise ProtocolError("not_found", "There is no such call here.")
+        registration = self._registration(name)
         if principal.is_anonymous and not registration.allow_anonymous:
             raise AuthError("unauthorized")
         if principal.expires_at_s <= self._clock.wall_s():
@@ -131,6 +136,15 @@ class Calls:
             return await asyncio.shield(self._task(keyed, checked, registration, principal))
         finally:
             self._open -= 1
+
+    def _registration(self, name: str) -> _Registration:
+        registration = self._handlers.get(name)
+        if registration is not None:
+            return registration
+        handler = self.fallback(name)
+        if handler is None:
+            raise ProtocolError("not_found", "There is no such call here.")
+        return _Registration(handler, allow_anonymous=False)
 
     def _task(
         self, keyed: _KeyedCall, checked: bytes, registration: _Registration, principal: Principal
@@ -175,21 +189,20 @@ class Calls:
             result = await self._carry_out(handler, call)
         except HybridError as error:
             outcome = _Outcome(error=error.row.name, detail=error.detail, retry_after_s=error.retry_after_s)
-            await self._finish(key, digest, claimant, outcome)
+            await self._finish(key, digest, claimant, outcome, _FORGOTTEN_S if isinstance(error, NotRun) else kept_s)
             raise
-        await self._finish(key, digest, claimant, _Outcome(result=msgspec.Raw(result)))
+        await self._finish(key, digest, claimant, _Outcome(result=msgspec.Raw(result)), kept_s)
         return result
 
-    async def _finish(self, key: bytes, digest: bytes, claimant: str, outcome: _Outcome) -> None:
+    async def _finish(self, key: bytes, digest: bytes, claimant: str, outcome: _Outcome, kept_s: float) -> None:
         try:
-            kept_s = self._limits.idempotency_window_s
             await self._store.finish(key, digest, claimant, msgspec.json.encode(outcome), kept_s)
         except BrokerError as error:
             _log.warning("what a call gave cannot be told to other nodes: %s", error)
 
     def _forget_unreachable(self, keyed: _KeyedCall, ended: asyncio.Task[bytes]) -> None:
         """A call that could not begin, or was not heard of from where it runs, may be asked for again."""
-        if not ended.cancelled() and isinstance(ended.exception(), BrokerError | _Unheard):
+        if not ended.cancelled() and isinstance(ended.exception(), BrokerError | _Unheard | NotRun):
             self._kept.pop(keyed, None)
 
     async def _carry_out(self, handler: Handler, call: Call) -> bytes:

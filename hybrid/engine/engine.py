@@ -18,7 +18,7 @@ import msgspec
 
 from hybrid.auth.door import Door
 from hybrid.auth.dpop import ProofDesk, ProofStore
-from hybrid.auth.hooks import AuthoriseHook
+from hybrid.auth.hooks import Asked, AuthoriseHook
 from hybrid.auth.policy import Policy
 from hybrid.auth.revocation import Revocations, RevocationStore, RevocationVerifier
 from hybrid.auth.tickets import TicketOffice, TicketStore
@@ -90,6 +90,7 @@ class Engine:
         limits: Limits,
         clock: Clock,
         authorise: AuthoriseHook | None = None,
+        asked: Asked | None = None,
         seal_key: bytes | None = None,
         control_key: bytes | None = None,
         rechecker: Rechecker | None = None,
@@ -97,7 +98,8 @@ class Engine:
         address: str = "",
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`authorise` is asked at every gate, `rechecker` now and then about the tokens of introspected principals.
+        """`authorise` is asked at every gate, `asked` where a namespace says "hook", `rechecker` now and then about the
+        tokens of introspected principals.
 
         The keys are those that all nodes share; None draws some, for a process that is alone.
 
@@ -122,7 +124,7 @@ class Engine:
         )
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
-        policy = Policy(namespace_for, authorise, self.revocations)
+        policy = Policy(namespace_for, authorise, self.revocations, asked)
         self.operations = Operations(broker, presence_store, policy, namespace_for, limits, clock)
         self.presence = PresenceKeeper(presence_store, self.wheel, self.tasks)
         self.registry = Registry(limits.sessions_max, draw)

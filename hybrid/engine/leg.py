@@ -320,7 +320,7 @@ class StreamLeg(SessionLeg):
         try:
             principal = await self._engine.verifier.verify(token)
         except HybridError as error:
-            self.end(error.row.name, delay_ms=round((error.retry_after_s or 0) * 1000))
+            self.end(error.row.name, detail=error.detail, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
             _log.exception("a token could not be checked")

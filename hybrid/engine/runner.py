@@ -325,6 +325,9 @@ class SessionRunner:
             return  # it ended while this waited
         feed = leg.feed = self._engine.hub.feed(leg.link, leg.wire.encoding, leg)
         answers: list[Subscribed] = []
+        if self._engine.operations.asks:
+            assert leg.principal is not None
+            await self._engine.operations.ask_subscribe(leg.principal, [wanted.channel for wanted in subscriptions])
         with self._engine.warmed(leg.principal, [subscription.channel for subscription in subscriptions]):
             for subscription in subscriptions:
                 try:
@@ -383,6 +386,11 @@ class SessionRunner:
         if len(channels) >= self._engine.limits.channels_per_session_max:
             raise LimitError("channels_per_session_max")
         self._engine.check_attachable([*channels, command.channel])
+        if self._engine.operations.asks:
+            assert leg.principal is not None
+            await self._engine.operations.ask_subscribe(leg.principal, (command.channel,))
+            if leg is not self.session.current:
+                raise _leg_ended()
         try:
             answer = await self._add(leg, command)
         except ChannelError:
@@ -423,13 +431,30 @@ class SessionRunner:
         leg = self.session.current
         if isinstance(leg, StreamLeg) and leg.feed is not None:
             leg.principal = principal
-            for channel in leg.feed.channels():
-                try:
-                    self._engine.operations.check_subscribe(principal, channel)
-                except HybridError as error:
-                    leg.feed.remove(channel)
-                    self._engine.presence.leave(self.session.id, channel)
-                    self.session.push_unsubscribed(channel, error.row.number)
+            self._end_refused(leg, principal)
+            if self._engine.operations.asks:
+                self._engine.tasks.spawn(self._ask_again(leg, principal))
+
+    def _end_refused(self, leg: StreamLeg, principal: Principal) -> None:
+        assert leg.feed is not None
+        for channel in leg.feed.channels():
+            if self._engine.operations.may_read_on(principal, channel):
+                continue
+            try:
+                self._engine.operations.check_subscribe(principal, channel)
+            except HybridError as error:
+                leg.feed.remove(channel)
+                self._engine.presence.leave(self.session.id, channel)
+                self.session.push_unsubscribed(channel, error.row.number)
+
+    async def _ask_again(self, leg: StreamLeg, principal: Principal) -> None:
+        """The backend knows nothing of this token yet; what it permitted to the former one goes on until it answers."""
+        if leg.feed is None:
+            return
+        await self._engine.operations.ask_subscribe(principal, leg.feed.channels())
+        if leg is self.session.current and leg.principal is principal:
+            self._end_refused(leg, principal)
+            self.carry_out()
 
     async def _shown(self, command: Refresh) -> Principal:
         if isinstance(command, Shown):

@@ -37,6 +37,7 @@ from hybrid.settings import Settings, host_in_url
 from hybrid.transports.app import PREFIX, Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
+from hybrid.web.hooks import Hooks
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
 from hybrid.web.issuers import make_verifier
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
@@ -71,8 +72,12 @@ def create_app(
     app = Quart("hybrid", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
     issuer = _development_issuer(settings, clock, issuer_scope)
+    hooks = Hooks(settings, clock)
     if verifier is None:
-        verifier = make_verifier(settings, issuer, clock, as_it_is if grants is None else finish_with(grants))
+        finish = hooks.finish(as_it_is if grants is None else finish_with(grants))
+        verifier = make_verifier(settings, issuer, clock, finish)
+    elif settings.hooks.connect:
+        raise SettingsError(detail="hooks.connect cannot be asked by a verifier of one's own; ask from there.")
     stores = _stores(settings, clock)
     engine = Engine(
         broker=stores.broker,
@@ -88,12 +93,15 @@ def create_app(
         limits=settings.limits,
         clock=clock,
         authorise=authorise,
+        asked=hooks.authority,
         seal_key=derive_key(settings.secret, "seals"),
         control_key=derive_key(settings.secret, "control"),
         rechecker=verifier.introspector if isinstance(verifier, AnyTokenVerifier) else None,
         version=__version__,
         address=f"{host_in_url(settings.host)}:{settings.port}",
     )
+    if hooks.calls is not None:
+        engine.calls.fallback = hooks.calls.handler_for
     app.extensions[EXTENSION] = engine
     if issuer is not None:
         app.register_blueprint(issuer_blueprint(issuer))
@@ -126,6 +134,7 @@ def create_app(
     )
     app.after_serving(transports.close)
     app.after_serving(engine.close)
+    app.after_serving(hooks.close)
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
