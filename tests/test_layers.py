@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"engine", "protocol", "broker.base", "auth"},
     "links": {"links", "engine.link"},
     "transports": {"transports", "links", "engine", "protocol", "auth", "broker.base"},
-    "hooks": {"hooks", "auth.grants", "auth.hooks", "engine.calls"},
+    "hooks": {"hooks", "auth.grants", "auth.hooks", "engine.calls", "broker.base"},
     "web": {"web", "transports", "engine", "protocol", "broker", "auth", "hooks", "links", "settings"},
     "client": {"client", "protocol"},
     "cli": {"cli", "client", "bench", "web", "settings", "settings_page", "protocol"},

@@ -36,6 +36,7 @@ from hybrid.engine.hub import Hub
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.locate import Located
 from hybrid.engine.nodes import NodeInfo, Nodes
+from hybrid.engine.observer import NOBODY, Observer
 from hybrid.engine.operations import SERVER, NamespaceOptions, Operations, PublishRequest, to_json
 from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
@@ -94,6 +95,7 @@ class Engine:
         seal_key: bytes | None = None,
         control_key: bytes | None = None,
         rechecker: Rechecker | None = None,
+        observer: Observer = NOBODY,
         version: str = "",
         address: str = "",
         draw: Callable[[float, float], float] = random.uniform,
@@ -105,6 +107,7 @@ class Engine:
 
         `draw` gives a number between two others: when whoever is refused is to come back.
         """
+        self.observer = observer
         self.limits = limits
         self.clock = clock
         self.broker = broker
@@ -121,6 +124,7 @@ class Engine:
             self.wheel,
             tells_presence=self._tells_presence,
             may_deflate=self._may_deflate,
+            observer=observer,
         )
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+_LOST: Final = "lost"
+"""Why a session is over that nobody has ended: its client did not come back."""
 QUEUE_MAX = 16
 """Commands of one session that wait to be carried out; then its leg reads no more of them."""
 
@@ -147,12 +149,12 @@ class SessionRunner:
     def leg_lost(self, leg: SessionLeg, *, is_goodbye: bool) -> None:
         """A leg's link has ended."""
         self.session.receive_leg_lost(leg, self._engine.clock.monotonic_s(), is_goodbye=is_goodbye)
-        self.carry_out()
+        self.carry_out("left" if is_goodbye else _LOST)
 
     def end(self, error: str) -> None:
         """End the session and all its legs."""
         self.session.end(error)
-        self.carry_out()
+        self.carry_out(error)
 
     def principals(self) -> Iterable[Principal]:
         """See `Holder.principals`."""
@@ -206,8 +208,8 @@ class SessionRunner:
 
     # -- what goes out
 
-    def carry_out(self) -> None:
-        """Drain the session's effects; schedule its next deadline."""
+    def carry_out(self, reason: str = _LOST) -> None:
+        """Drain the session's effects; schedule its next deadline. `reason` is why it is over, should it be."""
         while effects := self.session.effects():
             for effect in effects:
                 match effect:
@@ -215,17 +217,21 @@ class SessionRunner:
                         self._push(leg, push)
                     case EndLeg(leg, error):
                         self._end_leg(leg, error)
+                        if reason == _LOST and error != "candidate_timeout":
+                            reason = error
                     case SendReply(reply_to, reply):
                         assert isinstance(reply_to, ReplyTo)
                         reply_to.send(replies.refused(ProtocolError(reply)) if isinstance(reply, str) else reply)
                     case Recover(leg):
                         self._count(leg)
+                        self._tell(leg)
                         self._enqueue(effect)
                     case Execute():
                         self._enqueue(effect)
                     case Close():
                         self._engine.registry.forget(self)
                         self._engine.presence.settle(self.session.id)
+                        self._engine.observer.session_closed(self.session.id, self.session.principal, reason)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -267,6 +273,10 @@ class SessionRunner:
         tried, leg.tried = leg.tried, None
         if tried is not None and isinstance(leg, StreamLeg | PolledLeg):
             self._engine.transport_counts.confirmed(leg.transport, tried)
+
+    def _tell(self, leg: SessionLeg) -> None:
+        if isinstance(leg, StreamLeg | PolledLeg) and self._engine.router.is_ours(self.session.id):
+            self._engine.observer.session_opened(self.session.id, self.session.principal, leg.transport)
 
     def _enqueue(self, effect: Recover | Execute) -> None:
         if self._queue is None:

@@ -18,15 +18,17 @@ from hybrid.auth.revocation import RevocationStore
 from hybrid.auth.tickets import TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.auth.verifiers import AnyTokenVerifier
-from hybrid.broker.base import Broker, CallStore, NodeStore, PresenceStore
+from hybrid.broker.base import Broker, CallStore, NodeStore, OccupancyStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
+from hybrid.broker.memory_occupancy import MemoryOccupancy
 from hybrid.broker.memory_proofs import MemoryProofStore
 from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.nodes import RedisNodes
+from hybrid.broker.redis.occupancy import RedisOccupancy
 from hybrid.broker.redis.proofs import RedisProofStore
 from hybrid.broker.redis.revocations import RedisRevocationStore
 from hybrid.broker.redis.tickets import RedisTicketStore
@@ -72,13 +74,13 @@ def create_app(
     app = Quart("hybrid", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
     issuer = _development_issuer(settings, clock, issuer_scope)
-    hooks = Hooks(settings, clock)
+    stores = _stores(settings, clock)
+    hooks = Hooks(settings, clock, stores.occupancy)
     if verifier is None:
         finish = hooks.finish(as_it_is if grants is None else finish_with(grants))
         verifier = make_verifier(settings, issuer, clock, finish)
     elif settings.hooks.connect:
         raise SettingsError(detail="hooks.connect cannot be asked by a verifier of one's own; ask from there.")
-    stores = _stores(settings, clock)
     engine = Engine(
         broker=stores.broker,
         presence_store=stores.presence,
@@ -94,14 +96,13 @@ def create_app(
         clock=clock,
         authorise=authorise,
         asked=hooks.authority,
+        observer=hooks,
         seal_key=derive_key(settings.secret, "seals"),
         control_key=derive_key(settings.secret, "control"),
         rechecker=verifier.introspector if isinstance(verifier, AnyTokenVerifier) else None,
         version=__version__,
         address=f"{host_in_url(settings.host)}:{settings.port}",
     )
-    if hooks.calls is not None:
-        engine.calls.fallback = hooks.calls.handler_for
     app.extensions[EXTENSION] = engine
     if issuer is not None:
         app.register_blueprint(issuer_blueprint(issuer))
@@ -118,6 +119,7 @@ def create_app(
         if cookie is not None:
             cookie.check()
         await engine.start()
+        hooks.start(engine)
         if isinstance(verifier, AnyTokenVerifier) and not await verifier.warm():
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
@@ -133,6 +135,7 @@ def create_app(
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
     app.after_serving(transports.close)
+    app.after_serving(hooks.leave)
     app.after_serving(engine.close)
     app.after_serving(hooks.close)
     proxies = TrustedProxies(settings.trusted_proxies)
@@ -208,6 +211,7 @@ class _Stores(NamedTuple):
     calls: CallStore
     proofs: ProofStore
     revocations: RevocationStore
+    occupancy: OccupancyStore
 
 
 def _stores(settings: Settings, clock: Clock) -> _Stores:
@@ -222,10 +226,12 @@ def _stores(settings: Settings, clock: Clock) -> _Stores:
             alone,
             MemoryProofStore(clock, settings.limits),
             MemoryRevocationStore(clock, settings.limits),
+            MemoryOccupancy(clock),
         )
     redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
     tickets = RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
     nodes = RedisNodes(redis)
     proofs = RedisProofStore(redis.servers, redis.keys)
     revoked = RedisRevocationStore(redis, derive_key(settings.secret, "revocations"), settings.limits)
-    return _Stores(redis, redis, tickets, nodes, nodes, proofs, revoked)
+    occupancy = RedisOccupancy(redis.servers, redis.keys)
+    return _Stores(redis, redis, tickets, nodes, nodes, proofs, revoked, occupancy)

@@ -49,6 +49,7 @@ class Receiver:
         self.port = 0
         self.requests: list[Request] = []
         self.connections = 0
+        self.now_s: Callable[[], float] = time.time
         self.answer: Answer = lambda request: {"allow": True}
         self.take: Answer = lambda request: None
         self.arrived = asyncio.Condition()
@@ -117,7 +118,7 @@ class Receiver:
         headers = {name.lower(): value for name, value in re.findall(r"(?m)^([\w-]+): (.*?)\r$", head)}
         body = await reader.readexactly(int(headers["content-length"]))
         assert head.startswith("POST /hybrid "), head
-        assert is_signed(headers, body, [read_secret(SECRET)], time.time()), headers
+        assert is_signed(headers, body, [read_secret(SECRET)], self.now_s()), headers
         request = Request(headers, body, number)
         async with self.arrived:
             self.requests.append(request)
