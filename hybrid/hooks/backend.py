@@ -39,7 +39,7 @@ class Unanswered(Exception):
 
 
 class Backend:
-    """See the module's text. One per process."""
+    """See the module's text. One for decisions and one for calls, so that slow calls are in no decision's way."""
 
     def __init__(self, poster: Poster, signer: Signer, clock: Clock, *, asks_max: int) -> None:
         self._poster = poster
@@ -70,13 +70,13 @@ class Backend:
             message_id = f"ask_{secrets.token_urlsafe(ID_BYTES)}"
             answer = msgspec.json.decode(await self._posted(message_id, body, is_repeatable), type=answer_type)
         except PostError as error:
-            self._failed(str(error))
+            self._failed(error.failure, str(error))
             is_sent = error.failure is not Failure.UNSENT
             raise Unanswered(is_sent=is_sent, is_refused=error.failure is Failure.REFUSED) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             # The words of a ValidationError name our own members; those of the others quote nothing either.
             detail = str(error) if isinstance(error, msgspec.ValidationError) else "not JSON"
-            self._failed(f"{Failure.REFUSED.value}: {detail}")
+            self._failed(Failure.REFUSED, f"{Failure.REFUSED.value}: {detail}")
             raise Unanswered(is_sent=True, is_refused=True) from None
         finally:
             self._open -= 1
@@ -98,10 +98,16 @@ class Backend:
     async def _attempt(self, message_id: str, body: bytes) -> bytes:
         return await self._poster.ask(body, self._signer.headers(message_id, self._clock.wall_s(), body))
 
-    def _failed(self, reason: str) -> None:
-        was_closed = self.breaker.opens_in_s() == 0.0
+    def _failed(self, failure: Failure, reason: str) -> None:
+        if failure is Failure.REFUSED:
+            # It is there and answers at once. Were it left alone for that, whoever finds a question that it fails at
+            # could have it taken away from everybody.
+            self.breaker.succeeded()
+            _log.warning("the backend at %s gave no answer: %s", self._poster.name, reason)
+            return
+        was_open = self.breaker.opens_in_s() > 0
         self.breaker.failed()
-        if was_closed and self.breaker.opens_in_s():
-            _log.error("the backend at %s does not answer and is left alone for a while: %s", self._poster.url, reason)
+        if not was_open and self.breaker.opens_in_s() > 0:
+            _log.error("the backend at %s does not answer and is left alone for a while: %s", self._poster.name, reason)
         else:
-            _log.warning("the backend at %s gave no answer: %s", self._poster.url, reason)
+            _log.warning("the backend at %s gave no answer: %s", self._poster.name, reason)

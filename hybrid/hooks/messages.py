@@ -76,14 +76,13 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """To `connect`, `subscribe` and `publish`. `grants`, `expires_in_s` and `channels` count for `connect` only."""
+    """To `connect`, `subscribe` and `publish`. `grants` and `expires_in_s` count for `connect` only."""
 
     allow: bool
     reason: str = ""
     cache_s: _Seconds = 0.0
     grants: Grants | None = None
     expires_in_s: _Seconds | None = None
-    channels: _Patterns = []
 
 
 class CallAnswer(msgspec.Struct, frozen=True):

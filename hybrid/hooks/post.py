@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SHARE: Final = 0.5  # of the time for all: what is left is for another address, or another try
 _CLOSED_AT_ONCE: Final = 1_024  # bytes of an answer whose body does not matter: read, so that the connection is kept
+_GATEWAYS: Final = (502, 503, 504)
 _HEADERS: Final = {
     "content-type": "application/json",
     "accept": "application/json",
@@ -30,6 +31,7 @@ class Failure(Enum):
     UNSENT = "the backend cannot be connected to"
     BROKEN = "the connection broke before there was an answer"
     LATE = "no complete answer in time"
+    AWAY = "a gateway says that the backend is away"
     REFUSED = "the answer cannot be used"
 
 
@@ -47,6 +49,8 @@ class Poster:
     def __init__(self, url: str, *, timeout_s: float, answer_max_bytes: int, connections_max: int) -> None:
         """`timeout_s` is for the whole exchange: timeouts per read would let a server drip for hours."""
         self.url: Final = url
+        self.name: Final = url.partition("?")[0]
+        """For the log: what stands behind may be a secret."""
         self._timeout_s: Final = timeout_s
         self._answer_max_bytes: Final = answer_max_bytes
         self._connections_max: Final = connections_max
@@ -92,12 +96,12 @@ class Poster:
             if wants_answer:
                 self._check(answer)
             elif not 200 <= answer.status_code < 300:
-                raise PostError(Failure.REFUSED, f"status {answer.status_code}")
+                raise PostError(_failure_of(answer.status_code), f"status {answer.status_code}")
             return await self._body(answer, wants_answer=wants_answer)
 
     def _check(self, answer: httpx2.Response) -> None:
         if answer.status_code != 200:
-            raise PostError(Failure.REFUSED, f"status {answer.status_code}")
+            raise PostError(_failure_of(answer.status_code), f"status {answer.status_code}")
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise PostError(Failure.REFUSED, "its content type is not application/json")
@@ -130,3 +134,7 @@ class Poster:
                 ),
             )
         return self._client
+
+
+def _failure_of(status: int) -> Failure:
+    return Failure.AWAY if status in _GATEWAYS else Failure.REFUSED

@@ -70,7 +70,7 @@ class Teller:
         at_ms = int(self._clock.wall_s() * 1000) if at_ms is None else at_ms
         has_room = self._queue.add(Event(type, f"evt_{secrets.token_urlsafe(ID_BYTES)}", at_ms, **about))
         if not has_room and self.dropped % _LOGGED_EVERY == 1:
-            _log.error("%d events for %s were dropped: too many wait", self.dropped, self._poster.url)
+            _log.error("%d events for %s were dropped: too many wait", self.dropped, self._poster.name)
         self._begin()
 
     async def close(self) -> None:
@@ -82,7 +82,7 @@ class Teller:
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.wait({self._telling})
-            _log.error("%d events for %s end with this process untold", self.waiting, self._poster.url)
+            _log.error("%d events for %s end with this process untold", self.waiting, self._poster.name)
         await self._poster.close()
 
     def _begin(self) -> None:
@@ -109,10 +109,10 @@ class Teller:
                 attempt += 1
                 if self._clock.monotonic_s() - batch.since_s >= self._age_max_s:
                     self._queue.given_up(batch)
-                    _log.error("%d events for %s are given up: %s", len(batch.events), self._poster.url, error)
+                    _log.error("%d events for %s are given up: %s", len(batch.events), self._poster.name, error)
                     continue
                 if attempt == 1:
-                    _log.warning("events wait, for %s did not take them: %s", self._poster.url, error)
+                    _log.warning("events wait, for %s did not take them: %s", self._poster.name, error)
                 await self._rest(pause_s(attempt, random.random()))
             else:
                 attempt = 0

@@ -37,11 +37,12 @@ class Hooks:
                 hooks.url,
                 timeout_s=limits.hook_ask_timeout_s,
                 answer_max_bytes=limits.hook_answer_max_bytes,
-                connections_max=limits.hook_asks_max,
+                connections_max=2 * limits.hook_asks_max,
             )
-            backend = Backend(poster, self._signer, clock, asks_max=limits.hook_asks_max)
-            self.authority = Authority(backend, clock, verdicts_max=limits.hook_verdicts_max)
-            self.calls = CallHook(backend, hooks.calls)
+            decides = Backend(poster, self._signer, clock, asks_max=limits.hook_asks_max)
+            carries_out = Backend(poster, self._signer, clock, asks_max=limits.hook_asks_max)
+            self.authority = Authority(decides, clock, verdicts_max=limits.hook_verdicts_max)
+            self.calls = CallHook(carries_out, hooks.calls)
         self.teller = self._teller(settings, clock) if hooks.tell else None
         self._sessions: SessionTelling | None = None
         self._occupancy: Occupancy | None = None

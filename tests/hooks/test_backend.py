@@ -179,6 +179,28 @@ async def test_a_dead_backend_holds_nobody_up_and_is_noticed_when_it_is_back(cap
         assert (await ask(backend)).allow
 
 
+async def test_what_it_fails_at_takes_it_away_from_nobody() -> None:
+    """Or whoever knows a question that the backend breaks at could shut the door for all."""
+    async with receiver() as here, backend_of(here) as backend:
+        here.answer = lambda request: status(500)
+        for _ in range(FAILURES_MAX + 1):
+            with pytest.raises(Unanswered) as caught:
+                await ask(backend)
+            assert caught.value.is_refused
+        assert backend.breaker.state is State.CLOSED
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+async def test_a_gateway_in_front_of_a_dead_backend_counts_as_that(code: int) -> None:
+    async with receiver() as here, backend_of(here) as backend:
+        here.answer = lambda request: status(code)
+        for _ in range(FAILURES_MAX):
+            with pytest.raises(Unanswered) as caught:
+                await ask(backend)
+            assert not caught.value.is_refused
+        assert backend.breaker.state is State.OPEN
+
+
 async def test_secrets_stand_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with receiver() as here, backend_of(here) as backend:
