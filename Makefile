@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?=
+PROCESSES ?= 3
 CLIENTS ?= 300
 ANIMALS ?=
 PEERS ?=
@@ -54,10 +55,10 @@ demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
-test: $(VENV)/.tested $(FOREIGN) style types ## Install what the tests need and run them all but the slow ones
+test: $(VENV)/.tested $(FOREIGN) style types ## Install what the tests need and run them all but the slow ones (PROCESSES=3: many wait)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	$(MAKE) --no-print-directory js >"$$log" 2>&1 & js=$$!; status=0; \
-	$(PYTEST) -m "not slow and not faults and not zoo" $(TESTS) || status=$$?; \
+	$(PYTEST) -n $(PROCESSES) --dist loadfile -m "not slow and not faults and not zoo" $(TESTS) || status=$$?; \
 	wait $$js || status=$$?; cat "$$log"; exit $$status
 
 test-pythons: $(FOREIGN) ## The Python tests on the oldest and the newest Python found here, each in its own environment

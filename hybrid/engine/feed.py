@@ -78,16 +78,14 @@ _READING: Final = 4  # a page of history is on its way
 class Feed:
     """See the module's text. Made by `Hub.feed`; closed by the owner of the link."""
 
-    __slots__ = ("_flags", "_next", "_page", "_source", "_subscriptions", "_turn_handle", "encoding", "events", "link")
+    __slots__ = ("_flags", "_next", "_of", "_page", "_source", "_turn_handle", "encoding", "events", "link")
 
     def __init__(self, source: ChannelSource, link: Link, encoding: Encoding, events: FeedEvents) -> None:
         self.link = link
         self.encoding = encoding
         self.events = events
         self._source = source
-        # Not a table: nearly all feeds have one subscription, none has more than a few hundred. And never changed but
-        # replaced, so that whoever walks over them is not disturbed.
-        self._subscriptions: tuple[Subscription, ...] = ()
+        self._of: tuple[Subscription, ...] | Subscription = ()
         self._flags = 0
         self._next = 0
         self._page: _Paged | None = None
@@ -97,6 +95,17 @@ class Feed:
             # it again. Or it may not, and would never say that it has drained. So it is looked at until it has.
             self._flags = _PAUSED
             self._shared.wheel.schedule(self, SLOT_S)
+
+    # Not a table: nearly all feeds have one subscription, none has more than a few hundred. And never changed but
+    # replaced, so that whoever walks over them is not disturbed.
+    @property
+    def _subscriptions(self) -> tuple[Subscription, ...]:
+        of = self._of
+        return of if isinstance(of, tuple) else (of,)
+
+    @_subscriptions.setter
+    def _subscriptions(self, them: tuple[Subscription, ...]) -> None:
+        self._of = them[0] if len(them) == 1 else them  # a tuple of one is 48 bytes
 
     # -- what the owner asks
 

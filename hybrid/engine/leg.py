@@ -15,6 +15,7 @@ from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
 from hybrid.engine.feed import Feed
+from hybrid.engine.flags import Flag
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, MessageLink, address_of
 from hybrid.engine.operations import PublishRequest
@@ -59,17 +60,13 @@ class StreamLeg(SessionLeg):
         "_echo",
         "_echo_from_s",
         "_engine",
+        "_flags",
         "_held",
         "_inbox",
-        "_is_ended",
-        "_is_full",
-        "_is_verifying",
-        "_is_working",
         "_resumed",
         "beat_s",
         "feed",
         "heartbeat_s",
-        "is_listening",
         "link",
         "opened_s",
         "principal",
@@ -78,6 +75,12 @@ class StreamLeg(SessionLeg):
     )
 
     link: Link
+    _is_working = Flag(1)
+    _is_verifying = Flag(2)
+    _is_ended = Flag(4)
+    _is_full = Flag(8)
+    is_listening = Flag(16)
+    """While it is not, silence is ours and not the client's."""
 
     def __init__(self, engine: Engine, wire: Wire, principal: Principal | None, admission: Admission | None) -> None:
         super().__init__()
@@ -85,10 +88,7 @@ class StreamLeg(SessionLeg):
         self._admission = admission
         self._inbox: list[AnyCommand] | None = None
         self._held: list[bytes] | None = None
-        self._is_working = False
-        self._is_verifying = False
-        self._is_ended = False
-        self._is_full = False
+        self._flags = 16
         self._resumed: asyncio.Future[None] | None = None
         self._corked: list[bytes] | None = None
         self._echo = 0
@@ -100,7 +100,6 @@ class StreamLeg(SessionLeg):
         self.opened_s = 0.0
         self.heartbeat_s = engine.limits.heartbeat_interval_s
         self.beat_s = float("inf")  # when the next one is due, once it is attached
-        self.is_listening = True  # while it is not, silence is ours and not the client's
 
     @property
     def transport(self) -> str:

@@ -58,6 +58,23 @@ class _NullWriter:
         return default
 
 
+class KeptWriter(_NullWriter):
+    """The same for a connection that goes on without Hypercorn.
+
+    `transport` is where the launcher finds it. `ended` is what Hypercorn waits for before its task for the connection,
+    and with it the server, ends; None for nothing.
+    """
+
+    def __init__(self, transport: asyncio.Transport, ended: Callable[[], Awaitable[None]] | None) -> None:
+        self.transport = transport
+        self._ended = ended
+
+    async def wait_closed(self) -> None:
+        """Called by Hypercorn last of all."""
+        if self._ended is not None:
+            await self._ended()
+
+
 class _NullTransport:
     """In place of the transport inside the old StreamWriter, whose finalizer would close an open one."""
 
@@ -144,8 +161,13 @@ class _Socket:
         """What Hypercorn adds to every response (the date)."""
         return list(self._stream.config.response_headers("h11"))
 
-    def detach(self, link: _Taker, head: bytes, final_state: Any) -> None:
-        """Give the socket to `link` and let Hypercorn's tasks end. Never awaits."""
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Of the connection."""
+        return self._transport
+
+    def detach(self, link: _Taker, head: bytes, final_state: Any, writer: _NullWriter | None = None) -> None:
+        """Give the socket to `link` and let Hypercorn's tasks end; `writer` is what they have instead. Never awaits."""
         stream, protocol, reader, transport = self._stream, self._protocol, self._reader, self._transport
         # What h11 holds (a pipelined request) came before what the reader holds.
         left = bytes(getattr(protocol.connection, "buffer", b"")) or bytes(protocol.connection.trailing_data[0])
@@ -155,7 +177,7 @@ class _Socket:
         stream.state = final_state  # or an error response would be attempted when the application returns
         stream.app_put = _put_nowhere
         _empty(self._queue)  # a full one would hold Hypercorn's reading task
-        self._server.writer = _NullWriter()
+        self._server.writer = writer or _NullWriter()
         self._writer._transport = _NullTransport()
         reader._buffer.clear()
         reader._paused = False  # or its next read would resume the transport, whatever the link has asked for
@@ -319,7 +341,10 @@ def find_transport(send: Send) -> asyncio.WriteTransport | None:
     when a link has taken it.
     """
     try:
-        server = send.__self__.send.__self__.send.__self__  # type: ignore[attr-defined]
+        stream = send.__self__  # type: ignore[attr-defined]
+        if isinstance(stream, KeptRequest):
+            return stream.transport
+        server = stream.send.__self__.send.__self__
         if _import_error is None and isinstance(server, TCPServer):
             transport: asyncio.WriteTransport = server.writer.transport
             return transport

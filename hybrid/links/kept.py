@@ -13,12 +13,22 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from time import time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hybrid.links.head import HEAD_END, Head, read_head
 from hybrid.links.kept_request import AHEAD_MAX_BYTES, Headers, KeptRequest, Scope, failure
 
 _log = logging.getLogger(__name__)
+
+
+class GivenBack(NamedTuple):
+    """A connection that is its server's again. `left` has come and was not used; `requests` were begun on it."""
+
+    transport: asyncio.Transport
+    left: bytes
+    requests: int
+    is_full: bool
+    """True while its peer does not read what is written."""
 
 
 class Front(Protocol):
@@ -40,16 +50,20 @@ class Front(Protocol):
     async def log(self, request: KeptRequest, took_s: float) -> None:
         """Write the access log."""
 
-    def take_back(self, transport: asyncio.Transport, left: bytes) -> None:
-        """Serve the connection again, from `left` on, which has come and was not used."""
+    def take_back(self, connection: GivenBack) -> None:
+        """Serve the connection again."""
 
 
 class KeptConnections:
-    """All of a process, for its end."""
+    """Those of one server, from when they are taken over until they have ended or gone back; for its end."""
 
     def __init__(self) -> None:
         self._open: set[KeptConnection] = set()
-        self._quiet: asyncio.Event | None = None
+        self._emptied: asyncio.Future[None] | None = None
+        self.is_leaving = False
+        """True at the end: no more are to be taken over."""
+        self.is_watched = False
+        """True when somebody waits for the end; whoever does sets it."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -61,24 +75,26 @@ class KeptConnections:
     def discard(self, connection: KeptConnection) -> None:
         """One has ended, or went back."""
         self._open.discard(connection)
-        self.answered()
-
-    def answered(self) -> None:
-        """One is idle, or gone."""
-        if self._quiet is not None and not any(connection.is_busy for connection in self._open):
-            self._quiet.set()
+        if not self._open and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
 
     async def close(self, patience_s: float) -> None:
-        """Close those that are idle, and the others behind their answers; cut them when patience is over."""
-        self._quiet = asyncio.Event()
+        """Close those that are idle, the others behind their answers, and return when all that was written has left.
+
+        What is not gone when patience is over, or when this is cancelled, is cut.
+        """
+        self.is_leaving = True
         for connection in list(self._open):
             connection.leave()
-        self.answered()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                await self._quiet.wait()
-        for connection in list(self._open):
-            connection.abort()
+        try:
+            if self._open:
+                self._emptied = asyncio.get_running_loop().create_future()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(patience_s):
+                        await self._emptied
+        finally:
+            for connection in list(self._open):
+                connection.abort()
 
 
 class KeptConnection(asyncio.Protocol):
@@ -156,7 +172,7 @@ class KeptConnection(asyncio.Protocol):
         self._stop()
         left, self._ahead = bytes(self._ahead), b""
         self.resume_reading()
-        self._front.take_back(self._transport, left)
+        self._front.take_back(GivenBack(self._transport, left, self._requests, self._drained is not None))
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -248,7 +264,6 @@ class KeptConnection(asyncio.Protocol):
 
     def _served(self, request: KeptRequest) -> None:
         self._request = self._task = None
-        self._together.answered()
         if self._transport.is_closing():
             return
         if not request.is_answered and request.status:
@@ -266,6 +281,11 @@ class KeptConnection(asyncio.Protocol):
             self._look()
 
     # -- the requests' side
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """See `Carrier.transport`."""
+        return self._transport
 
     async def write(self, data: bytes) -> None:
         """See `Carrier.write`."""

@@ -23,6 +23,10 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 class Carrier(Protocol):
     """What a request asks of its connection."""
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What carries it."""
+
     async def write(self, data: bytes) -> None:
         """Write a part of an answer; returns when there is room for more. Nothing where the peer has gone."""
 
@@ -72,6 +76,11 @@ class KeptRequest:
         self.is_lost = False
         self.on_lost: Callable[[], object] | None = None
         """Called once, when the peer goes away before it was answered."""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Of the connection that it came on."""
+        return self._carrier.transport
 
     @property
     def has_whole_body(self) -> bool:

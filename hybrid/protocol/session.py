@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -82,6 +82,9 @@ class Close(msgspec.Struct, frozen=True):
 
 Effect: TypeAlias = SendPush | EndLeg | Recover | Execute | SendReply | Close
 
+_WHOLE_S: Final = 10.0
+"""A warning so long or longer ahead of a token's end is in whole seconds: small numbers take no memory of their own."""
+
 
 class Session:
     """One logical connection. Constructed by the first attach; see the module's text for the rules."""
@@ -92,9 +95,9 @@ class Session:
         "_expires_s",
         "_is_warned",
         "_kept_until_s",
+        "_lead_s",
         "_limits",
         "_sequence",
-        "_warn_s",
         "backlog",
         "current",
         "id",
@@ -114,7 +117,7 @@ class Session:
         self._effects: list[Effect] | None = None
         self._kept_until_s = inf
         self._expires_s = inf
-        self._warn_s = inf
+        self._lead_s = 0.0
         self._is_warned = False
 
     # -- what comes in
@@ -212,7 +215,8 @@ class Session:
             return  # every poll shows the token again: one warning is enough, and none may be put off by it
         expires_s = now_s + expires_in_s
         self._expires_s = expires_s
-        self._warn_s = max(now_s, expires_s - min(margin_s, expires_in_s / 2))
+        lead_s = min(margin_s, expires_in_s / 2)
+        self._lead_s = int(lead_s) if lead_s >= _WHOLE_S else lead_s
         self._is_warned = False
         if self.state is SessionState.GRACE:
             self.state = next_state(SESSION, self.state, SessionEvent.REFRESHED)
@@ -262,7 +266,7 @@ class Session:
         elif now_s >= self._expires_s:
             if self.state is SessionState.OPEN:
                 self.state = next_state(SESSION, self.state, SessionEvent.EXPIRED)
-        elif now_s >= self._warn_s and not self._is_warned and self.current is not None:
+        elif now_s >= self._expires_s - self._lead_s and not self._is_warned and self.current is not None:
             self._is_warned = True
             self._push_numbered(Push(expiring=Expiring(round(self._expires_s - now_s, 3))))
         if not self._candidates and (
@@ -283,7 +287,7 @@ class Session:
         """When `tick` has something to do next; infinity when never."""
         deadline = min(self._kept_until_s, self._expires_s + self._limits.expiry_grace_s)
         if self.state is SessionState.OPEN:
-            deadline = min(deadline, self._expires_s if self._is_warned else self._warn_s)
+            deadline = min(deadline, self._expires_s if self._is_warned else self._expires_s - self._lead_s)
         for candidate in self._candidates or ():
             deadline = min(deadline, candidate.confirm_by_s)
         if self._sequence is not None and (hole_s := self._sequence.next_deadline_s()) is not None:

@@ -92,9 +92,8 @@ class Settings:
     )
     fast_requests: bool = doc(
         "Whether short requests on a kept connection are served without the HTTP server behind the first one, which "
-        "triples the polls and publishes of a core; needs handoff. Off: a server that ends does not wait for all of "
-        "their answers yet.",
-        False,
+        "triples the polls and publishes of a core; needs handoff.",
+        True,
     )
     static_dir: str | None = doc("A directory with the browser client; the packaged one when not given.", None)
     log_level: Literal["debug", "info", "warning", "error"] = doc("How much is logged.", "info")

@@ -15,7 +15,6 @@ from hybrid.engine.engine import Engine
 from hybrid.errors import HybridError, ProtocolError
 from hybrid.links.head import Head
 from hybrid.links.hypercorn_requests import keep_connection
-from hybrid.links.kept import KeptConnections
 from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
@@ -54,7 +53,6 @@ class Transports:
         self._engine = engine
         self._fallback = fallback
         self._may_keep = may_keep
-        self._kept = KeptConnections()
         self._gate = Gate(
             engine, door_policy, public_url=public_url, resource_metadata=resource_metadata, cookie=cookie
         )
@@ -84,12 +82,8 @@ class Transports:
         else:
             await self._request(exchange)
 
-    async def close(self) -> None:
-        """End the connections that are kept for further requests, behind what is under way on them."""
-        await self._kept.close(self._engine.limits.close_timeout_s)
-
     async def _keep(self, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
-        return await keep_connection(send, self._kept, _is_short, status, headers, body)
+        return await keep_connection(send, _is_short, status, headers, body)
 
     async def _handshake(self, exchange: Exchange) -> None:
         try:

@@ -134,7 +134,6 @@ def create_app(
         cookie=None if cookie is None else (settings.session_cookie, cookie),
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
-    app.after_serving(transports.close)
     app.after_serving(hooks.leave)
     app.after_serving(engine.close)
     app.after_serving(hooks.close)

@@ -340,9 +340,8 @@ async def serving(chosen: argparse.Namespace, *, on_redis: bool = False) -> Asyn
             for name, tree in trees.items():
                 redis = await stack.enter_async_context(redis_server(name=f"redis-{name}")) if on_redis else None
                 broker = "memory:" if redis is None else redis.url
-                more = {"fast_requests": True} if tree == ROOT else {}  # another version may not know it
                 group = await stack.enter_async_context(
-                    nodes(1, broker=broker, issuer=issuer, settings={**settings, **more}, tree=tree)
+                    nodes(1, broker=broker, issuer=issuer, settings=settings, tree=tree)
                 )
                 served.append(Served(name, group[0].port, group[0].process.pid, issuer, redis))
             if not on_redis:

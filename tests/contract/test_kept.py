@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
 
 from hybrid.limits import Limits
 from hybrid.links import hypercorn_requests
@@ -40,7 +44,7 @@ class App:
     """Answers with what it was sent; everything below `/kept` is kept. `served` tells by whom each was served."""
 
     def __init__(self) -> None:
-        self.kept = KeptConnections()
+        self.servers: list[Any] = []
         self.served: list[str] = []
         self.special: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         self.scopes: list[Scope] = []
@@ -50,16 +54,22 @@ class App:
         [connection] = self.kept._open
         return connection
 
+    @property
+    def kept(self) -> KeptConnections:
+        """Those of the server that served last."""
+        return hypercorn_requests._kept[self.servers[-1]]
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
             await receive()
-            await self.kept.close(0.2)
             await send({"type": "lifespan.shutdown.complete"})
             return
         self.served.append("us" if isinstance(receive.__self__, KeptRequest) else "Hypercorn")  # type: ignore[attr-defined]
         self.scopes.append(scope)
+        if self.served[-1] == "Hypercorn":
+            self.servers.append(send.__self__.send.__self__.send.__self__.context)  # type: ignore[attr-defined]
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
@@ -80,7 +90,7 @@ class App:
         headers = [(b"content-length", b"%d" % len(answer)), (b"x-mine", b"yes")]
         shown = b"" if scope["method"] == "HEAD" else answer
         may_keep = self.served[-1] == "Hypercorn" and scope["path"].startswith("/kept")
-        if may_keep and await keep_connection(send, self.kept, _is_ours, 200, headers, shown):
+        if may_keep and await keep_connection(send, _is_ours, 200, headers, shown):
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
@@ -132,8 +142,9 @@ async def test_the_second_request_is_served_by_us_and_answered_the_same() -> Non
 async def test_between_requests_there_is_no_task_and_for_each_there_is_one() -> None:
     app = App()
     async with serving(app) as server:
-        before = len(asyncio.all_tasks())
-        async with connected(server.port) as client:
+        before = len(asyncio.all_tasks()) + 2  # Hypercorn's for the first one, which wait for the end of all
+        async with connected(server.port) as first, connected(server.port) as client:
+            await kept(first)
             await kept(client)
             await true_soon(lambda: len(asyncio.all_tasks()) == before)
             counts: list[int] = []
@@ -487,6 +498,114 @@ async def test_at_the_end_idle_ones_are_closed_and_the_others_behind_their_answe
             assert (body, headers[b"connection"]) == (b"ok", b"close")
             assert await busy.rest() == await idle.rest() == b""
     assert len(app.kept) == 0
+
+
+async def by_hypercorn_alone(
+    app: Any, *, limits: Limits, shutdown_event: asyncio.Event, on_started: Callable[[int], None], host: str, port: int
+) -> None:
+    """As the command `hypercorn` serves: nothing drains, and nothing aborts."""
+    del limits
+    config = Config()
+    listener = socket.create_server((host, port))
+    on_started(listener.getsockname()[1])
+    config.bind = [f"fd://{listener.detach()}"]
+    config.errorlog = logging.getLogger("hybrid.http")
+    config.graceful_timeout = 5.0
+    await hypercorn_serve(app, config, shutdown_trigger=shutdown_event.wait, mode="asgi")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("serve", [launcher.serve, by_hypercorn_alone])
+@on_each_loop
+async def test_idle_ones_do_not_hold_the_end(serve: Callable[..., Any]) -> None:
+    app = App()
+    async with serving(app, serve=serve) as server:
+        clients = [connected(server.port) for _ in range(3)]
+        async with clients[0] as one, clients[1] as two, clients[2] as three:
+            for client in (one, two, three):
+                await kept(client)
+            await two.send(GET)
+            await answer(two)
+            server.shutdown_event.set()
+            assert [await client.rest() for client in (one, two, three)] == [b""] * 3
+            async with asyncio.timeout(PATIENCE_S):  # half of the time after which an idle one ends by itself
+                await server.task
+    assert len(app.kept) == 0
+
+
+@pytest.mark.parametrize("serve", [launcher.serve, by_hypercorn_alone])
+@pytest.mark.parametrize("which", ["first", "second"])
+@on_each_loop
+async def test_an_answer_on_its_way_at_the_end_arrives(serve: Callable[..., Any], which: str) -> None:
+    app = App()
+    size = 4_000_000
+    left: list[int] = []
+
+    async def much(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % size)]
+        if not await keep_connection(send, _is_ours, 200, headers, b"x" * size):
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"x" * size})
+
+    app.special["/kept/much"] = much
+    async with serving(app, serve=serve, limits=Limits(shutdown_grace_s=5)) as server:
+        server.task.add_done_callback(lambda _: left.append(len(app.kept)))
+        async with connected(server.port, limit=1_000) as client:
+            if which == "second":
+                await kept(client)
+            await client.send(b"GET /kept/much HTTP/1.1\r\nHost: test\r\n\r\n")
+            await client.head()
+            await true_soon(lambda: len(app.servers) > 0 and len(app.kept) == 1)
+            connection = app.connection
+            server.shutdown_event.set()
+            await true_soon(
+                lambda: connection.transport.is_closing() or (connection.is_busy and connection._is_leaving)
+            )
+            assert not left
+            assert len(await client.rest()) == size
+            await server.task
+    assert left == [0]
+
+
+@pytest.mark.parametrize("serve", [launcher.serve, by_hypercorn_alone])
+@on_each_loop
+async def test_a_request_on_a_connection_that_went_back_is_waited_for(serve: Callable[..., Any]) -> None:
+    app = App()
+    go_on = asyncio.Event()
+    answered: list[bool] = []
+
+    async def later(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+        answered.append(not server.task.done())
+
+    app.special["/other/later"] = later
+    async with serving(app, serve=serve, limits=Limits(shutdown_grace_s=5)) as server:
+        async with connected(server.port) as client:
+            await kept(client)
+            await client.send(b"GET /other/later HTTP/1.1\r\nHost: test\r\n\r\n")
+            await true_soon(lambda: len(app.served) == 2)
+            server.shutdown_event.set()
+            await true_soon(app.servers[-1].terminated.is_set)
+            go_on.set()
+            assert (await answer(client))[2] == b"ok"
+            await server.task
+    assert answered == [True]
+
+
+@on_each_loop
+async def test_a_connection_that_comes_and_goes_has_as_many_requests_as_others() -> None:
+    app = App()
+    count = 0
+    async with serving(app) as server, connected(server.port) as client:
+        with suppress(asyncio.IncompleteReadError):
+            while count < 1_100:
+                await client.send(GET + GET + b"GET /other HTTP/1.1\r\nHost: test\r\n\r\n")
+                for _ in range(3):
+                    await answer(client)
+                    count += 1
+        assert 990 < count <= 1_000
+        assert app.served.count("us") > 300
 
 
 @on_each_loop

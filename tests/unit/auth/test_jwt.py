@@ -257,6 +257,14 @@ async def test_the_cache_is_bounded_and_loses_the_oldest() -> None:
     assert len(checker._cache) == 3
 
 
+async def test_a_large_cache_loses_many_of_its_oldest_at_once() -> None:
+    checker, _ = verifier(cache_max=32)
+    tokens = [sign(claims(jti=f"t{n}")) for n in range(33)]
+    for token in tokens:
+        await checker.verify(token)
+    assert [checker.cached(token) is not None for token in tokens] == [False] * 2 + [True] * 31
+
+
 async def test_two_tokens_with_one_id_and_payload_are_two_entries() -> None:
     """The key of the cache is the hash of the whole token: by anything less, a forged signature would find an entry."""
     checker, _ = verifier()
