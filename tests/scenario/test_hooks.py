@@ -51,9 +51,9 @@ async def test_the_backend_decides_who_reads_and_writes(pipe: Pipe, handoff: boo
         assert len(backend.asked) <= 4 * nodes, "answers are used for as long as they say"
 
 
-async def test_a_backend_that_is_away_is_waited_for(pipe: Pipe, handoff: bool) -> None:
+async def test_a_backend_that_is_away_is_waited_for(pipe: Pipe) -> None:
     """A client that comes meanwhile is not turned away for good: it is let in when the backend is back."""
-    async with receiver() as backend, world(settings_of(backend, handoff)) as here:
+    async with receiver() as backend, world(settings_of(backend, True)) as here:
         client = await here.client(pipe, scope="")
         await backend.stop()
         subscribing = asyncio.create_task(here.read(client, "hook:open"))
