@@ -54,7 +54,7 @@ _ROWS: Final = (
     ErrorRow(3429, "limit_exceeded", 429, True, "A limit is reached; the detail names it."),
     ErrorRow(3500, "call_failed", 500, True, "The handler of the call failed; the server's log says why."),
     ErrorRow(3503, "broker_unavailable", 503, True, "The broker cannot be reached; nothing took effect; try again."),
-    ErrorRow(3504, "keys_unavailable", 503, True, "Tokens cannot be checked now: their issuer cannot be asked."),
+    ErrorRow(3504, "keys_unavailable", 503, True, "Rights cannot be checked now: who knows them is away; try again."),
     ErrorRow(
         3505, "unconfirmed", 503, True, "It was appended, but no replica has confirmed it; repeat it with its key."
     ),

@@ -121,6 +121,16 @@ class Limits:
     revocation_look_s: float = 3.0  # between two looks at the store, should its signal not have come
     recheck_interval_s: float = 60.0  # a live token that its issuer was asked about is asked about again this often
 
+    # -- hooks
+    hook_asks_max: int = 128  # decisions asked of the backend at once; more: keys_unavailable. Calls likewise, apart
+    hook_ask_timeout_s: float = 5.0  # for an answer, then none: half of what a client waits for its own
+    hook_answer_max_bytes: int = 131_072  # of one answer: a call's largest result and its envelope; more: no answer
+    hook_verdicts_max: int = 50_000  # answers remembered; more: the oldest is forgotten, and asked for again. 25 MB
+    hook_events_max: int = 10_000  # events that wait to be told; more: dropped, and the next batch says how many
+    hook_batch_max: int = 100  # events told in one request
+    hook_tell_timeout_s: float = 10.0  # for its answer, then it is told again
+    hook_tell_age_max_s: float = 3_600.0  # a batch that nobody took for so long is given up, and counted as dropped
+
     # -- workers
     worker_start_s: float = 30.0  # from its start until a worker accepts, on a busy machine; then killed, tried again
     worker_silence_s: float = 10.0  # a worker whose event loop shows no turn is killed: half a heartbeat_interval_s

@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from hybrid.limits import Limits
-from hybrid.settings import GrantSettings, IssuerSettings, Namespace, Settings
+from hybrid.settings import GrantSettings, HooksSettings, IssuerSettings, Namespace, Settings
 
 _INTRODUCTION = """# Settings
 
@@ -83,13 +83,15 @@ def describe() -> str:
 def _page() -> Iterator[str]:
     yield _INTRODUCTION
     yield "## Top level\n"
-    yield from _rows(fields(Settings), without=("limits", "namespaces", "issuers"))
+    yield from _rows(fields(Settings), without=("limits", "namespaces", "issuers", "hooks"))
     yield "\n## [[issuers]]\n\nOne table for each authorization server.\n"
     yield from _rows(fields(IssuerSettings), without=("grants",))
     yield "\n" + _GRANTS
     yield from _rows(fields(GrantSettings))
     yield "\n" + _NAMESPACES
     yield from _rows(fields(Namespace), without=("name",))
+    yield "\n## [hooks]\n\nThe application's backend, in whatever language: see [webhooks](webhooks.md).\n"
+    yield from _rows(fields(HooksSettings))
     yield "\n## [limits]\n\nEach with what happens past it, or the reason for its value.\n"
     yield "| key | default | meaning |\n| --- | --- | --- |"
     reasons = _reasons()

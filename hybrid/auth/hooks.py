@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,39 @@ AuthoriseHook: TypeAlias = Callable[[Principal, Action, str], bool | None]
 """Called with principal, action and channel. True permits, False denies; None leaves it to the namespace's rule."""
 Finish: TypeAlias = Callable[[Principal, Mapping[str, Any]], Awaitable[Principal]]
 """The last step of checking a token."""
+
+
+class Verdict(NamedTuple):
+    """The word of a backend on one action on one channel. `detail` is for the client.
+
+    `retry_after_s`: the backend gave no answer, which permits nothing and says nothing; ask again after so long.
+    """
+
+    is_allowed: bool
+    detail: str = ""
+    retry_after_s: float | None = None
+
+
+class Asked(Protocol):
+    """Who is asked about channels whose namespace says "hook"."""
+
+    def known(self, principal: Principal, action: Action, channel: str) -> Verdict | None:
+        """What it has said, where that is still good."""
+
+    async def ask(self, principal: Principal, action: Action, channels: Sequence[str]) -> None:
+        """Have it asked about each: `known` holds a verdict on all of them for a moment afterwards.
+
+        Never raises. Cancel-safe.
+        """
+
+
+def in_turn(first: Finish, then: Finish) -> Finish:
+    """Both steps; the second is given what the first has made of the principal."""
+
+    async def finish(principal: Principal, claims: Mapping[str, Any]) -> Principal:
+        return await then(await first(principal, claims), claims)
+
+    return finish
 
 
 async def as_it_is(principal: Principal, claims: Mapping[str, Any]) -> Principal:

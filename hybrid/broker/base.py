@@ -167,6 +167,30 @@ class PresenceStore(Protocol):
         """Turn leases that ran out into leaves (announced once each)."""
 
 
+class OccupancyStore(Protocol):
+    """Which channels are read at all. By node, ended by leases; the step that makes a difference says so, once."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may hold channels as well, and go on when this one ends."""
+
+    async def hold(self, channel: str, node: str, lease_s: float) -> int | None:
+        """The node reads the channel from now on, for `lease_s` seconds (at most 90) unless it says so again.
+
+        Since when (Unix milliseconds, by the store's clock) it is read again; None where it was read all along. Raises
+        BrokerError.
+        """
+
+    async def release(self, channel: str, node: str) -> int | None:
+        """The node reads it no more. Since when nobody does; None where somebody still does, or nobody did.
+
+        Raises BrokerError.
+        """
+
+    async def expire(self) -> list[tuple[str, int]]:
+        """The channels that nobody reads any more because leases ran out, and since when. Raises BrokerError."""
+
+
 class Kept(msgspec.Struct, frozen=True, gc=False):
     """The answer to a node that keeps itself in the list.
 

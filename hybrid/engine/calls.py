@@ -43,7 +43,11 @@ _KeyedCall: TypeAlias = tuple[str, str, str, str, str]
 _NULL: Final = b"null"
 _LOOK_S: Final = 0.2  # between two looks at a call that runs at another node
 _MARGIN_S: Final = 5.0  # for its result to be kept
-_GIVEN_UP_S: Final = 0.001  # for which the outcome of what may be tried again is kept: as good as not at all
+_FORGOTTEN_S: Final = 0.001  # how long it is kept that a call was not run: others that wait for it run it then
+
+
+class NotRun(HybridError):
+    """What a handler raises that has not begun: nothing took effect, and the same key may be asked with again."""
 
 
 class _Registration(msgspec.Struct, frozen=True):
@@ -100,12 +104,14 @@ class Calls:
         self._handlers: dict[str, _Registration] = {}
         self._kept: dict[_KeyedCall, _Kept] = {}
         self._open = 0
+        self.fallback: Callable[[str], Handler | None] = lambda name: None
+        """Who answers a call that has no handler of its own; None: nobody. For who shows a token."""
 
     def register(self, name: str, handler: Handler, *, allow_anonymous: bool = False) -> None:
         """Let clients call `name`. Raises ValueError when it is taken.
 
-        The handler returns a JSON-able value, or raises HybridError to tell the caller why not; it is cancelled after
-        `call_timeout_s`.
+        The handler returns a JSON-able value, or raises HybridError to tell the caller why not (NotRun where nothing
+        was begun); it is cancelled after `call_timeout_s`.
         """
         if name in self._handlers:
             raise ValueError(f"a handler for {name!r} is registered already")
@@ -116,9 +122,7 @@ class Calls:
 
         Cancelling it lets a keyed call go on, since its caller may come back for the result.
         """
-        registration = self._handlers.get(name)
-        if registration is None:
-            raise ProtocolError("not_found", "There is no such call here.")
+        registration = self._registration(name)
         if principal.is_anonymous and not registration.allow_anonymous:
             raise AuthError("unauthorized")
         if principal.expires_at_s <= self._clock.wall_s():
@@ -147,6 +151,15 @@ class Calls:
         keyed = (principal.issuer, principal.subject, principal.client, name, key)
         checked = check_json(data, self._limits.data_max_bytes)
         return await asyncio.shield(self._task(keyed, checked, _Registration(act, False, True), principal))
+
+    def _registration(self, name: str) -> _Registration:
+        registration = self._handlers.get(name)
+        if registration is not None:
+            return registration
+        handler = self.fallback(name)
+        if handler is None:
+            raise ProtocolError("not_found", "There is no such call here.")
+        return _Registration(handler, allow_anonymous=False)
 
     def _task(
         self, keyed: _KeyedCall, checked: bytes, registration: _Registration, principal: Principal
@@ -192,8 +205,9 @@ class Calls:
             result = await self._carry_out(registration.handler, call)
         except HybridError as error:
             outcome = _Outcome(error=error.row.name, detail=error.detail, retry_after_s=error.retry_after_s)
-            is_open = registration.may_repeat and isinstance(error, BrokerError | LimitError)
-            await self._finish(key, digest, claimant, outcome, _GIVEN_UP_S if is_open else kept_s)
+            may_again = (BrokerError, LimitError, NotRun) if registration.may_repeat else NotRun
+            is_open = isinstance(error, may_again)
+            await self._finish(key, digest, claimant, outcome, _FORGOTTEN_S if is_open else kept_s)
             raise
         await self._finish(key, digest, claimant, _Outcome(result=msgspec.Raw(result)), kept_s)
         return result
@@ -208,7 +222,7 @@ class Calls:
         self, keyed: _KeyedCall, passing: tuple[type[HybridError], ...], ended: asyncio.Task[bytes]
     ) -> None:
         """A call that could not begin, or was not heard of from where it runs, may be asked for again."""
-        if not ended.cancelled() and isinstance(ended.exception(), passing):
+        if not ended.cancelled() and isinstance(ended.exception(), (*passing, NotRun)):
             self._kept.pop(keyed, None)
 
     async def _carry_out(self, handler: Handler, call: Call) -> bytes:

@@ -18,7 +18,7 @@ import msgspec
 
 from hybrid.auth.door import Door, address_group
 from hybrid.auth.dpop import ProofDesk, ProofStore
-from hybrid.auth.hooks import AuthoriseHook
+from hybrid.auth.hooks import Asked, AuthoriseHook
 from hybrid.auth.policy import Policy
 from hybrid.auth.revocation import Revocations, RevocationStore, RevocationVerifier
 from hybrid.auth.tickets import TicketOffice, TicketStore
@@ -41,6 +41,7 @@ from hybrid.engine.leg import StreamLeg
 from hybrid.engine.locate import Located
 from hybrid.engine.management import Management
 from hybrid.engine.nodes import NodeInfo, Nodes
+from hybrid.engine.observer import NOBODY, Observer
 from hybrid.engine.operations import SERVER, NamespaceOptions, Operations, PublishRequest, to_json
 from hybrid.engine.orders import Orders
 from hybrid.engine.poll import Collected
@@ -99,19 +100,23 @@ class Engine:
         limits: Limits,
         clock: Clock,
         authorise: AuthoriseHook | None = None,
+        asked: Asked | None = None,
         seal_key: bytes | None = None,
         control_key: bytes | None = None,
         rechecker: Rechecker | None = None,
+        observer: Observer = NOBODY,
         version: str = "",
         address: str = "",
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`authorise` is asked at every gate, `rechecker` now and then about the tokens of introspected principals.
+        """`authorise` is asked at every gate, `asked` where a namespace says "hook", `rechecker` now and then about the
+        tokens of introspected principals.
 
         The keys are those that all nodes share; None draws some, for a process that is alone.
 
         `draw` gives a number between two others: when whoever is refused is to come back.
         """
+        self.observer = observer
         self.limits = limits
         self.clock = clock
         self.broker = broker
@@ -128,10 +133,11 @@ class Engine:
             self.wheel,
             tells_presence=self._tells_presence,
             may_deflate=self._may_deflate,
+            observer=observer,
         )
         self._namespace_for = namespace_for
         self.heartbeats = Heartbeats(clock)
-        policy = Policy(namespace_for, authorise, self.revocations)
+        policy = Policy(namespace_for, authorise, self.revocations, asked)
         self.rates = Rates(limits, clock)
         self.lag = Lag(limits)
         self.counts = Counts()

@@ -20,6 +20,7 @@ from hybrid.engine.encodings import Encoding
 from hybrid.engine.feed import Feed, FeedEvents
 from hybrid.engine.link import Link
 from hybrid.engine.locate import Located, locate
+from hybrid.engine.observer import NOBODY, Observer
 from hybrid.engine.poll import Collected, Polls
 from hybrid.engine.reads import Reads
 from hybrid.engine.shared import Shared
@@ -61,10 +62,12 @@ class Hub:
         *,
         tells_presence: Callable[[str], bool] = lambda channel: True,
         may_deflate: Callable[[str], bool] = lambda channel: True,
+        observer: Observer = NOBODY,
     ) -> None:
         """`tells_presence` and `may_deflate` say of a channel whether its joins and leaves are told, and whether its
-        publications may be compressed.
+        publications may be compressed. `observer` is told which are followed.
         """
+        self._observer = observer
         self._compression = Compression(limits.deflate_min_bytes, may_deflate)
         self._tells_presence = tells_presence
         self._broker = broker
@@ -217,11 +220,13 @@ class Hub:
         channel = self._channels.get(name)
         if channel is None:
             channel = self._channels[name] = Channel(name, self.shared)
+            self._observer.channel_followed(name)
         return channel
 
     def _forget(self, channel: Channel) -> None:
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
+            self._observer.channel_left(channel.name)
 
     # -- for the broker (`BrokerListener`)
 

@@ -390,9 +390,8 @@ class StreamLeg(SessionLeg):
         try:
             principal = await self._engine.verified(token, address_of(self.link.peer))
         except HybridError as error:
-            detail = error.detail if isinstance(error, LimitError) else ""
             self._engine.counts.refused(error)
-            self.end(error.row.name, detail=detail, delay_ms=round((error.retry_after_s or 0) * 1000))
+            self.end(error.row.name, detail=error.detail, delay_ms=round((error.retry_after_s or 0) * 1000))
             return
         except Exception:
             _log.exception("a token could not be checked")

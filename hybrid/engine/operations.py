@@ -36,7 +36,7 @@ class NamespaceOptions(Protocol):
 
     @property
     def subscribe(self) -> str:
-        """Who may subscribe: "scope", "token" or "anyone"."""
+        """Who may subscribe: one of `auth.policy.RULES`."""
 
     @property
     def publish(self) -> str:
@@ -122,6 +122,24 @@ class Operations:
             raise ChannelError("forbidden")
         return namespace
 
+    async def ask_subscribe(self, principal: Principal, channels: Sequence[str]) -> None:
+        """Have the backend asked, where it decides who may read, so that `check_subscribe` knows. Cancel-safe."""
+        await self._policy.ask(principal, "subscribe", channels)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a backend is asked about any channel."""
+        return self._policy.asks
+
+    async def ask_publish(self, principal: Principal, channels: Sequence[str]) -> None:
+        """Have the backend asked, where it decides who may write, so that `check_publish` knows. Cancel-safe."""
+        if principal is not SERVER:
+            await self._policy.ask(principal, "publish", [name for name in channels if _is_name(name)])
+
+    def may_read_on(self, principal: Principal, channel: str) -> bool:
+        """Whether who reads a channel may go on: not denied, as far as is known without asking."""
+        return self._policy.is_unanswered(principal, "subscribe", channel) or self.may_subscribe(principal, channel)
+
     def check_subscribe(self, principal: Principal, channel: str) -> NamespaceOptions:
         """Raises ChannelError or AuthError unless the principal may read the channel now."""
         self._policy.authorise(principal, "subscribe", channel)
@@ -159,6 +177,8 @@ class Operations:
         self, principal: Principal, requests: Sequence[PublishRequest], address: str, data: bytes | None = None
     ) -> list[Appended | HybridError]:
         """`data`: that of all of them, where it was checked already."""
+        if self.asks:
+            await self.ask_publish(principal, [request.channel for request in requests])
         who = None if principal is SERVER else who_is(principal, address)
         now_s = self._clock.monotonic_s()
         channel: str | None = None  # whose rate is at hand: what comes together is mostly for one
@@ -226,6 +246,7 @@ class Operations:
     ) -> Page:
         """A part of the kept log. Raises ChannelError not_offered, UnrecoverablePosition, BrokerError."""
         channel = parse_channel(channel)
+        await self.ask_subscribe(principal, (channel,))
         namespace = self.check_subscribe(principal, channel)
         if not namespace.history_size:
             raise ChannelError("not_offered", "This channel keeps no history.")
@@ -240,6 +261,7 @@ class Operations:
     async def presence(self, principal: Principal, channel: str) -> list[PresenceEntry]:
         """Who is on a channel now. Raises ChannelError not_offered."""
         channel = parse_channel(channel)
+        await self.ask_subscribe(principal, (channel,))
         namespace = self.check_subscribe(principal, channel)
         if not namespace.presence:
             raise ChannelError("not_offered", "This channel does not tell who is there.")
@@ -293,6 +315,14 @@ def _size(key: str) -> int:
         return len(key.encode())
     except UnicodeEncodeError:
         return KEY_MAX_BYTES + 1
+
+
+def _is_name(channel: str) -> bool:
+    try:
+        parse_channel(channel)
+    except HybridError:
+        return False
+    return True
 
 
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {

@@ -150,7 +150,8 @@ class PlainStream:
         self._principal = principal
         try:
             for channel in self._channels:
-                self._engine.operations.check_subscribe(principal, channel)
+                if not self._engine.operations.may_read_on(principal, channel):
+                    self._engine.operations.check_subscribe(principal, channel)
         except HybridError as error:
             self.end(error.row.name)
             return
@@ -296,6 +297,7 @@ class PlainStream:
         positions, self._positions = self._positions or {}, None
         hub = self._engine.hub
         try:
+            await self._engine.operations.ask_subscribe(self._principal, self._channels)
             for channel in self._channels:
                 self._engine.operations.check_subscribe(self._principal, channel)
             if self.link.is_bidirectional:

@@ -91,6 +91,7 @@ class Polling:
         if len(channels) >= self._engine.limits.channels_per_session_max:
             raise LimitError("channels_per_session_max")
         self._engine.check_attachable([*channels, command.channel])
+        await self._engine.operations.ask_subscribe(principal, (command.channel,))
         answer = await self._locate(
             principal, session, AttachSubscription(command.channel, command.position, command.history)
         )
@@ -127,7 +128,7 @@ class Polling:
         """The seal vouches for the rights that the token had; what an introspected one may do can change."""
         if not principal.is_introspected:
             return True
-        return all(self._engine.operations.may_subscribe(principal, channel) for channel in channels)
+        return all(self._engine.operations.may_read_on(principal, channel) for channel in channels)
 
     def _opened(self, principal: Principal, session: str, sealed: str) -> list[str]:
         channels = self._engine.sealer.open(sealed, principal, session)
@@ -182,6 +183,8 @@ class Polling:
         session.receive_poll(leg, last_seq, self._engine.clock.monotonic_s())
         runner.carry_out()
         answers: list[Subscribed] = []
+        if self._engine.operations.asks:
+            await self._engine.operations.ask_subscribe(principal, [wanted.channel for wanted in subscriptions])
         until_s = self._engine.patient_until_s()  # for all together, or 256 channels would hold the request for minutes
         with self._engine.warmed(principal, [wanted.channel for wanted in subscriptions]):
             for wanted in subscriptions:

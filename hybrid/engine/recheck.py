@@ -116,7 +116,7 @@ class Recheck:
             async with self._slots:
                 principal = await rechecker.recheck(token_hash)
         except AuthError as error:
-            if error.row.name != "token_refused":
+            if error.row.name not in ("token_refused", "forbidden_or_revoked"):
                 _log.debug("a token could not be checked again: %s", error)
                 return
             principal = None

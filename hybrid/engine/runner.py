@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+_LOST: Final = "lost"
+"""Why a session is over that nobody has ended: its client did not come back."""
 QUEUE_MAX = 16
 """Commands of one session that wait to be carried out; then its leg reads no more of them."""
 
@@ -155,12 +157,12 @@ class SessionRunner:
     def leg_lost(self, leg: SessionLeg, *, is_goodbye: bool) -> None:
         """A leg's link has ended."""
         self.session.receive_leg_lost(leg, self._engine.clock.monotonic_s(), is_goodbye=is_goodbye)
-        self.carry_out()
+        self.carry_out("left" if is_goodbye else _LOST)
 
     def end(self, error: str) -> None:
         """End the session and all its legs."""
         self.session.end(error)
-        self.carry_out()
+        self.carry_out(error)
 
     def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
         """See `Holder.send_away`. The client hears why between two polls as well."""
@@ -262,27 +264,31 @@ class SessionRunner:
 
     # -- what goes out
 
-    def carry_out(self) -> None:
-        """Drain the session's effects; schedule its next deadline."""
+    def carry_out(self, reason: str = _LOST) -> None:
+        """Drain the session's effects; schedule its next deadline. `reason` is why it is over, should it be."""
         while effects := self.session.effects():
             for effect in effects:
                 match effect:
                     case SendPush(leg, push):
                         self._push(leg, push)
-                    case EndLeg(leg, error, reason, delay_ms):
+                    case EndLeg(leg, error, detail, delay_ms):
                         if isinstance(leg, StreamLeg | PolledLeg):
-                            leg.end(error, detail=reason, delay_ms=delay_ms)
+                            leg.end(error, detail=detail, delay_ms=delay_ms)
+                        if reason == _LOST and error != "candidate_timeout":
+                            reason = error
                     case SendReply(reply_to, reply):
                         assert isinstance(reply_to, ReplyTo)
                         reply_to.send(replies.refused(ProtocolError(reply)) if isinstance(reply, str) else reply)
                     case Recover(leg):
                         self._count(leg)
+                        self._tell(leg)
                         self._enqueue(effect)
                     case Execute():
                         self._enqueue(effect)
                     case Close():
                         self._engine.registry.forget(self)
                         self._engine.presence.settle(self.session.id)
+                        self._engine.observer.session_closed(self.session.id, self.session.principal, reason)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -320,6 +326,10 @@ class SessionRunner:
         tried, leg.tried = leg.tried, None
         if tried is not None and isinstance(leg, StreamLeg | PolledLeg):
             self._engine.transport_counts.confirmed(leg.transport, tried)
+
+    def _tell(self, leg: SessionLeg) -> None:
+        if isinstance(leg, StreamLeg | PolledLeg) and self._engine.router.is_ours(self.session.id):
+            self._engine.observer.session_opened(self.session.id, self.session.principal, leg.transport)
 
     def _enqueue(self, effect: Recover | Execute) -> None:
         if self._queue is None:
@@ -379,6 +389,9 @@ class SessionRunner:
             return  # it ended while this waited
         feed = leg.feed = self._engine.hub.feed(leg.link, leg.wire.encoding, leg)
         answers: list[Subscribed] = []
+        if self._engine.operations.asks:
+            assert leg.principal is not None
+            await self._engine.operations.ask_subscribe(leg.principal, [wanted.channel for wanted in subscriptions])
         with self._engine.warmed(leg.principal, [subscription.channel for subscription in subscriptions]):
             for subscription in subscriptions:
                 try:
@@ -440,6 +453,11 @@ class SessionRunner:
         if len(channels) >= self._engine.limits.channels_per_session_max:
             raise LimitError("channels_per_session_max")
         self._engine.check_attachable([*channels, command.channel])
+        if self._engine.operations.asks:
+            assert leg.principal is not None
+            await self._engine.operations.ask_subscribe(leg.principal, (command.channel,))
+            if leg is not self.session.current:
+                raise _leg_ended()
         try:
             answer = await self._add(leg, command)
         except ChannelError:
@@ -492,13 +510,30 @@ class SessionRunner:
         leg = self.session.current
         if isinstance(leg, StreamLeg) and leg.feed is not None:
             leg.principal = principal
-            for channel in leg.feed.channels():
-                try:
-                    self._engine.operations.check_subscribe(principal, channel)
-                except HybridError as error:
-                    leg.feed.remove(channel)
-                    self._engine.presence.leave(self.session.id, channel)
-                    self.session.push_unsubscribed(channel, error.row.number)
+            self._end_refused(leg, principal)
+            if self._engine.operations.asks:
+                self._engine.tasks.spawn(self._ask_again(leg, principal))
+
+    def _end_refused(self, leg: StreamLeg, principal: Principal) -> None:
+        assert leg.feed is not None
+        for channel in leg.feed.channels():
+            if self._engine.operations.may_read_on(principal, channel):
+                continue
+            try:
+                self._engine.operations.check_subscribe(principal, channel)
+            except HybridError as error:
+                leg.feed.remove(channel)
+                self._engine.presence.leave(self.session.id, channel)
+                self.session.push_unsubscribed(channel, error.row.number)
+
+    async def _ask_again(self, leg: StreamLeg, principal: Principal) -> None:
+        """The backend knows nothing of this token yet; what it permitted to the former one goes on until it answers."""
+        if leg.feed is None:
+            return
+        await self._engine.operations.ask_subscribe(principal, leg.feed.channels())
+        if leg is self.session.current and leg.principal is principal:
+            self._end_refused(leg, principal)
+            self.carry_out()
 
     async def _shown(self, command: Refresh) -> Principal:
         if isinstance(command, Shown):

@@ -14,6 +14,7 @@ from hybrid.settings.environment import (
     service_environment,
     worker_environment,
 )
+from hybrid.settings.hooks import HooksSettings
 from hybrid.settings.issuer import ALGORITHMS, GrantSettings, IssuerSettings
 from hybrid.settings.load import ENVIRONMENT_PREFIX, FILE_NAME, NOT_SETTINGS, load
 from hybrid.settings.namespace import Access, Namespace
@@ -30,6 +31,7 @@ __all__ = [
     "Access",
     "ClientEnvironment",
     "GrantSettings",
+    "HooksSettings",
     "IssuerSettings",
     "Namespace",
     "ServiceEnvironment",

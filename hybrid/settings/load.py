@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from hybrid.limits import Limits
 from hybrid.settings.convert import Text, check_known, convert_all, split_list, table_of
+from hybrid.settings.hooks import HooksSettings
 from hybrid.settings.issuer import GrantSettings, IssuerSettings
 from hybrid.settings.namespace import Namespace
 from hybrid.settings.server import Settings
@@ -20,6 +21,9 @@ FILE_NAME: Final = "hybrid.toml"
 ENVIRONMENT_PREFIX: Final = "HYBRID_"
 NOT_SETTINGS: Final = frozenset({"HYBRID_SETTINGS", "HYBRID_URL", "HYBRID_TOKEN"})
 """Variables with the prefix that are no settings of a server: the file's name, and what the client commands use."""
+
+
+_TABLES: Final = ("limits", "namespaces", "hooks")
 
 
 def load(
@@ -72,8 +76,9 @@ def _read_file(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Put `HYBRID_PORT` and its like into the tree, as text that `_convert` understands."""
-    plain = {item.name.upper(): item.name for item in fields(Settings) if item.name not in ("limits", "namespaces")}
+    plain = {item.name.upper(): item.name for item in fields(Settings) if item.name not in _TABLES}
     limits = {item.name.upper(): item.name for item in fields(Limits)}
+    hooks = {item.name.upper(): item.name for item in fields(HooksSettings)}
     for variable in sorted(environ):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
             continue
@@ -84,6 +89,8 @@ def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None
             tree[plain[rest]] = Text(text, variable)
         elif rest.startswith("LIMITS_") and rest.removeprefix("LIMITS_") in limits:
             table_of(tree, "limits")[limits[rest.removeprefix("LIMITS_")]] = Text(text, variable)
+        elif rest.startswith("HOOKS_") and rest.removeprefix("HOOKS_") in hooks:
+            table_of(tree, "hooks")[hooks[rest.removeprefix("HOOKS_")]] = Text(text, variable)
         elif rest.startswith("NAMESPACES_"):
             _merge_namespace(tree, variable, rest.removeprefix("NAMESPACES_"), text)
         else:
@@ -110,6 +117,10 @@ def _build(tree: dict[str, Any]) -> Settings:
         table = table_of(tree, "limits")
         check_known(table, Limits, "limits.")
         values["limits"] = Limits(**convert_all(table, Limits, "limits."))
+    if "hooks" in values and not isinstance(values["hooks"], HooksSettings):
+        table = table_of(tree, "hooks")
+        check_known(table, HooksSettings, "hooks.")
+        values["hooks"] = HooksSettings(**convert_all(table, HooksSettings, "hooks."))
     if "namespaces" in values:
         values["namespaces"] = {
             name: _build_namespace(name, table_of(values["namespaces"], name, "namespaces."))
@@ -117,7 +128,7 @@ def _build(tree: dict[str, Any]) -> Settings:
         }
     if "issuers" in values:
         values["issuers"] = tuple(_build_issuers(values["issuers"]))
-    rest = {key: value for key, value in values.items() if key not in ("limits", "namespaces", "issuers")}
+    rest = {key: value for key, value in values.items() if key not in ("limits", "namespaces", "issuers", "hooks")}
     return Settings(**{**values, **convert_all(rest, Settings, "")})
 
 

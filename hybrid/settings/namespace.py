@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from hybrid.settings.words import check_choice, doc, is_plain_name, refusal
 
-Access: TypeAlias = Literal["scope", "token", "anyone"]
+Access: TypeAlias = Literal["scope", "token", "anyone", "hook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,9 @@ class Namespace:
 
     name: str = doc("What stands before the first `:` of a channel's name; the name of the table.")
     subscribe: Access = doc(
-        'Who may read: "scope" (a token whose scope names the channel), "token" (any valid token) or "anyone".', "scope"
+        'Who may read: "scope" (a token whose scope names the channel), "token" (any valid token), "anyone", or "hook" '
+        "(the backend is asked; see [hooks]).",
+        "scope",
     )
     publish: Access = doc("Who may publish; the same words.", "scope")
     allow_anonymous_publish: bool = doc(

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from hybrid.limits import Limits
 from hybrid.settings.bounds import check_limits
+from hybrid.settings.hooks import HooksSettings
 from hybrid.settings.issuer import IssuerSettings
 from hybrid.settings.namespace import Namespace
 from hybrid.settings.words import check_choice, check_url, doc, host_in_url, is_loopback, is_plain_name, listed, refusal
@@ -117,6 +118,9 @@ class Settings:
     log_principals: Literal["hashed", "plain"] = doc(
         'How logs name whom a token speaks for: "hashed" with a key made from `secret`, or "plain".', "hashed"
     )
+    hooks: HooksSettings = field(
+        default_factory=HooksSettings, metadata={"doc": "The application's backend over HTTP; see [hooks]."}
+    )
     limits: Limits = field(default_factory=Limits, metadata={"doc": "Bounds and intervals; see [limits]."})
     namespaces: dict[str, Namespace] = field(
         default_factory=dict, metadata={"doc": "Options of channels; see [namespaces.<name>]."}
@@ -135,6 +139,7 @@ class Settings:
             object.__setattr__(self, name, value)
         check_limits(self.limits)
         _check_issuers(self)
+        _check_hooks(self)
         for namespace in self.namespaces.values():
             if namespace.data_max_bytes is not None and namespace.data_max_bytes > self.limits.data_max_bytes:
                 raise refusal(
@@ -185,6 +190,16 @@ def _check_issuers(settings: Settings) -> None:
         raise refusal("introspection_secret has no effect: no issuer has a client_id.")
     if len({issuer.url for issuer in settings.issuers}) != len(settings.issuers):
         raise refusal("issuers: the same url stands in two tables.")
+
+
+def _check_hooks(settings: Settings) -> None:
+    if not settings.hooks.url:
+        for namespace in settings.namespaces.values():
+            if "hook" in (namespace.subscribe, namespace.publish):
+                raise refusal(f'namespaces.{namespace.name} says "hook" and needs hooks.url: somebody has to be asked.')
+    for name in settings.hooks.tell_namespaces:
+        if name not in settings.namespaces:
+            raise refusal(f"hooks.tell_namespaces: there is no [namespaces.{name}].")
 
 
 def _check_server(settings: Settings) -> None:

@@ -55,6 +55,7 @@ class LongPolls:
         engine = self._engine
         principal = await self._gate.lasting_principal(exchange)
         target = read_target(exchange, engine.limits)
+        await engine.operations.ask_subscribe(principal, target.channels)
         for channel in target.channels:
             engine.operations.check_subscribe(principal, channel)
         wait_s = exchange.query_number("wait", engine.limits.poll_wait_max_s, engine.limits.poll_wait_max_s)

@@ -74,6 +74,8 @@ class Requests:
         """`POST /v1/channels/{channel}`: the body is the data."""
         principal = await self._gate.principal(exchange)
         channel = channel_from_path(segment)
+        if self._engine.operations.asks:
+            await self._engine.operations.ask_publish(principal, (channel,))
         self._engine.operations.check_publish(principal, channel)  # before the body: strangers get no memory
         form = _form(exchange.header(b"content-type"))
         raw = await exchange.body(self._engine.limits.data_max_bytes)
@@ -178,6 +180,7 @@ class Requests:
             channels = tuple(sorted({parse_channel(channel) for channel in wanted.channels}))
             if not channels:
                 raise ProtocolError("bad_request", "Name the channels the ticket is for.")
+            await self._engine.operations.ask_subscribe(principal, channels)
             for channel in channels:
                 self._engine.operations.check_subscribe(principal, channel)
         elif wanted.purpose == SESSION_PURPOSE and (attach := bytes(wanted.attach)):

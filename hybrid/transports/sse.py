@@ -81,6 +81,7 @@ class EventStreams:
                 raise AuthError("token_refused", "The ticket is for other channels.")
             principal, key = ticket.principal, ticket_hash(ticket_text)
             target = read_target(exchange, limits, ticket.channels)
+        await self._engine.operations.ask_subscribe(principal, target.channels)
         for channel in target.channels:
             self._engine.operations.check_subscribe(principal, channel)
         self._engine.check_room()

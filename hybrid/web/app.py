@@ -20,15 +20,17 @@ from hybrid.auth.revocation import RevocationStore
 from hybrid.auth.tickets import TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.auth.verifiers import AnyTokenVerifier
-from hybrid.broker.base import Broker, CallStore, NodeStore, PresenceStore
+from hybrid.broker.base import Broker, CallStore, NodeStore, OccupancyStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
+from hybrid.broker.memory_occupancy import MemoryOccupancy
 from hybrid.broker.memory_proofs import MemoryProofStore
 from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.nodes import RedisNodes
+from hybrid.broker.redis.occupancy import RedisOccupancy
 from hybrid.broker.redis.proofs import RedisProofStore
 from hybrid.broker.redis.revocations import RedisRevocationStore
 from hybrid.broker.redis.tickets import RedisTicketStore
@@ -39,6 +41,7 @@ from hybrid.settings import Settings, host_in_url
 from hybrid.transports.app import PREFIX, Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
 from hybrid.web.guard import guard
+from hybrid.web.hooks import Hooks
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
 from hybrid.web.issuers import make_verifier
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
@@ -78,9 +81,13 @@ def create_app(
     app = Quart("hybrid", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
     issuer = _development_issuer(settings, clock, issuer_scope)
-    if verifier is None:
-        verifier = make_verifier(settings, issuer, clock, as_it_is if grants is None else finish_with(grants))
     stores = _stores(settings, clock)
+    hooks = Hooks(settings, clock, stores.occupancy)
+    if verifier is None:
+        finish = hooks.finish(as_it_is if grants is None else finish_with(grants))
+        verifier = make_verifier(settings, issuer, clock, finish)
+    elif settings.hooks.connect:
+        raise SettingsError(detail="hooks.connect cannot be asked by a verifier of one's own; ask from there.")
     make_engine, make_transports = _kinds(settings)
     engine = make_engine(
         broker=stores.broker,
@@ -96,6 +103,8 @@ def create_app(
         limits=settings.limits,
         clock=clock,
         authorise=authorise,
+        asked=hooks.authority,
+        observer=hooks,
         seal_key=derive_key(settings.secret, "seals"),
         control_key=derive_key(settings.secret, "control"),
         rechecker=verifier.introspector if isinstance(verifier, AnyTokenVerifier) else None,
@@ -121,6 +130,7 @@ def create_app(
         await engine.start()
         if metrics is not None:
             metrics.start()
+        hooks.start(engine)
         if isinstance(verifier, AnyTokenVerifier) and not await verifier.warm():
             _log.warning("the keys of an issuer cannot be had yet; its tokens are answered with 503 until they can")
 
@@ -135,9 +145,11 @@ def create_app(
         cookie=None if cookie is None else (settings.session_cookie, cookie),
         resource_metadata=settings.public_url + RESOURCE_METADATA_PATH,
     )
+    app.after_serving(hooks.leave)
     app.after_serving(engine.close)
     if metrics is not None:
         app.after_serving(metrics.close)
+    app.after_serving(hooks.close)
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
@@ -232,6 +244,7 @@ class _Stores(NamedTuple):
     calls: CallStore
     proofs: ProofStore
     revocations: RevocationStore
+    occupancy: OccupancyStore
 
 
 def _stores(settings: Settings, clock: Clock) -> _Stores:
@@ -246,10 +259,12 @@ def _stores(settings: Settings, clock: Clock) -> _Stores:
             alone,
             MemoryProofStore(clock, settings.limits),
             MemoryRevocationStore(clock, settings.limits),
+            MemoryOccupancy(clock),
         )
     redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
     tickets = RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
     nodes = RedisNodes(redis)
     proofs = RedisProofStore(redis.servers, redis.keys)
     revoked = RedisRevocationStore(redis, derive_key(settings.secret, "revocations"), settings.limits)
-    return _Stores(redis, redis, tickets, nodes, nodes, proofs, revoked)
+    occupancy = RedisOccupancy(redis.servers, redis.keys)
+    return _Stores(redis, redis, tickets, nodes, nodes, proofs, revoked, occupancy)

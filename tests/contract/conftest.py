@@ -11,15 +11,17 @@ import pytest_asyncio
 from hybrid.auth.dpop import ProofStore
 from hybrid.auth.revocation import RevocationStore
 from hybrid.auth.tickets import TicketStore
-from hybrid.broker.base import CallStore, PresenceStore
+from hybrid.broker.base import CallStore, OccupancyStore, PresenceStore
 from hybrid.broker.memory import MemoryBroker
 from hybrid.broker.memory_nodes import MemoryNodes
+from hybrid.broker.memory_occupancy import MemoryOccupancy
 from hybrid.broker.memory_proofs import MemoryProofStore
 from hybrid.broker.memory_revocations import MemoryRevocationStore
 from hybrid.broker.memory_tickets import MemoryTicketStore
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.nodes import RedisNodes
+from hybrid.broker.redis.occupancy import RedisOccupancy
 from hybrid.broker.redis.proofs import RedisProofStore
 from hybrid.broker.redis.revocations import RedisRevocationStore
 from hybrid.broker.redis.tickets import RedisTicketStore
@@ -166,3 +168,10 @@ def revoked(
         return RedisRevocationStore(made_on_redis, b"k" * 32, limits, skew_ms)
 
     return make
+
+
+@pytest.fixture
+def occupancy(made_on_redis: RedisBroker | None, clock: FakeClock, skew_ms: Callable[[], int]) -> OccupancyStore:
+    if made_on_redis is None:
+        return MemoryOccupancy(clock)
+    return RedisOccupancy(made_on_redis.servers, made_on_redis.keys, skew_ms)

@@ -160,7 +160,7 @@ def test_the_file_is_found_by_variable_and_in_the_working_directory(
         ("[namespaces.chat]\nhistory_ttl_s = 0", "namespaces.chat.history_ttl_s", "positive"),
         ("[namespaces.chat]\ndata_max_bytes = 0", "namespaces.chat.data_max_bytes", "positive"),
         ("[namespaces.chat]\ndata_max_bytes = 65537", "namespaces.chat.data_max_bytes", "limits.data_max_bytes"),
-        ("[namespaces.chat]\nsubscribe = 'all'", "namespaces.chat.subscribe", '"scope", "token" or "anyone"'),
+        ("[namespaces.chat]\nsubscribe = 'all'", "namespaces.chat.subscribe", '"scope", "token", "anyone" or "hook"'),
         ("[namespaces.chat]\non_lag = 'wait'", "namespaces.chat.on_lag", '"reset" or "close"'),
         ("[namespaces.chat]\npublish = 'anyone'", "namespaces.chat.publish", "allow_anonymous_publish = true"),
         ("[namespaces.chat]\nallow_anonymous_publish = true", "allow_anonymous_publish", 'publish = "anyone"'),

@@ -31,6 +31,11 @@ class ChannelKeys(NamedTuple):
         """Where a publisher's key is remembered."""
         return b"%b:k:%b" % (self.topic, digest)
 
+    @property
+    def occupied(self) -> bytes:
+        """The nodes that read it."""
+        return self.topic + b":oc"
+
     def presence(self) -> tuple[bytes, bytes, bytes, bytes]:
         """Leases, principals in order of coming, their counts of sessions, and what numbers the comings."""
         topic = self.topic
@@ -50,6 +55,8 @@ class Keys:
         self.generation = self._control + b"{nodes}:g"
         self.due = self._control + b"{presence}:due"
         self.claimed = self._control + b"{presence}:claimed"
+        self.occupied_due = self._control + b"{occupied}:due"
+        self.occupied_claimed = self._control + b"{occupied}:claimed"
         self.revoked = self._control + b"{revoked}"
         self.revoked_times = self._control + b"{revoked}:t"
 

@@ -34,6 +34,7 @@ NODE: Final = _script("node")
 CALL: Final = _script("call")
 REVOKE: Final = _script("revoke")
 REVOKED: Final = _script("revoked")
+OCCUPY: Final = _script("occupy")
 
-ALL: Final = (PUBLISH, PURGE, READ, HISTORY, JOIN, LEAVE, DUE, KEEP, LOOK, CLAIM, NODE, CALL, REVOKE, REVOKED)
+ALL: Final = (PUBLISH, PURGE, READ, HISTORY, JOIN, LEAVE, DUE, KEEP, LOOK, CLAIM, NODE, CALL, REVOKE, REVOKED, OCCUPY)
 """Loaded on every new connection; a script that was flushed meanwhile is loaded again when it is missed."""

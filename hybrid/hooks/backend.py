@@ -1,0 +1,113 @@
+"""Asking the backend: signed, a bounded number at once, tried again where nothing was sent, left alone while away.
+
+Fail closed: whatever is not an answer raises `Unanswered`, which permits nothing, and is never taken for a refusal.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from hybrid.clock import Clock
+from hybrid.hooks.breaker import Breaker
+from hybrid.hooks.post import Failure, Poster, PostError
+from hybrid.hooks.signature import Signer
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+ID_BYTES: Final = 16
+
+
+class Unanswered(Exception):
+    """There is no answer. `is_sent`: the backend may have seen the question, and acted on it.
+
+    `is_full`: it was not asked, for too many questions are under way. `is_refused`: it has said something that is no
+    answer. `retry_after_s` is when to come back.
+    """
+
+    def __init__(
+        self, *, is_sent: bool, is_full: bool = False, is_refused: bool = False, retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.is_sent = is_sent
+        self.is_full = is_full
+        self.is_refused = is_refused
+        self.retry_after_s = retry_after_s
+
+
+class Backend:
+    """See the module's text. One for decisions and one for calls, so that slow calls are in no decision's way."""
+
+    def __init__(self, poster: Poster, signer: Signer, clock: Clock, *, asks_max: int) -> None:
+        self._poster = poster
+        self._signer = signer
+        self._clock = clock
+        self._asks_max = asks_max
+        self._open = 0
+        self.breaker = Breaker(clock)
+
+    @property
+    def under_way(self) -> int:
+        """Questions without an answer yet."""
+        return self._open
+
+    async def ask(self, question: Any, answer_type: type[_Answer], *, is_repeatable: bool) -> _Answer:
+        """The backend's answer, of the type given. Raises Unanswered.
+
+        `is_repeatable`: to ask twice does no harm; then a connection that broke is tried again, once. One that could
+        not be made is in any case. Cancelling it leaves open whether the backend was asked.
+        """
+        if self._open >= self._asks_max:
+            raise Unanswered(is_sent=False, is_full=True)
+        if not self.breaker.admits():
+            raise Unanswered(is_sent=False, retry_after_s=max(0.5, self.breaker.opens_in_s()))
+        self._open += 1
+        try:
+            body = msgspec.json.encode(question)
+            message_id = f"ask_{secrets.token_urlsafe(ID_BYTES)}"
+            answer = msgspec.json.decode(await self._posted(message_id, body, is_repeatable), type=answer_type)
+        except PostError as error:
+            self._failed(error.failure, str(error))
+            is_sent = error.failure is not Failure.UNSENT
+            raise Unanswered(is_sent=is_sent, is_refused=error.failure is Failure.REFUSED) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            # The words of a ValidationError name our own members; those of the others quote nothing either.
+            detail = str(error) if isinstance(error, msgspec.ValidationError) else "not JSON"
+            self._failed(Failure.REFUSED, f"{Failure.REFUSED.value}: {detail}")
+            raise Unanswered(is_sent=True, is_refused=True) from None
+        finally:
+            self._open -= 1
+        self.breaker.succeeded()
+        return answer
+
+    async def close(self) -> None:
+        """Release connections; safe to call twice."""
+        await self._poster.close()
+
+    async def _posted(self, message_id: str, body: bytes, is_repeatable: bool) -> bytes:
+        try:
+            return await self._attempt(message_id, body)
+        except PostError as error:
+            if error.failure is Failure.UNSENT or (is_repeatable and error.failure is Failure.BROKEN):
+                return await self._attempt(message_id, body)  # mostly a kept connection that was just closed
+            raise
+
+    async def _attempt(self, message_id: str, body: bytes) -> bytes:
+        return await self._poster.ask(body, self._signer.headers(message_id, self._clock.wall_s(), body))
+
+    def _failed(self, failure: Failure, reason: str) -> None:
+        if failure is Failure.REFUSED:
+            # It is there and answers at once. Were it left alone for that, whoever finds a question that it fails at
+            # could have it taken away from everybody.
+            self.breaker.succeeded()
+            _log.warning("the backend at %s gave no answer: %s", self._poster.name, reason)
+            return
+        was_open = self.breaker.opens_in_s() > 0
+        self.breaker.failed()
+        if not was_open and self.breaker.opens_in_s() > 0:
+            _log.error("the backend at %s does not answer and is left alone for a while: %s", self._poster.name, reason)
+        else:
+            _log.warning("the backend at %s gave no answer: %s", self._poster.name, reason)
