@@ -1,0 +1,170 @@
+"""JSON Schemas (draft 2020-12) of everything on the wire, from the types that parse and write it.
+
+A receiver ignores fields that it does not know, so the schemas do not forbid any; a message of an unknown kind fits
+none of them. Bounds that are settings stand with their defaults.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from hybrid.protocol.commands import AnyCommand, Attach, CommandPost
+from hybrid.protocol.pushes import Push, WirePublication
+from hybrid.protocol.requests import (
+    BatchAnswer,
+    BatchBody,
+    HistoryPage,
+    PingAnswer,
+    PollPage,
+    PresenceList,
+    Problem,
+    Published,
+    PushList,
+    ReplyList,
+    ResetFrame,
+    Revoked,
+    RevokeRequest,
+    StreamRequest,
+    TicketAnswer,
+    TicketRequest,
+)
+from hybrid.specifications.document import Document
+
+REFS: Final = {
+    "openapi": "#/components/schemas/{name}",
+    "asyncapi": "#/components/schemas/{name}",
+    "schema": "#/$defs/{name}",
+}
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+FILES: Final[dict[str, tuple[Any, str]]] = {
+    "command": (AnyCommand, "A command of a session: client to server."),
+    "push": (Push, "A push or a reply of a session: server to client."),
+    "stream-request": (StreamRequest, "The body of `POST /v1/stream`."),
+    "pushes": (PushList, "The answer of `POST /v1/stream` to an attach or a poll."),
+    "command-post": (CommandPost, "The body of `POST /v1/command`."),
+    "replies": (ReplyList, "The answer of `POST /v1/command`."),
+    "publication": (WirePublication, "A publication, as plain WebSockets and polls bring it."),
+    "reset-frame": (ResetFrame, "The frame of a plain WebSocket whose cursor cannot be continued."),
+    "poll-page": (PollPage, "The answer to a plain long poll."),
+    "published": (Published, "The answer to a publish."),
+    "batch": (BatchBody, "The body of `POST /v1/publish`."),
+    "batch-answer": (BatchAnswer, "The answer of `POST /v1/publish`."),
+    "history-page": (HistoryPage, "The answer of `GET /v1/history/{channel}`."),
+    "presence-list": (PresenceList, "The answer of `GET /v1/presence/{channel}`."),
+    "ticket-request": (TicketRequest, "The body of `POST /v1/ticket`."),
+    "ticket": (TicketAnswer, "The answer of `POST /v1/ticket`."),
+    "revoke-request": (RevokeRequest, "The body of `POST /v1/revoke`."),
+    "revoked": (Revoked, "The answer of `POST /v1/revoke`."),
+    "ping": (PingAnswer, "The answer of `GET /v1/ping`."),
+    "problem": (Problem, "The body of every HTTP error: `application/problem+json`."),
+}
+"""The files below `/v1/schemas` and `docs/schemas`: what each is of, and in words."""
+
+_INSIDE: Final[dict[tuple[str, str], Any]] = {
+    ("CommandPost", "commands"): list[AnyCommand],
+    ("TicketRequest", "attach"): Attach,
+}
+"""What stands in fields that are decoded later, on their own: to the decoder around them they are raw."""
+_CLAIMS: Final = ("jti", "sid", "subject", "client")
+
+
+def components(kinds: Sequence[Any], document: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The schemas of `kinds`, and by name those of all structs in them.
+
+    `document` is what they are for, "openapi", "asyncapi" or "schema": each refers to others, and says by which field
+    kinds are told apart, in its own way.
+    """
+    template = REFS[document]
+    inside = list(_INSIDE.values())
+    found, named = msgspec.json.schema_components([*kinds, *inside], ref_template=template)
+    for (owner, field), schema in zip(_INSIDE, found[len(kinds) :], strict=True):
+        if owner in named:
+            named[owner]["properties"][field] = schema
+    if "Push" in named:
+        named["Push"] = _envelope(named["Push"])
+    for claims in ("RevokeRequest", "Revoked"):
+        if claims in named:
+            named[claims]["oneOf"] = [{"required": [name]} for name in _CLAIMS]
+            for name in _CLAIMS:
+                named[claims]["properties"][name] = {"type": "string", "minLength": 1}
+    schemas = [_tidy(schema, document) for schema in found[: len(kinds)]]
+    tidied = {name: _tidy(schema, document) for name, schema in named.items()}
+    return schemas, {name: tidied[name] for name in sorted(_reached(schemas, tidied, template))}
+
+
+def push_names() -> tuple[str, ...]:
+    """The pushes there are; a reply is one of them."""
+    return tuple(field for field in Push.__struct_fields__ if field != "seq")
+
+
+def schema_file(name: str) -> Document | None:
+    """One file of `FILES`, `NAME.json`; None where there is none."""
+    stem = name.removesuffix(".json")
+    return _made(stem) if stem in FILES and stem != name else None
+
+
+@cache
+def _made(stem: str) -> Document:
+    kind, words = FILES[stem]
+    (schema,), named = components([kind], "schema")
+    head = {"$schema": DIALECT, "$id": f"urn:hybrid:v1:{stem}", "description": words}
+    return Document({**head, **schema, "$defs": named})
+
+
+def _envelope(push: dict[str, Any]) -> dict[str, Any]:
+    """A push has exactly one of its fields, and `seq` where it is numbered; the type alone would permit any of them."""
+    properties = dict(push["properties"])
+    seq = properties.pop("seq")
+    kinds = []
+    for name, schema in properties.items():
+        value = next(one for one in schema["anyOf"] if one != {"type": "null"})
+        numbered = {"seq": seq} if name in ("unsubscribed", "expiring") else {}
+        kinds.append({"title": name, "type": "object", "properties": {name: value, **numbered}, "required": [name]})
+    return {"title": push["title"], "description": push["description"], "oneOf": kinds}
+
+
+def _tidy(schema: Any, document: str) -> Any:
+    """As others write it: no regular expressions of Python's kind, no indented descriptions, no empty lists."""
+    if isinstance(schema, list):
+        return [_tidy(item, document) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    tidied = {name: _tidy(value, document) for name, value in schema.items()}
+    if isinstance(tidied.get("discriminator"), dict) and document != "openapi":
+        field = tidied.pop("discriminator")["propertyName"]
+        if document == "asyncapi":
+            tidied["discriminator"] = field
+    if isinstance(tidied.get("pattern"), str):
+        tidied["pattern"] = tidied["pattern"].replace(r"\A", "^").replace(r"\Z", "$")
+    if isinstance(tidied.get("description"), str):
+        tidied["description"] = inspect.cleandoc(tidied["description"])
+    if tidied.get("required") == []:
+        del tidied["required"]
+    if "default" in tidied and tidied["default"] is None:
+        del tidied["default"]
+    return tidied
+
+
+def _reached(schemas: Iterable[Any], named: dict[str, Any], template: str) -> set[str]:
+    """The names that schemas refer to, directly or through others."""
+    before, _, after = template.partition("{name}")
+    reached: set[str] = set()
+    waiting: list[Any] = list(schemas)
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
+            ref = item.get("$ref")
+            if isinstance(ref, str):
+                name = ref.removeprefix(before).removesuffix(after)
+                if name not in reached:
+                    reached.add(name)
+                    waiting.append(named[name])
+    return reached
