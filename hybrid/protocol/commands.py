@@ -16,7 +16,14 @@ from hybrid.limits import KEY_MAX_BYTES, OFFSET_MAX, TRIED_MAX, TYPE_MAX_CHARACT
 Offset: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 ShortText: TypeAlias = Annotated[str, Meta(max_length=64)]
-ChannelText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+ChannelText: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        extra_json_schema={"pattern": r"^(?!\.{1,2}$)[^*\u0000-\u001f\u007f-\u009f]+$"},  # `protocol.channels` checks
+    ),
+]
 Epoch: TypeAlias = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": "^[a-z0-9]{0,16}$"})]
 Tag: TypeAlias = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": "^([0-9a-f]{8})?$"})]
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=KEY_MAX_BYTES)]

@@ -96,6 +96,20 @@ class ResetFrame(msgspec.Struct, frozen=True):
     reset: WirePosition
 
 
+class ResetEvent(msgspec.Struct, frozen=True):
+    """The data of `event: hybrid.reset` on a plain event stream: this channel goes on after `cursor`."""
+
+    channel: str
+    cursor: Cursor
+
+
+class BundleItem(msgspec.Struct, frozen=True):
+    """The data of an event on a plain event stream of several channels; `data` is the publication's."""
+
+    channel: str
+    data: msgspec.Raw
+
+
 class TicketRequest(msgspec.Struct, frozen=True):
     """The body of `POST /v1/ticket`: `channels` with the purpose "channels", or `attach` with "session"."""
 

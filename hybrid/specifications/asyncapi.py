@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 from hybrid import __version__
 from hybrid.protocol.commands import AnyCommand, CommandPost
 from hybrid.protocol.pushes import Push, WirePublication
-from hybrid.protocol.requests import PushList, ReplyList, ResetFrame
+from hybrid.protocol.requests import BundleItem, PushList, ReplyList, ResetEvent, ResetFrame
 from hybrid.protocol.routes.channels import PUBLICATION
 from hybrid.protocol.routes.sessions import ATTACHED
 from hybrid.specifications.document import Document
@@ -63,6 +63,21 @@ _BODIES: Final[dict[str, tuple[Any, str, Any]]] = {
     ),
     "pushes": (PushList, "Pushes, in the answer to an attach or a poll", {"pushes": [ATTACHED]}),
     "plainPublication": (WirePublication, "A publication without an envelope", PUBLICATION),
+    "plainEvent": (
+        Any,
+        "The data of a publication as it was published; `id` is the cursor, `event` the type",
+        {"text": "hello"},
+    ),
+    "plainBundleEvent": (
+        BundleItem,
+        "The data of a publication, on a stream of several channels; `id` is composite",
+        {"channel": "chat:lobby", "data": {"text": "hello"}},
+    ),
+    "plainResetEvent": (
+        ResetEvent,
+        "`event: hybrid.reset`: the cursor could not be continued; this is where it goes on",
+        {"channel": "chat:lobby", "cursor": "k3f9-42-9c1d07aa"},
+    ),
     "plainReset": (
         ResetFrame,
         "The cursor could not be continued; this is where it goes on",
@@ -137,7 +152,7 @@ def _channels() -> dict[str, Any]:
     posted = ("attach", "poll")
     on_socket = [name for name in commands if name != "poll"]
     streamed = [name for name in pushes if name != "replyPush"]
-    channel = {
+    plain_channel = {
         "channel": {"description": "The channel's name, percent-encoded as one segment.", "examples": ["chat%3Alobby"]}
     }
     return {
@@ -171,7 +186,16 @@ def _channels() -> dict[str, Any]:
                 ("auth", "plainPublication", "plainReset"),
                 bindings={"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
             ),
-            "parameters": channel,
+            "parameters": plain_channel,
+        },
+        "channelEvents": {
+            **_channel(
+                "http",
+                "/v1/channels/{channel}",
+                "One channel as an event stream; several with `/v1/channels?name=A&name=B`. Heartbeats are comments.",
+                ("plainEvent", "plainBundleEvent", "plainResetEvent"),
+            ),
+            "parameters": plain_channel,
         },
     }
 
@@ -197,20 +221,21 @@ def _operations(channels: dict[str, Any]) -> dict[str, Any]:
         down = [name for name in said["messages"] if name not in commands]
         is_asked = channel in ("sessionPolls", "commands")
         title = channel[0].upper() + channel[1:]
-        credentials = ("bearer", "dpop", "ticket") if channel == "sessionEvents" else ("bearer", "dpop")
+        credentials = ("bearer", "dpop", "ticket") if channel.endswith("Events") else ("bearer", "dpop")
         security = [{"$ref": f"#/components/securitySchemes/{name}"} for name in credentials]
-        found[f"receive{title}"] = {
-            "action": "receive",
-            "channel": {"$ref": f"#/channels/{channel}"},
-            "summary": "What a client says",
-            "messages": _refs(channel, up),
-            "security": security,
-            **(
-                {"reply": {"channel": {"$ref": f"#/channels/{channel}"}, "messages": _refs(channel, down)}}
-                if is_asked
-                else {}
-            ),
-        }
+        if up:
+            found[f"receive{title}"] = {
+                "action": "receive",
+                "channel": {"$ref": f"#/channels/{channel}"},
+                "summary": "What a client says",
+                "messages": _refs(channel, up),
+                "security": security,
+                **(
+                    {"reply": {"channel": {"$ref": f"#/channels/{channel}"}, "messages": _refs(channel, down)}}
+                    if is_asked
+                    else {}
+                ),
+            }
         if not is_asked:
             found[f"send{title}"] = {
                 "action": "send",

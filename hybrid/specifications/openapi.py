@@ -205,7 +205,7 @@ def _contents(contents: Sequence[Content], shared: _Shared) -> dict[str, Any]:
         kind = described[content.media_type] = {}
         if content.kind is not None:
             kind["schema"] = shared.of(content.kind)
-        elif content.media_type.startswith("text/"):
+        elif content.media_type == "text/plain":
             kind["schema"] = {"type": "string"}
         if content.example is not None:
             kind["example"] = content.example

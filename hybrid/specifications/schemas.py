@@ -6,6 +6,7 @@ none of them. Bounds that are settings stand with their defaults.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -18,6 +19,7 @@ from hybrid.protocol.pushes import Push, WirePublication
 from hybrid.protocol.requests import (
     BatchAnswer,
     BatchBody,
+    BundleItem,
     HistoryPage,
     PingAnswer,
     PollPage,
@@ -26,6 +28,7 @@ from hybrid.protocol.requests import (
     Published,
     PushList,
     ReplyList,
+    ResetEvent,
     ResetFrame,
     Revoked,
     RevokeRequest,
@@ -50,6 +53,8 @@ FILES: Final[dict[str, tuple[Any, str]]] = {
     "replies": (ReplyList, "The answer of `POST /v1/command`."),
     "publication": (WirePublication, "A publication, as plain WebSockets and polls bring it."),
     "reset-frame": (ResetFrame, "The frame of a plain WebSocket whose cursor cannot be continued."),
+    "reset-event": (ResetEvent, "The data of `event: hybrid.reset` on a plain event stream."),
+    "bundle-item": (BundleItem, "The data of an event on a plain event stream of several channels."),
     "poll-page": (PollPage, "The answer to a plain long poll."),
     "published": (Published, "The answer to a publish."),
     "batch": (BatchBody, "The body of `POST /v1/publish`."),
@@ -70,7 +75,35 @@ _INSIDE: Final[dict[tuple[str, str], Any]] = {
     ("TicketRequest", "attach"): Attach,
 }
 """What stands in fields that are decoded later, on their own: to the decoder around them they are raw."""
-_CLAIMS: Final = ("jti", "sid", "subject", "client")
+_ONE_CLAIM: Final = {
+    "oneOf": [
+        {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}}
+        for name in ("jti", "sid", "subject", "client")
+    ]
+}
+_BEYOND: Final[dict[str, Any]] = {
+    "RevokeRequest": _ONE_CLAIM,
+    "Revoked": _ONE_CLAIM,
+    "TicketRequest": {
+        "oneOf": [
+            {
+                "required": ["channels"],
+                "properties": {"purpose": {"const": "channels"}, "channels": {"minItems": 1}},
+            },
+            {"required": ["attach"], "properties": {"purpose": {"const": "session"}}},
+        ]
+    },
+    "WirePosition": {
+        "oneOf": [
+            {"properties": {"offset": {"const": 0}, "epoch": {"const": ""}, "tag": {"const": ""}}},
+            {
+                "required": ["epoch", "tag"],
+                "properties": {"offset": {"minimum": 1}, "epoch": {"minLength": 1}, "tag": {"minLength": 8}},
+            },
+        ]
+    },
+}
+"""What a type cannot say, and the code that reads it checks: which fields go together."""
 
 
 def components(kinds: Sequence[Any], document: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -87,11 +120,12 @@ def components(kinds: Sequence[Any], document: str) -> tuple[list[dict[str, Any]
             named[owner]["properties"][field] = schema
     if "Push" in named:
         named["Push"] = _envelope(named["Push"])
-    for claims in ("RevokeRequest", "Revoked"):
-        if claims in named:
-            named[claims]["oneOf"] = [{"required": [name]} for name in _CLAIMS]
-            for name in _CLAIMS:
-                named[claims]["properties"][name] = {"type": "string", "minLength": 1}
+    for name, rules in _BEYOND.items():
+        if name in named:
+            named[name] |= copy.deepcopy(rules)
+    if "TicketRequest" in named:  # with the other purpose nobody looks at an attach
+        ticket = named["TicketRequest"]
+        ticket["oneOf"][1]["properties"]["attach"] = ticket["properties"].pop("attach")
     schemas = [_tidy(schema, document) for schema in found[: len(kinds)]]
     tidied = {name: _tidy(schema, document) for name, schema in named.items()}
     return schemas, {name: tidied[name] for name in sorted(_reached(schemas, tidied, template))}

@@ -59,9 +59,12 @@ class Routing:
             return handler, ()
         if self._deep:
             segments = tuple(path[1:].split(b"/"))
-            for its_method, template, handler in self._deep:
-                if its_method == method and _fits(template, segments):
+            fitting = [one for one in self._deep if _fits(one[1], segments)]
+            for its_method, template, handler in fitting:
+                if its_method == method:
                     return handler, tuple(given for part, given in zip(template, segments, strict=True) if part is None)
+            if fitting:
+                raise self._not_found(path)
         cut = path.find(b"/", self._prefix_length)
         if cut > 0:
             handler = self._named.get((method, path[:cut]))
@@ -71,9 +74,11 @@ class Routing:
 
     def _not_found(self, path: bytes) -> ProtocolError:
         segments = tuple(path[1:].split(b"/"))
-        for template, methods in self._methods.items():
-            is_named = len(template) == 3 and template[2] is None and segments[:2] == template[:2] and len(segments) > 2
-            if is_named or _fits(template, segments):
+        longest = [segments]
+        if len(segments) > 3:  # a name at the end is all that is left
+            longest.append((*segments[:2], b"/".join(segments[2:])))
+        for template, methods in sorted(self._methods.items(), key=lambda item: -len(item[0])):
+            if any(_fits(template, given) for given in longest):
                 return not_found(f"This path answers {' and '.join(methods)} only.")
         return not_found("There is nothing here. The paths, such as /v1/channels/NAME, are listed in /v1/openapi.json.")
 

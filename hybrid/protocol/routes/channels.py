@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
+from hybrid.protocol.commands import ChannelText
 from hybrid.protocol.requests import (
     BatchAnswer,
     BatchBody,
-    Cursor,
     HistoryPage,
     PollPage,
     PresenceList,
@@ -32,7 +32,7 @@ _CURSOR: Final = "k3f9-42-9c1d07aa"
 CHANNEL: Final = Parameter(
     name="channel",
     place="path",
-    kind=Annotated[str, Meta(min_length=1, max_length=255)],
+    kind=ChannelText,
     meaning="The channel's name, percent-encoded as one segment (`/` as `%2F`): 1 to 255 bytes of UTF-8 in NFC, "
     "without control characters and `*`, not `.` or `..`.",
     example="chat:lobby",
@@ -41,32 +41,31 @@ CHANNEL: Final = Parameter(
 _NAMES: Final = Parameter(
     name="name",
     place="query",
-    kind=Annotated[list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(min_length=1, max_length=16)],
+    kind=Annotated[list[ChannelText], Meta(min_length=1, max_length=16)],
     meaning="A channel's name; once for each channel, 16 at most.",
     example=["chat:lobby"],
     may_repeat=True,
 )
-_SMALL: Final = Annotated[float, Meta(ge=0, le=100_000)]
+_NUMBER: Final = Annotated[float, Meta(ge=0, le=999_999_999_999_999)]
 _READING: Final = (
     Parameter(
         name="after",
         place="query",
-        kind=Cursor,
-        meaning="The cursor to go on after; `0` for the start. Composite for several channels. Without it and without "
-        "`history` the reader starts now.",
+        meaning="The cursor to go on after, 2 KB at most; `0` for the start. Composite for several channels. Without "
+        "it and without `history` the reader starts now.",
         example=_CURSOR,
     ),
     Parameter(
         name="history",
         place="query",
-        kind=_SMALL,
+        kind=_NUMBER,
         meaning="Start so many publications back. What is more than the server keeps or gives counts as that.",
         example=10,
     ),
     Parameter(
         name="wait",
         place="query",
-        kind=_SMALL,
+        kind=_NUMBER,
         meaning="Of a long poll: seconds to wait for a publication, 25 at most and unless said otherwise.",
         example=25,
     ),
@@ -78,7 +77,6 @@ _READING: Final = (
     Parameter(
         name="Last-Event-ID",
         place="header",
-        kind=Cursor,
         meaning="As `after`, and wins over it: what an `EventSource` sends when it comes back.",
         example=_CURSOR,
     ),
@@ -104,7 +102,7 @@ _PUBLISH_ERRORS: Final = ("forbidden", "key_conflict", "outcome_unknown", "uncon
 _KEY: Final = Parameter(
     name="Idempotency-Key",
     place="header",
-    kind=Annotated[str, Meta(min_length=1, max_length=128, pattern="^[!-~]+$")],
+    kind=Annotated[str, Meta(min_length=1, max_length=128)],
     meaning="Makes a repeat within five minutes safe: the first one's position comes back, with `repeated`.",
     example="order-4711",
 )
@@ -180,7 +178,7 @@ CHANNELS: Final = (
             Parameter(
                 name="Idempotency-Key",
                 place="header",
-                kind=Annotated[str, Meta(min_length=1, max_length=123, pattern="^[!-~]+$")],
+                kind=Annotated[str, Meta(min_length=1, max_length=123)],
                 meaning="The key of the whole batch: each publication without a `key` of its own gets this one and its "
                 "place (`KEY.0`, `KEY.1`, ...). Repeat the same batch in the same order.",
                 example="import-17",
@@ -221,14 +219,13 @@ CHANNELS: Final = (
             Parameter(
                 name="after",
                 place="query",
-                kind=Cursor,
                 meaning="Only what comes after this cursor; not together with `reverse`.",
                 example="0",
             ),
             Parameter(
                 name="limit",
                 place="query",
-                kind=Annotated[float, Meta(ge=0, le=100_000)],
+                kind=_NUMBER,
                 meaning="How many at most; 100 unless said otherwise. More than 1000 counts as that, less than 1 as 1.",
                 example=10,
             ),
