@@ -193,7 +193,8 @@ def _tap_answers(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     async def tapped(
         self: Exchange, status: int, body: bytes = b"", *, content_type: str = "application/json", **rest: Any
     ) -> None:
-        recorder.answer(self.method, self.raw_path, status, body, content_type)
+        if "path" in self.scope:  # some tests make one by hand, of a header or two
+            recorder.answer(self.method, self.raw_path, status, body, content_type)
         await respond(self, status, body, content_type=content_type, **rest)
 
     monkeypatch.setattr(Exchange, "respond", tapped)
