@@ -50,6 +50,7 @@ _ROWS: Final = (
     ErrorRow(3414, "outcome_unknown", 409, True, "Whether it took effect cannot be known; it was not repeated."),
     ErrorRow(3415, "key_conflict", 409, True, "The idempotency key was used before with another body."),
     ErrorRow(3416, "not_offered", 404, True, "The channel's namespace does not offer this (history, presence)."),
+    ErrorRow(3417, "unsubscribed", 409, True, "The server ended this subscription; the right to it is as before."),
     ErrorRow(3429, "limit_exceeded", 429, True, "A limit is reached; the detail names it."),
     ErrorRow(3500, "call_failed", 500, True, "The handler of the call failed; the server's log says why."),
     ErrorRow(3503, "broker_unavailable", 503, True, "The broker cannot be reached; nothing took effect; try again."),
@@ -63,6 +64,7 @@ _ROWS: Final = (
     ErrorRow(4410, "slow_client", 503, True, "The client reads more slowly than the history allows."),
     ErrorRow(4411, "candidate_timeout", 408, True, "The leg was opened but never confirmed."),
     ErrorRow(4412, "rotated", 503, True, "The stream has lived long enough; open the next one."),
+    ErrorRow(4413, "disconnected", 503, True, "The server ended this connection; come back after the delay given."),
     ErrorRow(4429, "rate_limited", 429, True, "Too many connections or requests; come back after the delay given."),
     ErrorRow(4450, "internal", 500, True, "The server failed; its log says why."),
     ErrorRow(4500, "protocol_error", 400, False, "The peer broke the protocol; the same again would fail again."),
@@ -72,6 +74,7 @@ _ROWS: Final = (
     ErrorRow(4505, "principal_changed", 403, False, "A refresh must be for the same issuer, subject and client."),
     ErrorRow(4509, "replaced", 409, False, "Another leg of the session took over."),
     ErrorRow(4513, "frame_too_large", 413, False, "A frame is larger than the limit told at attach."),
+    ErrorRow(4514, "dismissed", 403, False, "The server ended this connection, and does not expect it back."),
 )
 
 TABLE: Final[dict[str, ErrorRow]] = {row.name: row for row in _ROWS}

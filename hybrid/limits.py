@@ -41,6 +41,12 @@ class Limits:
     accepts_per_s: float = 500.0  # new streams that this node offers to take from one that drains: a third of a core
     head_check_interval_s: float = 20.0  # each followed channel's head is compared with the broker's this often
 
+    # -- the server API
+    broadcast_channels_max: int = 1_000  # of one broadcast; more: too_large
+    broadcast_max_bytes: int = 16_777_216  # its data times its channels, which the broker has to keep; more: too_large
+    managed_page_max: int = 500  # channels or sessions in one answer; the next page goes on behind it
+    managed_timeout_s: float = 2.0  # for the other nodes' answers; those that did not come by then are named
+
     # -- storms
     admissions_per_s: float = 1_000.0  # sessions' attaches let in: two thirds of a core; more: 503, and when to come
     admissions_burst_s: float = 2.0  # so many seconds' worth at once are no storm

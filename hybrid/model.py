@@ -31,6 +31,13 @@ START: Final = Position(0)
 """The position before the first publication of a channel: no epoch, no tag."""
 
 
+UNVERIFIED_TAG: Final = "00000000"
+"""The tag of a place in a log that has no entry: that before the oldest one kept, whose tag was never known, or the
+first of an epoch that a purge began. Its reader has read nothing that the log could contradict, so it continues
+wherever the next publication is still kept. It has the form of a tag because it travels in cursors.
+"""
+
+
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One published datum with its place in the log.
 
@@ -55,8 +62,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 class Grant(msgspec.Struct, frozen=True, gc=False):
     """Permission for one action on the channels that match `pattern`.
 
-    `action` is "subscribe" (which covers history and presence where the namespace offers them) or "publish".
-    `pattern` is an exact channel name, or a prefix followed by one `*` at its end.
+    `action` is "subscribe" (which covers history and presence where the namespace offers them), "publish", or another
+    of `auth.grants.Action`. `pattern` is an exact channel name, or a prefix followed by one `*` at its end.
     """
 
     action: str

@@ -6,6 +6,16 @@ A scope that concerns us is one of
     hybrid:publish:<pattern>        publish to a channel
     hybrid:revoke                   revoke tokens of the same issuer, and end their sessions
 
+or, for who manages the server (docs/server-api.md), one of
+
+    hybrid:channels:<pattern>       see which channels are in use, and by how many
+    hybrid:purge:<pattern>          empty the history of a channel
+    hybrid:assign:<pattern>         subscribe others to a channel, and unsubscribe them
+    hybrid:sessions                 see who is connected
+    hybrid:disconnect               end what others have open
+    hybrid:nodes                    see the nodes
+    hybrid:drain                    send the clients of a node to the others
+
 where `<pattern>` is the exact name of a channel, or a prefix followed by one `*` at its end. A scope token holds
 visible ASCII without `"` and `\\` (RFC 6749, section 3.3), so everything else in a name is percent-encoded, and
 `%` always is. `{sub}` and `{client_id}` stand for the token's own subject and client, as `encoded_name` writes them:
@@ -24,7 +34,9 @@ from urllib.parse import quote, unquote_to_bytes
 from hybrid.limits import CHANNEL_NAME_MAX_BYTES
 from hybrid.model import Grant, Principal
 
-Action = Literal["subscribe", "publish", "revoke"]
+Action = Literal[
+    "subscribe", "publish", "revoke", "channels", "purge", "assign", "sessions", "disconnect", "nodes", "drain"
+]
 
 GRANTS_MAX: Final = 256
 """Grants of one token: as many as a session may have channels, and all that an 8 KB token has room for."""
@@ -34,7 +46,22 @@ REVOKE_SCOPE: Final = "hybrid:revoke"
 _PREFIXES: Final[tuple[tuple[str, Action], ...]] = (
     ("hybrid:subscribe:", "subscribe"),
     ("hybrid:publish:", "publish"),
+    ("hybrid:channels:", "channels"),
+    ("hybrid:purge:", "purge"),
+    ("hybrid:assign:", "assign"),
 )
+_WHOLE: Final[dict[str, Action]] = {
+    REVOKE_SCOPE: "revoke",
+    "hybrid:sessions": "sessions",
+    "hybrid:disconnect": "disconnect",
+    "hybrid:nodes": "nodes",
+    "hybrid:drain": "drain",
+}
+MANAGING_SCOPES: Final = (
+    *("hybrid:channels:*", "hybrid:purge:*", "hybrid:assign:*"),
+    *("hybrid:sessions", "hybrid:disconnect", "hybrid:nodes", "hybrid:drain"),
+)
+"""All that can be granted to who manages the server, beside REVOKE_SCOPE."""
 _BRACES: Final = re.compile(r"\{([A-Za-z0-9_.:/-]+)\}")
 _ENCODED: Final = re.compile(r"(?:[\x21\x23-\x24\x26-\x5b\x5d-\x7e]|%[0-9A-Fa-f]{2})+")
 _PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b'"\\%*')
@@ -52,8 +79,8 @@ def scopes_to_grants(scope: str, names: Mapping[str, str] | None = None) -> tupl
     """
     grants: dict[Grant, None] = {}
     for item in scope.split(" "):
-        if item == REVOKE_SCOPE:
-            grants[Grant("revoke", "*")] = None
+        if item in _WHOLE:
+            grants[Grant(_WHOLE[item], "*")] = None
         for prefix, action in _PREFIXES:
             if item.startswith(prefix):
                 grants[Grant(action, _decoded(item[len(prefix) :], names))] = None
@@ -65,8 +92,9 @@ def scopes_to_grants(scope: str, names: Mapping[str, str] | None = None) -> tupl
 
 def grant_to_scope(grant: Grant) -> str:
     """The scope token that `scopes_to_grants` reads back as this grant."""
-    if grant.action == "revoke":
-        return REVOKE_SCOPE
+    for scope, action in _WHOLE.items():
+        if grant.action == action:
+            return scope
     is_prefix = grant.pattern.endswith("*")
     name = grant.pattern[:-1] if is_prefix else grant.pattern
     encoded = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in name.encode())

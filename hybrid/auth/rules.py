@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hybrid.auth.grants import GRANTS_MAX, Action, ScopeError, filled, names_in, parse_pattern
+from hybrid.auth.grants import GRANTS_MAX, Action, ScopeError, filled, names_in, parse_pattern, scopes_to_grants
 from hybrid.model import Grant
 
 VALUES_MAX: Final = 1_024
@@ -26,7 +26,7 @@ class GrantRule:
     """When a token has `scope`, or at `claim` (a path with dots) `value`; always when neither is given.
 
     Without `value` any value but null, false and emptiness will do. `subscribe` and `publish` are the patterns
-    permitted then; `revoke` permits to revoke tokens.
+    permitted then; `revoke` permits to revoke tokens, and `manage` what it names as scopes do without their `hybrid:`.
     """
 
     scope: str = ""
@@ -35,6 +35,7 @@ class GrantRule:
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     revoke: bool = False
+    manage: tuple[str, ...] = ()
 
     def applies(self, scopes: Iterable[str], claims: Mapping[str, Any]) -> bool:
         """Whether a token with these is meant."""
@@ -68,6 +69,8 @@ def rules_to_grants(rules: Iterable[GrantRule], scopes: Iterable[str], claims: M
                         grants[Grant(action, parse_pattern(filled(pattern, names)))] = None
         if rule.revoke:
             grants[Grant("revoke", "*")] = None
+        for grant in scopes_to_grants(" ".join(f"hybrid:{what}" for what in rule.manage)):
+            grants[grant] = None
         if len(grants) > GRANTS_MAX:
             raise ScopeError(f"more than {GRANTS_MAX} grants")
     return tuple(grants)

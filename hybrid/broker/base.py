@@ -8,6 +8,9 @@
 - *History is bounded* by the count and age given with each append, and both bounds are honoured when it is read.
 - *Idempotency keys* are scoped by the caller and remembered for `idempotency_window_s`: the same key and body again
   gives the first position and appends nothing; the same key with another body raises KeyConflict.
+- *A purge is one atomic step, too*: the log is emptied and another epoch begins, whose first place the purge takes
+  itself, under the tag of places without an entry. So no position from before can be continued, the start included,
+  and every reader is told of a reset.
 - A broker that cannot be reached raises BrokerError (`broker_unavailable`) and recovers by itself. Where an append may
   or may not have taken effect its error says so: `outcome_unknown`, unless its key makes a repeat safe.
 """
@@ -71,6 +74,12 @@ class BrokerListener(Protocol):
     def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None:
         """A principal came to a channel for the first time, or left it for the last."""
 
+    def purged(self, channel: str, position: Position) -> None:
+        """The log was emptied, here or on another node: what follows comes after `position`, in another epoch.
+
+        In order with `published`. At most once, as all live delivery; comparing heads heals it.
+        """
+
     def gap(self, channels: Sequence[str] | None) -> None:
         """Publications of these channels (None: of all) may have been missed; compare heads and read the log."""
 
@@ -112,7 +121,8 @@ class Broker(Protocol):
         """Publications after `after`, ascending, at most `limit`, data of at most `max_bytes` in all but at least one.
 
         Raises UnrecoverablePosition if the epoch differs, or if the entry at `after.offset` has another tag, or is no
-        longer kept and is not the head, or lies beyond the head; or, after START, if offset 1 is no longer kept.
+        longer kept and is not the head, or lies beyond the head; or, after START, if offset 1 is no longer kept; after
+        the place of a purge, if offset 2 is not.
         A page that ends before its head is continued by reading after its last publication. Cancel-safe: reads only.
         """
 
@@ -121,6 +131,21 @@ class Broker(Protocol):
 
         Cancel-safe: reads only.
         """
+
+    async def purge(self, channel: str) -> Position:
+        """Forget all publications of a channel and begin another epoch; listeners hear `purged`.
+
+        Returns the position that readers go on after: offset 1 of the new epoch. START where nothing was ever
+        published, or all of it is forgotten: then nothing happens. Keys that were used stay used. Raises BrokerError;
+        again does no harm. Cancelling it leaves the outcome unknown.
+        """
+
+
+class Present(msgspec.Struct, frozen=True, gc=False):
+    """How many are on a channel: principals, and their sessions."""
+
+    principals: int
+    sessions: int
 
 
 class PresenceStore(Protocol):
@@ -134,6 +159,9 @@ class PresenceStore(Protocol):
 
     async def entries(self, channel: str, limit: int) -> list[PresenceEntry]:
         """Who is there now, at most `limit`, in order of coming."""
+
+    async def count(self, channel: str) -> Present:
+        """How many are there now. Cancel-safe."""
 
     async def expire(self) -> None:
         """Turn leases that ran out into leaves (announced once each)."""

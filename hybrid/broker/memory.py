@@ -14,7 +14,7 @@ from itertools import islice
 from random import Random, SystemRandom
 from typing import Final
 
-from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
+from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page, Present
 from hybrid.broker.deadlines import Deadlines
 from hybrid.broker.digest import body_digest
 from hybrid.broker.kept import Kept
@@ -22,7 +22,7 @@ from hybrid.broker.memory_presence import MemoryPresence
 from hybrid.clock import Clock
 from hybrid.errors import BrokerError, KeyConflict
 from hybrid.limits import Limits
-from hybrid.model import START, Position, PresenceEntry, Publication
+from hybrid.model import START, UNVERIFIED_TAG, Position, PresenceEntry, Publication
 from hybrid.protocol.recovery import first_after, take_page
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class MemoryBroker:
         elif self._ageing:
             self._sweep(now_s)
         offset = log.head.offset + 1
-        tag = f"{self._random.getrandbits(32):08x}"
+        tag = self._new_tag()
         publication = Publication(append.channel, offset, log.epoch, tag, append.data, append.type, append.is_binary)
         position = Position(offset, log.epoch, tag)
         log.head = position
@@ -195,15 +195,38 @@ class MemoryBroker:
         finally:
             self._is_announcing = False
 
+    async def purge(self, channel: str) -> Position:
+        """See `Broker.purge`."""
+        self._check_open()
+        former = self._current(channel)
+        if former is None:
+            return START
+        log = self._logs[channel] = _Log(self._new_epoch())
+        self._ageing.drop(channel)
+        log.head = Position(1, log.epoch, UNVERIFIED_TAG)
+        log.forgotten_at_s = self._clock.monotonic_s() + self._limits.meta_ttl_s
+        if channel in self._subscribed and self._listener is not None:
+            try:
+                self._listener.purged(channel, log.head)
+            except Exception:
+                _log.exception("a listener failed on a purge")
+        return log.head
+
     # -- logs that come and go
 
     def _begin(self, channel: str) -> _Log:
-        log = _Log("".join(self._random.choices(_EPOCH_ALPHABET, k=_EPOCH_CHARACTERS)))
+        log = _Log(self._new_epoch())
         self._logs[channel] = log
         self._ageing.drop(channel)
         if channel not in self._subscribed:
             self._idle[channel] = None
         return log
+
+    def _new_epoch(self) -> str:
+        return "".join(self._random.choices(_EPOCH_ALPHABET, k=_EPOCH_CHARACTERS))
+
+    def _new_tag(self) -> str:
+        return f"{self._random.getrandbits(32):08x}"
 
     def _has_room(self, channel: str, now_s: float) -> bool:
         """Make room for a new log, at the cost of those without listeners: forgotten ones, then the longest unused."""
@@ -302,6 +325,11 @@ class MemoryBroker:
         """See `PresenceStore.entries`."""
         self._check_open()
         return self._presence.entries(channel, limit)
+
+    async def count(self, channel: str) -> Present:
+        """See `PresenceStore.count`."""
+        self._check_open()
+        return self._presence.count(channel)
 
     async def expire(self) -> None:
         """See `PresenceStore.expire`."""

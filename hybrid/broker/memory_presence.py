@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TypeAlias
 
+from hybrid.broker.base import Present
 from hybrid.broker.deadlines import Deadlines
 from hybrid.clock import Clock
 from hybrid.model import PresenceEntry
@@ -51,6 +52,12 @@ class MemoryPresence:
         """See `PresenceStore.entries`."""
         self.expire()
         return list(islice(self._channels.get(channel, ()), limit))
+
+    def count(self, channel: str) -> Present:
+        """See `PresenceStore.count`."""
+        self.expire()
+        entries = self._channels.get(channel, {})
+        return Present(len(entries), sum(map(len, entries.values())))
 
     def expire(self) -> None:
         """See `PresenceStore.expire`."""

@@ -16,6 +16,7 @@ import asyncio
 import secrets
 import ssl
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -47,8 +48,9 @@ class Client:
     """See the module's text. `get_token` gives an access token, or None to be anonymous, and may be a coroutine.
 
     `transport` is one name or several, the best first: websocket, sse, longpoll. `encoding` "msgpack" concerns the
-    WebSocket. `dial` sends the bytes elsewhere than the URL says (see `endpoint`). Raises SettingsError for a URL or a
-    transport that does not exist.
+    WebSocket. `dial` sends the bytes elsewhere than the URL says (see `endpoint`). `on_subscribe(channel, position)` is
+    called when the server asks for a subscription to a channel after a position; to have it, `subscribe`. Raises
+    SettingsError for a URL or a transport that does not exist.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class Client:
         tls: ssl.SSLContext | None = None,
         timing: Timing | None = None,
         buffer_max: int = BUFFER_MAX,
+        on_subscribe: Callable[[str, Position], object] | None = None,
     ) -> None:
+        self._on_subscribe = on_subscribe
         self._timing = timing or Timing()
         self._transports = check_transports(transport)
         self._endpoint = Endpoint(url, dial=dial, tls=tls, connect_timeout_s=self._timing.connect_timeout_s)
@@ -86,6 +90,7 @@ class Client:
             timing=self._timing,
             buffer_max=self._buffer_max,
             group=self._group,
+            on_subscribe=self._on_subscribe,
         )
         self._tasks = [self._group.create_task(self._live.legs.run()), self._group.create_task(self._live.legs.probe())]
         return self

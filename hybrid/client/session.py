@@ -35,7 +35,7 @@ from hybrid.protocol.commands import (
     Unsubscribe,
 )
 from hybrid.protocol.cursor import from_wire, to_wire
-from hybrid.protocol.pushes import Attached, Push, Reply, Subscribed, SubscribedAll, WirePublication
+from hybrid.protocol.pushes import Attached, Invitation, Push, Reply, Subscribed, SubscribedAll, WirePublication
 
 _Value = TypeVar("_Value")
 _log: Final = logging.getLogger(__name__)
@@ -58,7 +58,9 @@ class Session:
         timing: Timing,
         buffer_max: int,
         group: asyncio.TaskGroup,
+        on_subscribe: Callable[[str, Position], object] | None = None,
     ) -> None:
+        self._on_subscribe = on_subscribe
         self.endpoint = endpoint
         self.credentials = credentials
         self.encoding = encoding
@@ -269,6 +271,8 @@ class Session:
             if subscription is not None and subscription.state is State.LIVE:
                 self.stats.resets += 1
                 subscription.reset(from_wire(push.reset.position))
+        elif push.subscribe is not None:
+            self._invited(push.subscribe)
         elif push.unsubscribed is not None:
             subscription = self._subscriptions.get(push.unsubscribed.channel)
             if subscription is not None:
@@ -285,6 +289,14 @@ class Session:
                     subscription.on_presence(what, PresenceEntry(change.subject, change.client))
                 except Exception:
                     _log.exception("on_presence failed")  # the application's fault must not end everybody's leg
+
+    def _invited(self, invitation: Invitation) -> None:
+        """The server asks for a subscription: for the application to decide."""
+        if self._on_subscribe is not None and invitation.channel not in self._subscriptions:
+            try:
+                self._on_subscribe(invitation.channel, from_wire(invitation.position))
+            except Exception:
+                _log.exception("on_subscribe failed")
 
     async def _refresh_quietly(self) -> None:
         """A failure is no end: the old token lives a little longer, and the next attach asks for another."""

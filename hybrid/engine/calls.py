@@ -43,11 +43,15 @@ _KeyedCall: TypeAlias = tuple[str, str, str, str, str]
 _NULL: Final = b"null"
 _LOOK_S: Final = 0.2  # between two looks at a call that runs at another node
 _MARGIN_S: Final = 5.0  # for its result to be kept
+_GIVEN_UP_S: Final = 0.001  # for which the outcome of what may be tried again is kept: as good as not at all
 
 
 class _Registration(msgspec.Struct, frozen=True):
+    """`may_repeat`: what the broker kept from being done may be tried again, since it does no harm twice."""
+
     handler: Handler
     allow_anonymous: bool
+    may_repeat: bool = False
 
 
 class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,6 +136,18 @@ class Calls:
         finally:
             self._open -= 1
 
+    async def once(self, principal: Principal, name: str, data: bytes, key: str, act: Handler) -> bytes:
+        """What `act` gives, as JSON, run once on all nodes for this key; a repeat gets what the first one gave.
+
+        `name` is none that a client can call, and `data` the JSON that a repeat must bring again. What a broker that is
+        away has kept from being done may be asked for again. Raises HybridError: what `act` raises, `key_conflict`.
+        Cancelling it lets it go on.
+        """
+        self._forget_old()
+        keyed = (principal.issuer, principal.subject, principal.client, name, key)
+        checked = check_json(data, self._limits.data_max_bytes)
+        return await asyncio.shield(self._task(keyed, checked, _Registration(act, False, True), principal))
+
     def _task(
         self, keyed: _KeyedCall, checked: bytes, registration: _Registration, principal: Principal
     ) -> asyncio.Task[bytes]:
@@ -146,12 +162,13 @@ class Calls:
             raise LimitError("call_results_max", retry_after_s=1.0)
         name, key = keyed[-2:]
         call = Call(principal, name, _decoded(checked), key)
-        task = self._tasks.run(self._once(keyed, digest, registration.handler, call))
-        task.add_done_callback(lambda ended: self._forget_unreachable(keyed, ended))
+        task = self._tasks.run(self._once(keyed, digest, registration, call))
+        passing = (BrokerError, _Unheard, LimitError) if registration.may_repeat else (BrokerError, _Unheard)
+        task.add_done_callback(lambda ended: self._forget_unreachable(keyed, passing, ended))
         self._kept[keyed] = _Kept(digest, task, self._clock.monotonic_s() + self._limits.idempotency_window_s)
         return task
 
-    async def _once(self, keyed: _KeyedCall, digest: bytes, handler: Handler, call: Call) -> bytes:
+    async def _once(self, keyed: _KeyedCall, digest: bytes, registration: _Registration, call: Call) -> bytes:
         """Run the call if nobody has begun it anywhere; otherwise wait for what it gives there. Raises HybridError."""
         key = blake2b(msgspec.json.encode(keyed), digest_size=16).digest()
         kept_s = self._limits.idempotency_window_s
@@ -172,24 +189,26 @@ class Calls:
             await asyncio.sleep(_LOOK_S)
             began = await self._store.begin(key, digest, claimant, kept_s)
         try:
-            result = await self._carry_out(handler, call)
+            result = await self._carry_out(registration.handler, call)
         except HybridError as error:
             outcome = _Outcome(error=error.row.name, detail=error.detail, retry_after_s=error.retry_after_s)
-            await self._finish(key, digest, claimant, outcome)
+            is_open = registration.may_repeat and isinstance(error, BrokerError | LimitError)
+            await self._finish(key, digest, claimant, outcome, _GIVEN_UP_S if is_open else kept_s)
             raise
-        await self._finish(key, digest, claimant, _Outcome(result=msgspec.Raw(result)))
+        await self._finish(key, digest, claimant, _Outcome(result=msgspec.Raw(result)), kept_s)
         return result
 
-    async def _finish(self, key: bytes, digest: bytes, claimant: str, outcome: _Outcome) -> None:
+    async def _finish(self, key: bytes, digest: bytes, claimant: str, outcome: _Outcome, kept_s: float) -> None:
         try:
-            kept_s = self._limits.idempotency_window_s
             await self._store.finish(key, digest, claimant, msgspec.json.encode(outcome), kept_s)
         except BrokerError as error:
             _log.warning("what a call gave cannot be told to other nodes: %s", error)
 
-    def _forget_unreachable(self, keyed: _KeyedCall, ended: asyncio.Task[bytes]) -> None:
+    def _forget_unreachable(
+        self, keyed: _KeyedCall, passing: tuple[type[HybridError], ...], ended: asyncio.Task[bytes]
+    ) -> None:
         """A call that could not begin, or was not heard of from where it runs, may be asked for again."""
-        if not ended.cancelled() and isinstance(ended.exception(), BrokerError | _Unheard):
+        if not ended.cancelled() and isinstance(ended.exception(), passing):
             self._kept.pop(keyed, None)
 
     async def _carry_out(self, handler: Handler, call: Call) -> bytes:

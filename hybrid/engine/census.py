@@ -10,6 +10,7 @@ from typing import Protocol
 from hybrid.auth.revocation import Key
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link
+from hybrid.errors import TABLE, HybridError
 from hybrid.model import Principal
 
 
@@ -29,23 +30,36 @@ class Stream(Protocol):
     def end_if(self, match: Match) -> Key | None:
         """See `Holder.end_if`."""
 
+    def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
+        """See `Holder.send_away`."""
+
     def receive_again(self, principal: Principal) -> None:
         """See `Holder.receive_again`."""
 
 
 class WaitingPoll:
-    """A request that waits. Of its principal, where it has one of its own: a session's polls are the session's."""
+    """A request that waits. Of its principal, where it has one of its own: a session's polls are the session's.
 
-    __slots__ = ("_principal", "ended")
+    `error` is what it has to answer with, where it was sent away.
+    """
+
+    __slots__ = ("_principal", "ended", "error")
 
     def __init__(self, principal: Principal | None) -> None:
         self._principal = principal
+        self.error: HybridError | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def wake(self) -> None:
         """Let it answer now."""
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
+        """See `Holder.send_away`: it answers with the error now."""
+        self.error = HybridError(error, reason, retry_after_s=delay_ms / 1000 if TABLE[error].comes_back else None)
+        self.wake()
+        return True
 
     def principals(self) -> Iterable[Principal]:
         """See `Holder.principals`."""
@@ -93,15 +107,15 @@ class Census:
         return list(self._waiting)
 
     @contextmanager
-    def poll(self, principal: Principal | None = None) -> Iterator[asyncio.Future[None]]:
-        """Count a request that waits; the future inside is resolved when it should answer at once.
+    def poll(self, principal: Principal | None = None) -> Iterator[WaitingPoll]:
+        """Count a request that waits; its future `ended` is resolved when it should answer at once.
 
         `principal` is whose it is, where no session is.
         """
         poll = WaitingPoll(principal)
         self._waiting.add(poll)
         try:
-            yield poll.ended
+            yield poll
         finally:
             self._waiting.discard(poll)
             poll.ended.cancel()

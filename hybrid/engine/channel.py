@@ -111,6 +111,11 @@ class Channel:
     # -- who listens
 
     @property
+    def listeners(self) -> int:
+        """How many listen, or are about to."""
+        return self._listeners
+
+    @property
     def is_wanted(self) -> bool:
         """True while somebody listens, or waits to."""
         return self._listeners > 0
@@ -226,6 +231,13 @@ class Channel:
                 subscription.feed.restart(subscription)
         self._wake_joiners()
         self._wake_watchers()
+
+    def purged(self, position: Position) -> None:
+        """The log was emptied: what was published before is nobody's to have, what follows comes after `position`."""
+        if not self.is_followed:
+            self.gap()  # what is read now may be of before or after
+        elif self.head.epoch != position.epoch:  # a healing may have been there first
+            self.restart(position)
 
     @property
     def held(self) -> int:

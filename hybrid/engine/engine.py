@@ -30,13 +30,16 @@ from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
 from hybrid.engine.departure import Departure, plan_departure
 from hybrid.engine.encodings import Encoding
+from hybrid.engine.farewells import Farewells
 from hybrid.engine.heartbeat import Heartbeats
 from hybrid.engine.holders import Holder
 from hybrid.engine.hub import Hub
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.locate import Located
+from hybrid.engine.management import Management
 from hybrid.engine.nodes import NodeInfo, Nodes
 from hybrid.engine.operations import SERVER, NamespaceOptions, Operations, PublishRequest, to_json
+from hybrid.engine.orders import Orders
 from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
@@ -46,6 +49,7 @@ from hybrid.engine.registry import RETRY_MAX_S, RETRY_MIN_S, Registry
 from hybrid.engine.revoking import Revoked, Revoking, one_of
 from hybrid.engine.router import NODE_ID_BYTES, Router
 from hybrid.engine.runner import SessionRunner
+from hybrid.engine.steward import Steward
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.transport_counts import TransportCounts
 from hybrid.engine.wheel import Wheel
@@ -132,6 +136,7 @@ class Engine:
         self.proofs = ProofDesk(proof_store, clock)
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
         self.polling = Polling(self)
+        self.farewells = Farewells(clock)
         self.open = Census()
         self.transport_counts = TransportCounts(self.wheel)
         self._version = version
@@ -162,13 +167,18 @@ class Engine:
             node_store,
             self.wheel,
             self.tasks,
-            describe=self._describe,
+            describe=self.describe,
             heard=self.router.heard,
             lost=self.presence.rejoin,
         )
         self.calls = Calls(limits, clock, self.tasks, call_store, self.nodes)
+        orders = self.router.orders = Orders(self.nodes, limits, self.tasks, self.router.tell)
+        orders.carry_out = Steward(self, draw).carry_out
+        self.manage = Management(self, orders)
+        """For whoever manages the server: all its nodes, their sessions and channels."""
         self.ticket_streams = self.router.ticket_streams
         self.is_draining = False
+        self._started_s = clock.wall_s()
         self._has_started = False
 
     # -- life
@@ -213,6 +223,12 @@ class Engine:
             _log.warning("%d clients did not leave in time and are cut", len(self.open))
         finally:
             self.abort_all()
+
+    def leave_soon(self) -> None:
+        """Begin to `drain`, unless that has begun; nobody is taken in from now on."""
+        if not self.is_draining:
+            self.is_draining = True
+            self.tasks.spawn(self.drain(self.limits.shutdown_grace_s))
 
     def abort_all(self) -> int:
         """Abort every open link; how many there were."""
@@ -464,7 +480,8 @@ class Engine:
         yield from self.open.streams()
         yield from self.open.waiting()
 
-    def _describe(self) -> NodeInfo:
+    def describe(self) -> NodeInfo:
+        """What this node says of itself."""
         streams = len(self.open)
         return NodeInfo(
             id=self.router.node,
@@ -474,4 +491,7 @@ class Engine:
             room=max(0, self.limits.links_max - streams),
             accepts_per_s=self.limits.accepts_per_s,
             is_draining=self.is_draining,
+            sessions=len(self.registry),
+            channels=self.hub.channel_count,
+            started_s=self._started_s,
         )

@@ -29,6 +29,12 @@ class Holder(Protocol):
     def end_if(self, match: Match) -> Key | None:
         """End it with `forbidden_or_revoked` if its principal matches; why it did. One leg may end without the rest."""
 
+    def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
+        """End it with this error, which `reason` explains; its client comes back after `delay_ms`, if at all.
+
+        False: there was nothing to end, or its session sees to it.
+        """
+
     def receive_again(self, principal: Principal) -> None:
         """The issuer was asked again about a token, and says this now: what the rights of now do not cover ends."""
 

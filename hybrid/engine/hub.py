@@ -7,7 +7,7 @@ or queue in it: see `engine.channel` for the rules, `engine.fanout` for the writ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hybrid.broker.base import Broker
@@ -77,6 +77,11 @@ class Hub:
         self._channels: dict[str, Channel] = {}
         self._shared: Shared | None = None
         self._polls = Polls(self)
+
+    @property
+    def channel_count(self) -> int:
+        """How many channels this node knows now."""
+        return len(self._channels)
 
     async def open(self) -> None:
         """Open the broker and listen to it. Raises BrokerError."""
@@ -165,6 +170,17 @@ class Hub:
         finally:
             node_channel.release()
 
+    def listeners(self) -> Iterator[tuple[str, int]]:
+        """The channels that somebody here listens to, and how many do: subscriptions, and polls that wait."""
+        for channel in list(self._channels.values()):
+            if channel.is_wanted:
+                yield channel.name, channel.listeners
+
+    def listeners_of(self, channel: str) -> int:
+        """How many here listen to a channel."""
+        node_channel = self._channels.get(channel)
+        return 0 if node_channel is None else node_channel.listeners
+
     def stats(self) -> HubStats:
         """Counts for metrics; a walk over all channels."""
         counts = {state.name: 0 for state in ChannelState}
@@ -217,6 +233,12 @@ class Hub:
         if node_channel is not None and self._tells_presence(channel):
             change = PresencePush(channel, entry.subject, entry.client)
             node_channel.announce(Push(join=change) if has_joined else Push(leave=change))
+
+    def purged(self, channel: str, position: Position) -> None:
+        """See `BrokerListener.purged`."""
+        node_channel = self._channels.get(channel)
+        if node_channel is not None:
+            node_channel.purged(position)
 
     def gap(self, channels: Sequence[str] | None) -> None:
         """See `BrokerListener.gap`. The broker must deliver these channels again before it calls this."""

@@ -169,6 +169,13 @@ class StreamLeg(SessionLeg):
         self.push(Push(disconnect=Disconnect(row.number, detail or row.name, row.comes_back, delay_ms)))
         self.link.close(row.number, row.name)
 
+    def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
+        """See `Holder.send_away`: while it is not attached."""
+        if self.runner is not None or self._is_ended:
+            return False
+        self.end(error, detail=reason, delay_ms=delay_ms)
+        return True
+
     # -- its token
 
     def principals(self) -> Iterable[Principal]:

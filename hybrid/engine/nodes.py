@@ -25,6 +25,8 @@ class NodeInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a node says of itself. Unknown fields are ignored, so that versions can differ.
 
     `room` is how many streams it can still take, `accepts_per_s` how many new ones a second it offers to take.
+    `streams` are open streams and waiting polls, `sessions` also those whose clients may come back, `channels` those
+    that are followed there. `started_s` is a Unix time, 0 where it is not told.
     """
 
     id: str
@@ -34,6 +36,9 @@ class NodeInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     room: int = 0
     accepts_per_s: float = 0.0
     is_draining: bool = False
+    sessions: int = 0
+    channels: int = 0
+    started_s: float = 0.0
 
 
 _decode: Final = msgspec.json.Decoder(NodeInfo).decode
@@ -73,6 +78,13 @@ class Nodes:
     async def tell(self) -> None:
         """Let the others know at once what has changed here."""
         await self._keep()
+
+    async def known_now(self) -> list[NodeInfo]:
+        """The others, read anew. Raises BrokerError."""
+        await self._keep()
+        if self._is_cut_off:
+            raise BrokerError(retry_after_s=1.0)
+        return self.others
 
     async def leave(self) -> None:
         """Be in the list no more. Safe to call twice."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hybrid.auth.policy import Policy
-from hybrid.broker.base import Append, Appended, Broker, Page, PresenceStore
+from hybrid.broker.base import Append, Appended, Broker, Page, PresenceStore, Present
 from hybrid.clock import Clock
 from hybrid.errors import AuthError, BrokerError, ChannelError, HybridError, LimitError, ProtocolError
 from hybrid.limits import KEY_MAX_BYTES, Limits
@@ -21,6 +21,8 @@ from hybrid.protocol.data import bytes_to_json, check_binary_json, check_json, t
 
 SERVER = Principal(issuer="hybrid", subject="server")
 """The embedding application itself: what it publishes is not authorised, only checked."""
+_TOGETHER_MAX = 64
+"""Publications of a broadcast that are on their way at once: as many as of a batch."""
 
 
 class NamespaceOptions(Protocol):
@@ -134,13 +136,19 @@ class Operations:
         self, principal: Principal, requests: Sequence[PublishRequest]
     ) -> list[Appended | HybridError]:
         """Check and append in order, in one call to the broker; one result for each, errors as values."""
+        return await self._append(principal, requests)
+
+    async def _append(
+        self, principal: Principal, requests: Sequence[PublishRequest], data: bytes | None = None
+    ) -> list[Appended | HybridError]:
+        """`data`: that of all of them, where it was checked already."""
         results: list[Appended | HybridError] = []
         appends: list[Append] = []
         places: list[int] = []
         allowed: dict[str, NamespaceOptions] = {}  # no time passes in between, so one look at each channel will do
         for place, request in enumerate(requests):
             try:
-                appends.append(self._checked(principal, request, allowed))
+                appends.append(self._checked(principal, request, allowed, data))
             except HybridError as error:
                 results.append(error)
             else:
@@ -153,6 +161,33 @@ class Operations:
                 answers = [error] * len(appends)
             for place, answer in zip(places, answers, strict=True):
                 results[place] = answer
+        return results
+
+    async def broadcast(
+        self, principal: Principal, channels: Sequence[str], request: PublishRequest
+    ) -> list[Appended | HybridError]:
+        """Append the same data to many channels, checked once; one result for each, errors as values.
+
+        `request.channel` counts for nothing. A key is one for each channel, as if published there by itself. Raises
+        LimitError `too_large`, ProtocolError. Cancelling it leaves the outcome of each unknown.
+        """
+        limits = self._limits
+        if len(channels) > limits.broadcast_channels_max:
+            detail = f"A broadcast goes to at most {limits.broadcast_channels_max} channels."
+            raise LimitError("broadcast_channels_max", detail, name="too_large")
+        if len(set(channels)) != len(channels):
+            raise ProtocolError("bad_request", "Each channel may be named once.")
+        data = _READERS[request.form](request.data, limits.data_max_bytes)
+        if len(data) * len(channels) > limits.broadcast_max_bytes:
+            detail = (
+                f"The data times the channels are more than {limits.broadcast_max_bytes} bytes (broadcast_max_bytes)."
+            )
+            raise LimitError("broadcast_max_bytes", detail, name="too_large")
+        results: list[Appended | HybridError] = []
+        for first in range(0, len(channels), _TOGETHER_MAX):  # or whoever publishes meanwhile would wait for them all
+            batch = channels[first : first + _TOGETHER_MAX]
+            asked = [msgspec.structs.replace(request, channel=channel) for channel in batch]
+            results += await self._append(principal, asked, data)
         return results
 
     async def history(
@@ -179,7 +214,19 @@ class Operations:
             raise ChannelError("not_offered", "This channel does not tell who is there.")
         return await self._presence.entries(channel, self._limits.history_page_max)
 
-    def _checked(self, principal: Principal, request: PublishRequest, allowed: dict[str, NamespaceOptions]) -> Append:
+    async def count_present(self, channel: str) -> Present:
+        """How many are on a channel, a checked name, now. Raises ChannelError not_offered, BrokerError."""
+        if not self.namespace(channel).presence:
+            raise ChannelError("not_offered", "This channel does not tell who is there.")
+        return await self._presence.count(channel)
+
+    def _checked(
+        self,
+        principal: Principal,
+        request: PublishRequest,
+        allowed: dict[str, NamespaceOptions],
+        data: bytes | None,
+    ) -> Append:
         channel, key = request.channel, request.key
         namespace = allowed.get(channel)
         if namespace is None:
@@ -193,9 +240,13 @@ class Operations:
         bound = self._limits.data_max_bytes
         if namespace.data_max_bytes is not None:
             bound = min(bound, namespace.data_max_bytes)
+        if data is None:
+            data = _READERS[request.form](request.data, bound)
+        elif len(data) > bound:
+            raise LimitError("data_max_bytes", f"The data is larger than {bound} bytes.", name="too_large")
         return Append(
             channel=channel,
-            data=_READERS[request.form](request.data, bound),
+            data=data,
             type=None if request.type is None else parse_type(request.type),
             is_binary=request.form in ("bytes", "binary"),
             key=key,

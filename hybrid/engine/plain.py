@@ -102,6 +102,13 @@ class PlainStream:
             self._write(eventstream.comment(f"{row.number} {row.name}: {detail or row.meaning}") + retry)
         self.link.close(row.number, detail or row.name)
 
+    def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
+        """See `Holder.send_away`."""
+        if self._is_ended:
+            return False
+        self.end(error, detail=reason, delay_ms=delay_ms)
+        return True
+
     # -- its token
 
     def principals(self) -> Iterable[Principal]:

@@ -14,7 +14,7 @@ class PolledLeg(SessionLeg):
 
     transport = "longpoll"
 
-    __slots__ = ("delay_ms", "error", "opened", "principal", "waiting", "wanted")
+    __slots__ = ("address", "attached_s", "delay_ms", "error", "opened", "principal", "reason", "waiting", "wanted")
 
     def __init__(self, principal: Principal) -> None:
         super().__init__()
@@ -23,7 +23,10 @@ class PolledLeg(SessionLeg):
         self.opened: tuple[str, Principal, list[str]] | None = None  # a seal that was good, whose, and what it holds
         self.waiting: asyncio.Future[None] | None = None
         self.error = ""
+        self.reason = ""
         self.delay_ms = 0
+        self.address = ""  # from where the last poll came
+        self.attached_s = 0.0
 
     def begin(self) -> asyncio.Future[None]:
         """A poll arrives: the older one, if it is still waiting, ends. Returns what ends this one early."""
@@ -36,8 +39,14 @@ class PolledLeg(SessionLeg):
         if self.waiting is not None and not self.waiting.done():
             self.waiting.set_result(None)
 
-    def end(self, error: str, *, delay_ms: int = 0) -> None:
+    def end(self, error: str, *, detail: str = "", delay_ms: int = 0) -> None:
         """The leg is over: the waiting poll, or the next one, says why."""
-        self.error = self.error or error
+        if not self.error:
+            self.error, self.reason = error, detail
         self.delay_ms = delay_ms
         self.wake()
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels that its last poll named, as far as this node has seen."""
+        return self.opened[2] if self.opened is not None else [wanted.channel for wanted in self.wanted]

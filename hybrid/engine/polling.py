@@ -50,7 +50,12 @@ class Polling:
         `address` is where it comes from: one that begins anew is admitted as an attach is. Whatever may have to wait
         is awaited through `waiting`; a poll that can be answered at once is not.
         """
-        runner = self._engine.registry.find(poll.session, principal) or self._adopted(principal, poll)
+        runner = self._engine.registry.find(poll.session, principal)
+        if runner is None:
+            farewell = self._engine.farewells.of(poll.session, principal)
+            if farewell is not None:
+                return [_farewell(farewell)]
+            runner = self._adopted(principal, poll)
         if runner is None:
             return await waiting(self._begin_again(principal, poll, address))
         leg = _leg_of(runner, poll.attempt)
@@ -60,6 +65,7 @@ class Polling:
                 return [_disconnect("replaced")]
             return await waiting(self._begin_again(principal, poll, address))
         leg.principal = principal
+        leg.address = address
         if leg.state is LegState.CANDIDATE:
             if not poll.confirm:
                 raise ProtocolError("bad_request", "This leg is a candidate: poll with `confirm`.")
@@ -170,7 +176,7 @@ class Polling:
         """Authorises for the leg's principal, whose token came with this request: no other one's rights count."""
         session, principal = runner.session, leg.principal
         if leg is not session.current:
-            return [_disconnect(leg.error or "replaced", leg.delay_ms)]
+            return [_farewell(leg)]
         leg.wanted = subscriptions
         # This was a poll, too: without another one the session ends, or whoever asks once would leave one for good.
         session.receive_poll(leg, last_seq, self._engine.clock.monotonic_s())
@@ -184,7 +190,7 @@ class Polling:
                 except HybridError as error:
                     answers.append(Subscribed(wanted.channel, error=error.row.number))
         if leg is not session.current:
-            return [_disconnect(leg.error or "replaced", leg.delay_ms)]
+            return [_farewell(leg)]
         positions = {a.channel: from_wire(a.position) for a in answers if a.position is not None}
         self._engine.presence.release(session.id)
         sealed = self._engine.sealer.seal(principal, session.id, positions)
@@ -216,7 +222,7 @@ class Polling:
         self, leg: PolledLeg, positions: dict[str, Position], wait_s: float, waiting: Waiting | None = None
     ) -> list[bytes]:
         if leg.error:
-            return [_disconnect(leg.error, leg.delay_ms)]
+            return [_farewell(leg)]
         leg.wake()  # an older poll that waits ends
         collected = self._engine.at_hand(positions, encoding=POLL.encoding, wait_s=wait_s)
         if collected is None:
@@ -228,7 +234,7 @@ class Polling:
         ]
         payloads = resets + collected.payloads
         if leg.error:
-            payloads.append(_disconnect(leg.error, leg.delay_ms))
+            payloads.append(_farewell(leg))
         return payloads
 
     def _numbered(self, runner: SessionRunner) -> list[bytes]:
@@ -253,6 +259,10 @@ def _overlaid(subscriptions: Sequence[AttachSubscription], poll: Poll) -> list[A
     return kept + [AttachSubscription(channel, position) for channel, position in moved.items()]
 
 
-def _disconnect(error: str, delay_ms: int = 0) -> bytes:
+def _farewell(leg: PolledLeg) -> bytes:
+    return _disconnect(leg.error or "replaced", leg.reason, leg.delay_ms)
+
+
+def _disconnect(error: str, reason: str = "", delay_ms: int = 0) -> bytes:
     row = TABLE[error]
-    return POLL.encode_push(Push(disconnect=Disconnect(row.number, row.name, row.comes_back, delay_ms)))
+    return POLL.encode_push(Push(disconnect=Disconnect(row.number, reason or row.name, row.comes_back, delay_ms)))

@@ -90,6 +90,11 @@ class PresenceKeeper:
         for channel in self._polled.pop(session, ()):
             self._write(self._left(channel, session, PresenceEntry(principal.subject, principal.client)))
 
+    def leave_polled(self, session: str, principal: Principal, channel: str) -> None:
+        """A polled session is on the channel no more, as far as its lease was renewed here."""
+        if self._polled.get(session, {}).pop(channel, None) is not None:
+            self._write(self._left(channel, session, PresenceEntry(principal.subject, principal.client)))
+
     def start(self) -> None:
         """Begin to look for leases that ran out, also where nobody is present: those of a node that died."""
         self._schedule()

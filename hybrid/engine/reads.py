@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 
 from hybrid.broker.base import Broker
-from hybrid.engine.ring import UNVERIFIED_TAG, Entry
+from hybrid.engine.ring import Entry
 from hybrid.engine.tasks import Tasks
 from hybrid.errors import UnrecoverablePosition
 from hybrid.limits import Limits
-from hybrid.model import START, Position, Publication
+from hybrid.model import START, UNVERIFIED_TAG, Position, Publication
 
 
 class LogPage:

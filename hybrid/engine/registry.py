@@ -39,6 +39,10 @@ class Registry:
             return None
         return None if runner.session.state is SessionState.CLOSED else runner
 
+    def get(self, session_id: str) -> SessionRunner | None:
+        """The session, whoever's it is."""
+        return self._runners.get(session_id)
+
     def is_free(self, session_id: str) -> bool:
         """Whether nobody here has this id."""
         return session_id not in self._runners

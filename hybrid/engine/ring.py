@@ -16,7 +16,7 @@ from hybrid.clock import Clock
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.wheel import Wheel
 from hybrid.limits import Limits
-from hybrid.model import START, Position, Publication
+from hybrid.model import START, UNVERIFIED_TAG, Position, Publication
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +25,6 @@ ENTRY_OVERHEAD_BYTES: Final = 550
 
 WIRE_OVERHEAD_BYTES: Final = 128
 """What an encoding adds to the data, about: names, epoch, tag, braces. For cutting segments, not for memory."""
-
-UNVERIFIED_TAG: Final = "00000000"
-"""The tag of a position before the oldest publication that is kept: it was never known, because the entry is gone.
-
-Only a reader who starts with the history has it, and has read nothing that the log could contradict; so it continues
-wherever the next publication is still kept. It has the form of a tag because it travels in cursors.
-"""
 
 UNENCODABLE: Final = b""
 """Stands for the payload of a publication that an encoding cannot write. No encoding writes empty payloads."""

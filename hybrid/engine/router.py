@@ -28,11 +28,12 @@ from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.commands import AnyCommand, Refresh
-from hybrid.protocol.control import Answer, Ask, ControlCodec, ControlMessage, Moved, Opened
+from hybrid.protocol.control import Answer, Ask, ControlCodec, ControlMessage, Moved, Opened, Order, Outcome
 from hybrid.protocol.pushes import Reply
 
 if TYPE_CHECKING:
     from hybrid.clock import Clock
+    from hybrid.engine.orders import Orders
     from hybrid.engine.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Router:
         self._tasks = tasks
         self._revocations = revocations
         self.ticket_streams = TicketStreams(node, tasks, self.opened)
+        self.orders: Orders | None = None
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._asked = 0
         self._carrying = 0
@@ -97,7 +99,7 @@ class Router:
             if isinstance(command, Refresh):
                 # Its token was checked at our door, and who it speaks for is carried: a token never goes through Redis.
                 raw = msgspec.json.encode(msgspec.structs.replace(command, token=""))
-            if not await self._tell(owner, Ask(number, session, principal, raw, last_seq)):
+            if not await self.tell(owner, Ask(number, session, principal, raw, last_seq)):
                 raise ProtocolError("session_unknown")
             async with asyncio.timeout(self._limits.carried_timeout_s):
                 reply = await answered
@@ -113,7 +115,7 @@ class Router:
         if owner is None:
             return
         try:
-            await self._tell(owner, Moved(session, principal, attempt))
+            await self.tell(owner, Moved(session, principal, attempt))
         except BrokerError as error:
             _log.warning("a node could not be told that a session moved; it will notice by silence: %s", error)
 
@@ -131,6 +133,9 @@ class Router:
                 waiting = self._waiting.get(message.id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message.reply)
+            case Order() | Outcome():
+                if self.orders is not None:
+                    self.orders.heard(sender, message)
             case Opened(ticket, number):
                 self.ticket_streams.replaced(ticket, number)
             case Moved() if not self._revocations.is_revoked(message.principal):
@@ -144,7 +149,7 @@ class Router:
     async def opened(self, node: str, ticket: bytes, number: int) -> None:
         """Tell the node where the stream of a ticket was that it is open here now. At most once. Raises BrokerError."""
         if _NODE_ID.match(node):
-            await self._tell(node, Opened(ticket, number))
+            await self.tell(node, Opened(ticket, number))
 
     def is_ours(self, session: str) -> bool:
         """Whether an id is of this node, so that a stream may go on in its session here."""
@@ -165,13 +170,14 @@ class Router:
         end_s = min(principal.expires_at_s, self._clock.wall_s() + UNSEEN_MAX_S)
         return msgspec.structs.replace(principal, expires_at_s=end_s)
 
-    async def _tell(self, node: str, message: ControlMessage) -> bool:
+    async def tell(self, node: str, message: ControlMessage) -> bool:
+        """Say something to another node; False: nobody listens there, it is gone. Raises BrokerError."""
         return await self._store.tell(node, self._codec.seal(node, message))
 
     async def _carry_out(self, sender: str, message: Ask) -> None:
         reply = await self._reply(message)
         try:
-            await self._tell(sender, Answer(message.id, b"" if reply is None else msgspec.json.encode(reply)))
+            await self.tell(sender, Answer(message.id, b"" if reply is None else msgspec.json.encode(reply)))
         except BrokerError as error:
             _log.warning("a carried command could not be answered: %s", error)
 

@@ -21,8 +21,8 @@ from hybrid.engine.holders import Match
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.reply import ReplyTo
-from hybrid.errors import AuthError, ChannelError, HybridError, LimitError, ProtocolError
-from hybrid.model import Principal
+from hybrid.errors import TABLE, AuthError, ChannelError, HybridError, LimitError, ProtocolError
+from hybrid.model import Position, Principal
 from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Unsubscribe
 from hybrid.protocol.cursor import from_wire, to_wire
 from hybrid.protocol.pushes import Attached, AttachedLimits, Push, Reply, Subscribed, SubscribedAll
@@ -80,6 +80,8 @@ class SessionRunner:
         if isinstance(leg, StreamLeg):
             heartbeat_s = leg.heartbeat_s = interval_s(attach.heartbeat_s, self._engine.limits)
             leg.beat_s = now_s + heartbeat_s
+        elif isinstance(leg, PolledLeg):
+            leg.attached_s = now_s
         self.session.receive_attach(leg, attach, now_s)
         if leg is self.session.current:
             self.receive_principal(principal)
@@ -154,6 +156,54 @@ class SessionRunner:
         self.session.end(error)
         self.carry_out()
 
+    def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
+        """See `Holder.send_away`. The client hears why between two polls as well."""
+        session, current = self.session, self.session.current
+        if session.state is SessionState.CLOSED:
+            return False
+        if isinstance(current, PolledLeg):
+            self._engine.farewells.keep(session.id, current)
+        self._engine.presence.end_polled(session.id, session.principal)
+        session.end(error, reason=reason, delay_ms=delay_ms)
+        self.carry_out()
+        return True
+
+    def channels(self) -> list[str]:
+        """The channels that its current leg is on."""
+        leg = self.session.current
+        if isinstance(leg, PolledLeg):
+            return leg.channels
+        return leg.feed.channels() if isinstance(leg, StreamLeg) and leg.feed is not None else []
+
+    def invite(self, channel: str, position: Position) -> bool:
+        """Ask the client to subscribe to a channel; False where it is on it.
+
+        Raises ChannelError or AuthError where its token does not permit it, LimitError where there is no room.
+        """
+        self._engine.operations.check_subscribe(self.session.principal, channel)
+        here = self.channels()
+        if channel in here:
+            return False
+        if len(here) >= self._engine.limits.channels_per_session_max:
+            raise LimitError("channels_per_session_max")
+        self.session.push_invitation(channel, to_wire(position))
+        self.carry_out()
+        return True
+
+    def unsubscribe(self, channel: str) -> bool:
+        """End the client's subscription to a channel, and tell it so; False where there is none."""
+        leg = self.session.current
+        if channel not in self.channels():
+            return False
+        if isinstance(leg, StreamLeg) and leg.feed is not None:
+            leg.feed.remove(channel)
+            self._engine.presence.leave(self.session.id, channel)
+        else:
+            self._engine.presence.leave_polled(self.session.id, self.session.principal, channel)
+        self.session.push_unsubscribed(channel, TABLE["unsubscribed"].number)
+        self.carry_out()
+        return True
+
     def principals(self) -> Iterable[Principal]:
         """See `Holder.principals`."""
         yield self.session.principal
@@ -213,8 +263,9 @@ class SessionRunner:
                 match effect:
                     case SendPush(leg, push):
                         self._push(leg, push)
-                    case EndLeg(leg, error):
-                        self._end_leg(leg, error)
+                    case EndLeg(leg, error, reason, delay_ms):
+                        if isinstance(leg, StreamLeg | PolledLeg):
+                            leg.end(error, detail=reason, delay_ms=delay_ms)
                     case SendReply(reply_to, reply):
                         assert isinstance(reply_to, ReplyTo)
                         reply_to.send(replies.refused(ProtocolError(reply)) if isinstance(reply, str) else reply)
@@ -258,10 +309,6 @@ class SessionRunner:
             leg.push(push)
         elif isinstance(leg, PolledLeg):
             leg.wake()  # the poll that is waiting takes it from the backlog
-
-    def _end_leg(self, leg: SessionLeg, error: str) -> None:
-        if isinstance(leg, StreamLeg | PolledLeg):
-            leg.end(error)
 
     def _count(self, leg: SessionLeg) -> None:
         tried, leg.tried = leg.tried, None

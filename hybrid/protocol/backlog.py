@@ -40,6 +40,10 @@ class PushBacklog:
             self.has_overflowed = True
         return numbered
 
+    def follow(self, last_seq: int) -> None:
+        """The client was told up to this number, perhaps by another node: number on behind it."""
+        self._last_seq = max(self._last_seq, last_seq)
+
     def acknowledge(self, last_seq: int) -> None:
         """Forget the pushes up to `last_seq`; a number from the future or the past changes nothing it should not."""
         if self._kept is not None:

@@ -57,7 +57,23 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
     number: int
 
 
-ControlMessage: TypeAlias = Ask | Answer | Moved | Opened
+class Order(msgspec.Struct, frozen=True, tag="order"):
+    """Carry out an order of `protocol.orders`, which `order` is as MessagePack, and answer with an `Outcome`."""
+
+    id: int
+    order: bytes
+
+
+class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
+    """What came of an `Order`, as MessagePack; or the name of the error that it was refused with."""
+
+    id: int
+    result: bytes = b""
+    error: str = ""
+    detail: str = ""
+
+
+ControlMessage: TypeAlias = Ask | Answer | Moved | Opened | Order | Outcome
 
 
 class _Envelope(msgspec.Struct, frozen=True, array_like=True):

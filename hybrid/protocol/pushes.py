@@ -1,8 +1,8 @@
 """Server to client: every push and reply, as the types that write the wire.
 
 A push is one JSON object with one field that names it, beside `seq` for the pushes that are numbered. Numbered are
-those that nothing else heals: `unsubscribed` and `expiring`. Publications and resets are healed by positions,
-`attached` and `subscribed` by the next attach, joins and leaves by a presence snapshot.
+those that nothing else heals: `subscribe`, `unsubscribed` and `expiring`. Publications and resets are healed by
+positions, `attached` and `subscribed` by the next attach, joins and leaves by a presence snapshot.
 """
 
 from __future__ import annotations
@@ -119,6 +119,13 @@ class Unsubscribed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     error: int = 0
 
 
+class Invitation(msgspec.Struct, frozen=True, gc=False):
+    """The server asks the client to subscribe to a channel, after `position`; it permits nothing."""
+
+    channel: str
+    position: WirePosition
+
+
 class Reset(msgspec.Struct, frozen=True, gc=False):
     """Publications of this channel were lost to this client; it goes on after `position`."""
 
@@ -157,6 +164,7 @@ class Push(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     publication: WirePublication | None = None
     join: PresencePush | None = None
     leave: PresencePush | None = None
+    subscribe: Invitation | None = None
     unsubscribed: Unsubscribed | None = None
     reset: Reset | None = None
     expiring: Expiring | None = None

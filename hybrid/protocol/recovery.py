@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hybrid.errors import UnrecoverablePosition
-from hybrid.model import Position, Publication
+from hybrid.model import UNVERIFIED_TAG, Position, Publication
 
 
 def first_after(entries: Sequence[Publication], head: Position, after: Position) -> int:
     """The index in `entries` of the first publication after `after`; `len(entries)` when there is none.
 
     Raises UnrecoverablePosition unless continuing there is exact: `after` is the start and offset 1 is still kept (or
-    nothing was ever appended), or it is the head with its tag, or an entry with its tag.
+    nothing was ever appended), or it is the head with its tag, or an entry with its tag, or the place of the purge that
+    began the epoch and offset 2 is still kept.
     """
     if after.offset == 0:
         if head.offset == 0 or (entries and entries[0].offset == 1):
@@ -26,6 +27,8 @@ def first_after(entries: Sequence[Publication], head: Position, after: Position)
         return len(entries)
     if not entries or after.epoch != head.epoch:
         raise UnrecoverablePosition(head)
+    if after.offset == 1 and after.tag == UNVERIFIED_TAG and entries[0].offset == 2:
+        return 0
     index = after.offset - entries[0].offset
     if not 0 <= index < len(entries) or entries[index].tag != after.tag:
         raise UnrecoverablePosition(head)

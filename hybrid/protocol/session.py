@@ -21,8 +21,8 @@ from hybrid.errors import ProtocolError
 from hybrid.limits import Limits
 from hybrid.model import Principal
 from hybrid.protocol.backlog import CommandSequence, PushBacklog
-from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Tried, Unsubscribe
-from hybrid.protocol.pushes import Expiring, Push, Reply, Unsubscribed
+from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Tried, Unsubscribe, WirePosition
+from hybrid.protocol.pushes import Expiring, Invitation, Push, Reply, Unsubscribed
 from hybrid.protocol.states import LEG, SESSION, LegEvent, LegState, SessionEvent, SessionState, next_state
 
 NumberedCommand: TypeAlias = Subscribe | Unsubscribe | Refresh
@@ -49,10 +49,15 @@ class SendPush(msgspec.Struct, frozen=True):
 
 
 class EndLeg(msgspec.Struct, frozen=True):
-    """Effect: tell the leg why and close it; `error` is a name from the table of errors."""
+    """Effect: tell the leg why and close it; `error` is a name from the table of errors.
+
+    `reason` is told in its place where there is one, and to come back after `delay_ms`.
+    """
 
     leg: SessionLeg
     error: str
+    reason: str = ""
+    delay_ms: int = 0
 
 
 class Recover(msgspec.Struct, frozen=True):
@@ -193,7 +198,14 @@ class Session:
         self._acknowledge(last_seq)
 
     def receive_poll(self, leg: SessionLeg, last_seq: int, now_s: float) -> None:
-        """A poll of this leg arrived: a polled leg lives as long as polls keep coming."""
+        """A poll of this leg arrived: a polled leg lives as long as polls keep coming.
+
+        It may have been told more at another node, which then has numbered on.
+        """
+        if last_seq:
+            if self.backlog is None:
+                self.backlog = PushBacklog(self._limits.pushes_kept_max)
+            self.backlog.follow(last_seq)
         self._acknowledge(last_seq)
         if leg is self.current:
             self._kept_until_s = now_s + self._limits.session_kept_s + self._limits.poll_wait_max_s
@@ -236,12 +248,16 @@ class Session:
         """The server ends a subscription: told now if there is a leg, and again until acknowledged."""
         self._push_numbered(Push(unsubscribed=Unsubscribed(channel, error)))
 
-    def end(self, error: str) -> None:
-        """End the session and all its legs."""
+    def push_invitation(self, channel: str, position: WirePosition) -> None:
+        """The server asks for a subscription: told as `push_unsubscribed` tells."""
+        self._push_numbered(Push(subscribe=Invitation(channel, position)))
+
+    def end(self, error: str, *, reason: str = "", delay_ms: int = 0) -> None:
+        """End the session and all its legs. See `EndLeg`."""
         for candidate in list(self._candidates or ()):
-            self._end(candidate, error)
+            self._end(candidate, error, reason, delay_ms)
         if self.current is not None:
-            self._end(self.current, error)
+            self._end(self.current, error, reason, delay_ms)
         self._close()
 
     def end_candidate(self, leg: SessionLeg, error: str) -> None:
@@ -317,13 +333,13 @@ class Session:
         if self.backlog is not None and last_seq:
             self.backlog.acknowledge(last_seq)
 
-    def _end(self, leg: SessionLeg, error: str) -> None:
+    def _end(self, leg: SessionLeg, error: str, reason: str = "", delay_ms: int = 0) -> None:
         self._drop_candidate(leg)
         if leg is self.current:
             self.current = None
         if leg.state is not LegState.ENDED:
             leg.state = next_state(LEG, leg.state, LegEvent.ENDED)
-            self._emit(EndLeg(leg, error))
+            self._emit(EndLeg(leg, error, reason, delay_ms))
 
     def _drop_candidate(self, leg: SessionLeg) -> None:
         if self._candidates is not None and leg in self._candidates:

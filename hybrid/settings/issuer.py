@@ -13,6 +13,9 @@ ALGORITHMS: Final = (
     *("ES256", "ES384", "ES512", "Ed25519", "EdDSA"),
 )
 """Signatures that a resource server may pin: asymmetric ones only, never `none` (RFC 8725, section 3.1)."""
+_MANAGED: Final = re.compile(
+    r"sessions|disconnect|nodes|drain|(?:channels|purge|assign):(?:\*|(?:[!#$&-)+-\[\]-~]|%[0-9A-Fa-f]{2})+\*?)"
+)
 _BRACES: Final = re.compile(r"\{[A-Za-z0-9_.:/-]+\}")
 
 
@@ -30,6 +33,11 @@ class GrantSettings:
     )
     publish: tuple[str, ...] = doc("Channels that may be written, likewise.", ())
     revoke: bool = doc("Whether tokens may be revoked and sessions ended.", False)
+    manage: tuple[str, ...] = doc(
+        "What of the server may be managed (docs/server-api.md): sessions, disconnect, nodes, drain; channels:, purge: "
+        "and assign: with a channel's name, or with one * at its end for all that start so.",
+        (),
+    )
 
     def __post_init__(self) -> None:
         where = "issuers.grants"
@@ -37,8 +45,14 @@ class GrantSettings:
             raise refusal(f"{where}: give scope or claim, or neither; a second table says the other.")
         if self.value and not self.claim:
             raise refusal(f"{where}: value needs claim.")
-        if not (self.subscribe or self.publish or self.revoke):
-            raise refusal(f"{where}: a table grants something: give subscribe, publish or revoke.")
+        if not (self.subscribe or self.publish or self.revoke or self.manage):
+            raise refusal(f"{where}: a table grants something: give subscribe, publish, revoke or manage.")
+        for what in self.manage:
+            if _MANAGED.fullmatch(what) is None:
+                raise refusal(
+                    f"{where}: {what!r} cannot be managed; accepted are sessions, disconnect, nodes, drain, and "
+                    "channels:, purge: and assign: with a channel's name or one * at its end, percent-encoded."
+                )
         for pattern in (*self.subscribe, *self.publish):
             if pattern.endswith("}*"):
                 raise refusal(

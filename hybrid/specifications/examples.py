@@ -52,6 +52,7 @@ PUSHES: Final[dict[str, list[Any]]] = {
     "publication": [{"publication": PUBLICATION}],
     "join": [{"join": {"channel": _CHANNEL, "subject": "alice", "client": "app"}}],
     "leave": [{"leave": {"channel": _CHANNEL, "subject": "alice", "client": "app"}}],
+    "subscribe": [{"subscribe": {"channel": _CHANNEL, "position": _POSITION}, "seq": 3}],
     "unsubscribed": [{"unsubscribed": {"channel": _CHANNEL, "error": 3403}, "seq": 5}],
     "reset": [{"reset": {"channel": _CHANNEL, "position": _POSITION}}],
     "expiring": [{"expiring": {"in_s": 47.5}, "seq": 6}],

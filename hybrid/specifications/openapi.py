@@ -17,6 +17,7 @@ from hybrid.specifications.schemas import components
 
 _GROUPS: Final = {
     "Channels": "Channels as HTTP resources, for clients without a library.",
+    "Management": "What backends and operators ask. Every request can be made at any node and holds for all of them.",
     "Access": "Tickets for what cannot send a token, and the end of what was given out.",
     "Sessions": "What carries sessions of client libraries; their messages are in the AsyncAPI document.",
     "Server": "The server itself, and what describes it.",
@@ -203,7 +204,9 @@ def _contents(contents: Sequence[Content], shared: _Shared) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for content in contents:
         kind = described[content.media_type] = {}
-        if content.kind is not None:
+        if isinstance(content.kind, tuple):
+            kind["schema"] = {"oneOf": [shared.of(one) for one in content.kind]}
+        elif content.kind is not None:
             kind["schema"] = shared.of(content.kind)
         elif content.media_type == "text/plain":
             kind["schema"] = {"type": "string"}

@@ -58,7 +58,7 @@ def _page() -> Iterator[str]:
     for route in ROUTES:
         if route.group != group:
             group = route.group
-            yield f"## {group}\n"
+            yield f"## {group}\n" + _BESIDE.get(group, "")
         yield from _route(route)
     yield _ERRORS.format(everywhere=_names(EVERYWHERE), credential=_names(WITH_CREDENTIAL), body=_names(WITH_BODY))
     yield _RETRIES + "\n".join(_retries())
@@ -148,14 +148,15 @@ def curl(route: Route) -> str:
     return " ".join(parts)
 
 
-_NO_EXAMPLE: Final = ("session_by_ticket", "command")
-"""They need a ticket or a session, which an example does not have."""
+_BESIDE: Final = {"Management": "\n[The server API](server-api.md) has the rules and more examples.\n"}
+_NO_EXAMPLE: Final = ("session_by_ticket", "command", "session", "drain")
+"""They need a ticket, a session or a node, which an example does not have."""
 _ASKED: Final = (("name", "read_channels"), ("limit", "history"), ("reverse", "history"), ("history", "read_channel"))
 """Which parameters the examples use."""
 
 
 def _key(route: Route) -> str | None:
-    return next((str(one.example) for one in route.parameters if one.name == "Idempotency-Key"), None)
+    return next((one.example for one in route.parameters if one.name == "Idempotency-Key"), None)
 
 
 def _text(value: Any) -> str:

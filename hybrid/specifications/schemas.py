@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from hybrid.protocol.commands import AnyCommand, Attach, CommandPost
+from hybrid.protocol.management import BroadcastAnswer, BroadcastRequest
 from hybrid.protocol.pushes import Push, WirePublication
 from hybrid.protocol.requests import (
     BatchAnswer,
@@ -61,6 +62,8 @@ FILES: Final[dict[str, tuple[Any, str]]] = {
     "batch-answer": (BatchAnswer, "The answer of `POST /v1/publish`."),
     "history-page": (HistoryPage, "The answer of `GET /v1/history/{channel}`."),
     "presence-list": (PresenceList, "The answer of `GET /v1/presence/{channel}`."),
+    "broadcast-request": (BroadcastRequest, "The body of `POST /v1/broadcast`."),
+    "broadcast-answer": (BroadcastAnswer, "The answer of `POST /v1/broadcast`."),
     "ticket-request": (TicketRequest, "The body of `POST /v1/ticket`."),
     "ticket": (TicketAnswer, "The answer of `POST /v1/ticket`."),
     "revoke-request": (RevokeRequest, "The body of `POST /v1/revoke`."),
@@ -75,15 +78,17 @@ _INSIDE: Final[dict[tuple[str, str], Any]] = {
     ("TicketRequest", "attach"): Attach,
 }
 """What stands in fields that are decoded later, on their own: to the decoder around them they are raw."""
-_ONE_CLAIM: Final = {
-    "oneOf": [
-        {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}}
-        for name in ("jti", "sid", "subject", "client")
-    ]
-}
+
+
+def _one_of(*names: str) -> dict[str, Any]:
+    return {"oneOf": [{"required": [name], "properties": {name: {"type": "string", "minLength": 1}}} for name in names]}
+
+
 _BEYOND: Final[dict[str, Any]] = {
-    "RevokeRequest": _ONE_CLAIM,
-    "Revoked": _ONE_CLAIM,
+    "RevokeRequest": _one_of("jti", "sid", "subject", "client"),
+    "Revoked": _one_of("jti", "sid", "subject", "client"),
+    "SubscribeRequest": _one_of("subject", "client", "session"),
+    "DisconnectRequest": _one_of("subject", "client", "session"),
     "TicketRequest": {
         "oneOf": [
             {
@@ -157,7 +162,7 @@ def _envelope(push: dict[str, Any]) -> dict[str, Any]:
     kinds = []
     for name, schema in properties.items():
         value = next(one for one in schema["anyOf"] if one != {"type": "null"})
-        numbered = {"seq": seq} if name in ("unsubscribed", "expiring") else {}
+        numbered = {"seq": seq} if name in ("subscribe", "unsubscribed", "expiring") else {}
         kinds.append({"title": name, "type": "object", "properties": {name: value, **numbered}, "required": [name]})
     return {"title": push["title"], "description": push["description"], "oneOf": kinds}
 
@@ -175,6 +180,9 @@ def _tidy(schema: Any, document: str) -> Any:
             tidied["discriminator"] = field
     if isinstance(tidied.get("pattern"), str):
         tidied["pattern"] = tidied["pattern"].replace(r"\A", "^").replace(r"\Z", "$")
+    for bound in ("minimum", "maximum"):  # equal types are one to Python, whether 3600 or 3600.0 was written first
+        if isinstance(tidied.get(bound), float) and tidied[bound].is_integer():
+            tidied[bound] = int(tidied[bound])
     if isinstance(tidied.get("description"), str):
         tidied["description"] = inspect.cleandoc(tidied["description"])
     if tidied.get("required") == []:

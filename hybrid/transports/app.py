@@ -20,6 +20,7 @@ from hybrid.transports.documents import Documents
 from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
+from hybrid.transports.management import ManagementRequests
 from hybrid.transports.requests import Requests
 from hybrid.transports.routing import Routing, not_found
 from hybrid.transports.sse import MEDIA_TYPE, EventStreams, refuse_for_browser
@@ -60,7 +61,7 @@ class Transports:
         self._long_polls = LongPolls(engine, self._gate)
         self._uplink = Uplink(engine, self._gate)
         self._requests = Requests(engine, self._gate)
-        documents = Documents()
+        documents, management = Documents(), ManagementRequests(engine, self._gate)
         self._routing = Routing(
             PREFIX,
             ROUTES,
@@ -73,6 +74,17 @@ class Transports:
                 "presence": self._requests.presence,
                 "ticket": self._requests.ticket,
                 "revoke": self._requests.revoke,
+                "broadcast": management.broadcast,
+                "assign": management.subscribe,
+                "unassign": management.unsubscribe,
+                "disconnect": management.disconnect,
+                "purge": management.purge,
+                "list_channels": management.channels,
+                "channel": management.channel,
+                "list_sessions": management.sessions,
+                "session": management.session,
+                "nodes": management.nodes,
+                "drain": management.drain,
                 "session_stream": self._session_stream,
                 "session_by_ticket": self._event_streams.session_by_ticket,
                 "command": self._uplink.command,

@@ -65,11 +65,13 @@ class LongPolls:
         engine.revocations.check(principal)
         collected = engine.at_hand(positions, encoding=PLAIN_JSON, wait_s=wait_s)
         if collected is None:
-            with engine.open.poll(principal) as ended:
+            with engine.open.poll(principal) as poll:
                 collected = await exchange.unless_gone(
-                    engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=ended)
+                    engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=poll.ended)
                 )
             engine.revocations.check(principal)  # it may be why the wait is over
+            if poll.error is not None:
+                raise poll.error
         positions |= collected.positions | collected.resets
         cursor = format_cursor(positions[target.channels[0]]) if len(positions) == 1 else format_composite(positions)
         body = b'{"cursor":%b,"recovered":%b,"publications":[%b]}' % (

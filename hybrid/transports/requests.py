@@ -17,6 +17,7 @@ from hybrid.protocol.channels import channel_from_path, parse_channel
 from hybrid.protocol.codec import JSON, refusal, wire_error
 from hybrid.protocol.commands import Attach
 from hybrid.protocol.cursor import format_cursor, parse_cursor, to_wire
+from hybrid.protocol.management import PresenceCounts
 from hybrid.protocol.publications import plain_json
 from hybrid.protocol.pushes import PresenceItem
 from hybrid.protocol.requests import Batch, BatchItem, BatchResult, RevokeRequest, TicketRequest
@@ -116,8 +117,15 @@ class Requests:
         await exchange.respond(200, body)
 
     async def presence(self, exchange: Exchange, segment: bytes) -> None:
-        """`GET /v1/presence/{channel}`."""
+        """`GET /v1/presence/{channel}`: who is there, or with `?count` how many."""
         principal = await self._gate.principal(exchange)
+        if exchange.query_one("count") in ("", "1", "true"):
+            channel = channel_from_path(segment)
+            self._engine.operations.check_subscribe(principal, channel)
+            counts = await self._engine.operations.count_present(channel)
+            answer = PresenceCounts(counts.principals, counts.sessions)
+            await exchange.respond(200, msgspec.json.encode(answer))
+            return
         entries = await self._engine.operations.presence(principal, channel_from_path(segment))
         items = [PresenceItem(entry.subject, entry.client) for entry in entries]
         await exchange.respond(200, msgspec.json.encode({"entries": items}))

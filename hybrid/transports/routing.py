@@ -29,7 +29,7 @@ class Routing:
         self._prefix_length = len(prefix)
         self._exact: dict[tuple[str, bytes], Handler] = {}
         self._named: dict[tuple[str, bytes], Handler] = {}
-        self._deep: list[tuple[str, _Template, Handler]] = []
+        self._deep: dict[bytes, list[tuple[str, _Template, Handler]]] = {}
         self._methods: dict[_Template, list[str]] = {}
         routes = tuple(routes)
         if (names := {route.operation for route in routes}) != handlers.keys() or len(names) != len(routes):
@@ -46,7 +46,7 @@ class Routing:
         elif len(template) == 3 and template[2] is None:
             self._named[method, _joined(template[:2])] = handler
         else:
-            self._deep.append((method, template, handler))
+            self._deep.setdefault(_joined(template[:2]), []).append((method, template, handler))
 
     def find(self, method: str, path: bytes) -> tuple[Handler, tuple[bytes, ...]]:
         """What serves the request, and the raw segments for it. Raises ProtocolError not_found.
@@ -57,17 +57,19 @@ class Routing:
         handler = self._exact.get((method, path))
         if handler is not None:
             return handler, ()
-        if self._deep:
-            segments = tuple(path[1:].split(b"/"))
-            fitting = [one for one in self._deep if _fits(one[1], segments)]
-            for its_method, template, handler in fitting:
-                if its_method == method:
-                    return handler, tuple(given for part, given in zip(template, segments, strict=True) if part is None)
-            if fitting:
-                raise self._not_found(path)
         cut = path.find(b"/", self._prefix_length)
         if cut > 0:
             handler = self._named.get((method, path[:cut]))
+            deep = self._deep.get(path[:cut])
+            if deep is not None:
+                segments = tuple(path[1:].split(b"/"))
+                fitting = [one for one in deep if _fits(one[1], segments)]
+                for its_method, template, its_handler in fitting:
+                    if its_method == method:
+                        named = tuple(given for part, given in zip(template, segments, strict=True) if part is None)
+                        return its_handler, named
+                if fitting:
+                    raise self._not_found(path)
             if handler is not None:
                 return handler, (path[cut + 1 :],)
         raise self._not_found(path)

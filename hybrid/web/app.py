@@ -11,7 +11,7 @@ from hybrid import __version__
 from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, Revocation, check_loopback
 from hybrid.auth.dpop import ProofStore
-from hybrid.auth.grants import REVOKE_SCOPE
+from hybrid.auth.grants import MANAGING_SCOPES, REVOKE_SCOPE
 from hybrid.auth.hooks import AuthoriseHook, GrantsHook, as_it_is, finish_with
 from hybrid.auth.origin import DoorPolicy
 from hybrid.auth.revocation import RevocationStore
@@ -53,7 +53,7 @@ def create_app(
     *,
     verifier: TokenVerifier | None = None,
     clock: Clock | None = None,
-    issuer_scope: str = f"{FULL_SCOPE} {REVOKE_SCOPE}",
+    issuer_scope: str = " ".join((FULL_SCOPE, REVOKE_SCOPE, *MANAGING_SCOPES)),
     grants: GrantsHook | None = None,
     authorise: AuthoriseHook | None = None,
     signed_in: SessionHook | None = None,

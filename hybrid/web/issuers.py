@@ -64,6 +64,7 @@ def _both(issuer: IssuerSettings) -> dict[str, Any]:
                 subscribe=rule.subscribe,
                 publish=rule.publish,
                 revoke=rule.revoke,
+                manage=rule.manage,
             )
             for rule in issuer.grants
         ),

@@ -8,7 +8,7 @@ from quart import Blueprint, Response, jsonify
 
 from hybrid.auth.details import TYPE as DETAILS_TYPE
 from hybrid.auth.dpop import ALGORITHMS as PROOF_ALGORITHMS
-from hybrid.auth.grants import REVOKE_SCOPE
+from hybrid.auth.grants import MANAGING_SCOPES, REVOKE_SCOPE
 from hybrid.broker.base import BrokerHealth
 from hybrid.engine.engine import Engine
 from hybrid.settings import Settings
@@ -49,7 +49,7 @@ def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str
                 "resource": settings.public_url,
                 "authorization_servers": list(issuers),
                 "bearer_methods_supported": ["header"],
-                "scopes_supported": ["hybrid:subscribe:*", "hybrid:publish:*", REVOKE_SCOPE],
+                "scopes_supported": ["hybrid:subscribe:*", "hybrid:publish:*", REVOKE_SCOPE, *MANAGING_SCOPES],
                 "authorization_details_types_supported": [DETAILS_TYPE],
                 "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),
             }

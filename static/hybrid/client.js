@@ -248,11 +248,12 @@ export class Client extends Emitter {
     for (const channel of this.#channels.values()) this.reconcile(channel);
   }
 
-  onPush(leg, { reply, publication, reset, unsubscribed, join, leave, expiring }) {
+  onPush(leg, { reply, publication, reset, subscribe, unsubscribed, join, leave, expiring }) {
     if (reply) this.#outbox.settle(reply);
     else if (publication) {
       if (this.#channels.get(publication.channel)?.receive(publication, leg.transport) === false) this.#gap();
     } else if (reset) this.#channels.get(reset.channel)?.reset(reset.position);
+    else if (subscribe) this.emit("subscribe", subscribe);
     else if (unsubscribed) this.#unsubscribed(unsubscribed);
     else if (join) this.#channels.get(join.channel)?.emit("join", join);
     else if (leave) this.#channels.get(leave.channel)?.emit("leave", leave);

@@ -148,6 +148,8 @@ export interface ClientEvents {
     event: "opened" | "attached" | "confirmed" | "lost" | "replaced";
     reason?: string;
   };
+  /** The server asks for a subscription to `channel`, after `position`. To have it: `channel(...).subscribe()`. */
+  subscribe: { channel: string; position: Position };
   /** A connection error, after each round in which all transports failed, and before the client gives up for good. */
   error: HybridError;
 }

@@ -31,7 +31,7 @@ from hybrid.broker.redis.broker import RedisBroker
 from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import SystemClock
 from hybrid.limits import Limits
-from hybrid.model import PresenceEntry, Principal, Publication
+from hybrid.model import Position, PresenceEntry, Principal, Publication
 from tests.bench.nodes import cpu_s
 from tests.support.http_issuer import http_issuer
 from tests.support.nodes import AUDIENCE, nodes
@@ -69,6 +69,9 @@ class Counter:
         self.count += 1
 
     def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None:
+        pass
+
+    def purged(self, channel: str, position: Position) -> None:
         pass
 
     def gap(self, channels: Sequence[str] | None) -> None:

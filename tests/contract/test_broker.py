@@ -453,3 +453,98 @@ async def test_history_is_bounded_by_bytes_but_gives_one_at_least(broker: Broker
     for max_bytes, count in ((1, 1), (199, 1), (200, 2), (1_000, 3)):
         page = await broker.history("a", limit=9, max_bytes=max_bytes, is_reverse=is_reverse)
         assert len(page.publications) == count
+
+
+# -- purging
+
+
+async def test_a_purge_empties_the_log_and_begins_another_epoch(broker: Broker) -> None:
+    *_, last = await published(broker, 5)
+    start = await broker.purge("a")
+    assert (start.offset, start.tag) == (1, "00000000")
+    assert start.epoch != last.epoch
+    assert await broker.heads(["a"]) == [start]
+    page = await broker.history("a", limit=10, max_bytes=1_000, is_reverse=False)
+    assert (page.publications, page.head) == ([], start)
+    assert (await broker.read("a", start, **PAGE)).publications == []
+    [following] = await publish(broker, append("a", b"6"))
+    assert (following.offset, following.epoch) == (2, start.epoch)
+    assert [p.data for p in (await broker.read("a", start, **PAGE)).publications] == [b"6"]
+
+
+async def test_no_position_from_before_a_purge_goes_on(broker: Broker) -> None:
+    """The start neither: who has read nothing yet would miss what was purged, and not be told."""
+    before = [START, *await published(broker, 3)]
+    start = await broker.purge("a")
+    for position in before:
+        assert await refused(broker, position) == start
+    [following] = await publish(broker, append("a"))
+    for position in before:
+        assert await refused(broker, position) == following
+
+
+async def test_what_follows_a_purge_can_be_read_for_as_long_as_it_is_kept(broker: Broker) -> None:
+    await published(broker, 2)
+    start = await broker.purge("a")
+    await published(broker, 3, history_size=3)
+    assert [p.offset for p in (await broker.read("a", start, **PAGE)).publications] == [2, 3, 4]
+    [last] = await publish(broker, append(history_size=3))
+    assert await refused(broker, start) == last
+    assert await refused(broker, Position(1, last.epoch, "00000001")) == last
+
+
+async def test_a_purge_is_announced_between_what_was_before_and_after(
+    broker: Broker, listener: RecordingListener
+) -> None:
+    await broker.subscribe("a")
+    await published(broker, 2)
+    start = await broker.purge("a")
+    await publish(broker, append())
+    await listener.until(lambda: len(listener.publications) == 3)
+    assert listener.purges == [("a", start)]
+    assert [publication.offset for publication in listener.of("a")] == [1, 2, 2]
+    assert listener.gaps == []
+
+
+async def test_a_purge_of_nothing_does_nothing(
+    broker: Broker, listener: RecordingListener, clock: FakeClock, limits: Limits
+) -> None:
+    await broker.subscribe("a")
+    assert await broker.purge("a") == START
+    assert await broker.heads(["a"]) == [START]
+    await published(broker, 1)
+    clock.advance(limits.meta_ttl_s + 1)
+    assert await broker.purge("a") == START
+    [first] = await publish(broker, append())
+    assert first.offset == 1
+    await listener.until(lambda: len(listener.publications) == 2)
+    assert listener.purges == []
+
+
+async def test_purges_follow_one_another_and_leave_other_channels_alone(broker: Broker) -> None:
+    await published(broker, 2)
+    [other] = await publish(broker, append("b"))
+    first, second = await broker.purge("a"), await broker.purge("a")
+    assert first.epoch != second.epoch
+    assert await refused(broker, first) == second
+    assert await broker.heads(["a", "b"]) == [second, other]
+
+
+async def test_a_key_that_was_used_stays_used_over_a_purge(broker: Broker) -> None:
+    [position] = await publish(broker, append(key="k"))
+    await broker.purge("a")
+    assert await broker.append([append(key="k")]) == [Appended(position, was_repeated=True)]
+    assert isinstance((await broker.append([append("a", b"2", key="k")]))[0], KeyConflict)
+
+
+async def test_the_history_after_a_purge_is_kept_and_ends_as_any_other(broker: Broker, clock: FakeClock) -> None:
+    await published(broker, 3, history_ttl_s=60.0)
+    clock.advance(50)
+    start = await broker.purge("a")
+    await published(broker, 2, history_ttl_s=60.0)
+    clock.advance(20)
+    assert [p.offset for p in (await broker.read("a", start, **PAGE)).publications] == [2, 3]
+    clock.advance(50)
+    await publish(broker, append("a", b"new", history_ttl_s=60.0))
+    page = await broker.history("a", limit=10, max_bytes=1_000, is_reverse=False)
+    assert [p.data for p in page.publications] == [b"new"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid.broker.base import Append, Broker, PresenceStore
+from hybrid.broker.base import Append, Broker, PresenceStore, Present
 from hybrid.model import PresenceEntry
 from tests.support.clock import FakeClock
 from tests.support.listeners import RecordingListener
@@ -134,3 +134,15 @@ async def test_presence_does_not_touch_the_log(broker: Broker, presence: Presenc
     await presence.join("a", ALICE, "s1", LEASE_S)
     results = await broker.append([Append(channel="a", data=b"1")])
     assert [result.position.offset for result in results if not isinstance(result, Exception)] == [1]
+
+
+async def test_principals_and_sessions_are_counted(presence: PresenceStore, clock: FakeClock) -> None:
+    assert await presence.count("a") == Present(0, 0)
+    for entry, session, lease_s in ((ALICE, "s1", 30), (ALICE, "s2", 60), (BOB, "s3", 30), (BOB, "s3", 30)):
+        await presence.join("a", entry, session, lease_s)
+    await presence.join("b", BOB, "s3", 30)
+    assert await presence.count("a") == Present(2, 3)
+    clock.advance(31)
+    assert await presence.count("a") == Present(1, 1)
+    await presence.leave("a", ALICE, "s2")
+    assert await presence.count("a") == Present(0, 0)

@@ -15,7 +15,7 @@ import pytest
 
 from hybrid.auth.revocation import Revocation
 from hybrid.auth.tickets import Ticket
-from hybrid.broker.base import Append, Appended
+from hybrid.broker.base import Append, Appended, Present
 from hybrid.broker.redis import line, topics
 from hybrid.broker.redis.address import parse_address
 from hybrid.broker.redis.broker import RedisBroker
@@ -92,6 +92,7 @@ async def test_the_documented_access_list_permits_all_that_is_done_and_no_more(l
             assert len((await broker.history("a", limit=9, max_bytes=999, is_reverse=True)).publications) == 2
             assert await broker.join("a", ALICE, "s", 30)
             assert await broker.entries("a", 9) == [ALICE]
+            assert await broker.count("a") == Present(1, 1)
             await broker.expire()
             assert await broker.leave("a", ALICE, "s")
             nodes, heard = RedisNodes(broker), list[bytes]()
@@ -113,6 +114,7 @@ async def test_the_documented_access_list_permits_all_that_is_done_and_no_more(l
             await listener.until(lambda: len(looks) == 2)
             health = await broker.health()
             assert health.is_good, health
+            assert (await broker.purge("a")).offset == 1
             await broker.unsubscribe("a")
             # Durable ones wait for a replica, which is permitted, and there is none.
             [unconfirmed] = await broker.append([one(is_durable=True)])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.auth.development import FULL_SCOPE
-from hybrid.auth.grants import REVOKE_SCOPE
+from hybrid.auth.grants import MANAGING_SCOPES, REVOKE_SCOPE
 from hybrid.limits import Limits
 from hybrid.protocol.routes import ROUTES
 from hybrid.settings import Namespace
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 
 async def run(server: RunningServer, folder: Path, *options: str) -> tuple[int, str]:
     """The status and output of one run, which is the same for the same seed."""
-    token = server.token(scope=f"{FULL_SCOPE} {REVOKE_SCOPE}", lifetime_s=3_600)
+    token = server.token(scope=" ".join((FULL_SCOPE, REVOKE_SCOPE, *MANAGING_SCOPES)), lifetime_s=3_600)
     process = await asyncio.create_subprocess_exec(
         str(PROGRAM),
         *("--config-file", str(FOLDER / "schemathesis.toml")),

@@ -556,3 +556,44 @@ for (const when of ["before it connected", "while connected"]) {
     assert.equal(world.network.opened.length, 2);
   });
 }
+
+each("asked by the server to subscribe, the application decides; nothing is lost meanwhile", async (world, client) => {
+  world.server.publish("a", 1);
+  const { epoch, tag } = world.server.log("a").entries[0];
+  const session = world.server.sessions.get(client.session);
+  const invitation = { channel: "a", position: { offset: 1, epoch, tag } };
+  world.server.tell(session, { subscribe: invitation });
+  await world.advance(200);
+  assert.equal(client.channel("a").state, "unsubscribed", "nobody listens, and nothing happens");
+  const invited = [];
+  let got;
+  client.on("subscribe", ({ channel: name, position }) => {
+    invited.push(name);
+    const channel = client.channel(name, { position });
+    got = record(channel);
+    channel.subscribe();
+  });
+  world.server.tell(session, { subscribe: invitation });
+  world.server.publish("a", 2);
+  await world.advance(2_000);
+  assert.deepEqual(invited, ["a"]);
+  world.server.publish("a", 3);
+  await world.advance(200);
+  assert.deepEqual(offsets(got), [2, 3]);
+  world.network.cut();
+  world.server.publish("a", 4);
+  await world.advance(10_000);
+  assert.deepEqual(offsets(got), [2, 3, 4], "it is the client's own from then on");
+});
+
+each("unsubscribed by the server, it does not ask again by itself", async (world, client) => {
+  const channel = client.channel("a");
+  const got = record(channel);
+  await world.outcome(channel.subscribe());
+  world.server.endSubscription(world.server.sessions.get(client.session), "a", 3417);
+  await world.advance(2_000);
+  assert.equal(channel.state, "unsubscribed");
+  world.server.publish("a", 1);
+  await world.advance(2_000);
+  assert.deepEqual(offsets(got), []);
+});

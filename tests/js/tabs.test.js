@@ -594,3 +594,13 @@ test("a follower that has vanished is forgotten", async () => {
   assert.ok(!has());
   assert.deepEqual(transports(tabs.slice(0, 2)), ["shared", "shared"]);
 });
+
+test("what the server asks the connection to subscribe to is asked of every tab", async () => {
+  const { world, tabs } = await open(3);
+  const asked = tabs.map(() => []);
+  tabs.forEach(({ main }, place) => main.on("subscribe", ({ channel }) => asked[place].push(channel)));
+  const [session] = [...world.server.sessions.values()].filter(({ current }) => current);
+  world.server.tell(session, { subscribe: { channel: "news", position: { offset: 0 } } });
+  await world.advance(500);
+  assert.deepEqual(asked, [["news"], ["news"], ["news"]]);
+});

@@ -45,7 +45,7 @@ KINDS = (
     "gap",
     "poll",
 )
-FAULTY_KINDS = (*KINDS, "gap", "drop", "away", "away", "lose_end", "lose_log", "fail_over", "tick")
+FAULTY_KINDS = (*KINDS, "gap", "drop", "away", "away", "lose_end", "lose_log", "fail_over", "purge", "tick")
 CHANNELS = ("a", "b", "c")
 SHAPES: tuple[tuple[Encoding | None, tuple[str, ...]], ...] = (
     (SESSION_JSON, ("a",)),
@@ -377,6 +377,14 @@ class FaultyWorld(World):
     def lose_log(self, first: int, second: int) -> None:
         if second % 3 == 0:
             self.broker.lose_log(CHANNELS[first % len(CHANNELS)])
+
+    def purge(self, first: int, second: int) -> None:
+        """Heard of or not, and perhaps with something published right behind it."""
+        name = CHANNELS[first % len(CHANNELS)]
+        self.broker.lost_announcements = int(second % 4 == 0)
+        self.broker.empty(name)
+        for _ in range(second % 3):
+            self.broker.publish(name)
 
     def tick(self, first: int, _: int) -> None:
         """Time for what waits for a broker."""

@@ -31,7 +31,7 @@ from tests.support.tokens import EC_KEY, OTHER_EC_KEY, RSA_KEY, claims, dpop_pro
 
 OTHER_ISSUER: Final = "https://other.example"
 CHANNEL: Final = "room:1"
-SCOPE: Final = "hybrid:subscribe:room:* hybrid:publish:room:* hybrid:revoke"
+SCOPE: Final = "hybrid:subscribe:room:* hybrid:publish:room:* hybrid:revoke hybrid:nodes hybrid:disconnect"
 METADATA: Final = f"{AUDIENCE}/.well-known/oauth-protected-resource"
 NO_TOKEN: Final = ("unauthorized", "A credential is needed here and none was sent.")
 
@@ -491,6 +491,8 @@ def replied(name: str, words: str) -> Seen:
 _CHANNEL: Final = "/v1/channels/room%3A1"
 _SMALL: Final = refusal(*FORBIDDEN)
 _NO_REVOKING: Final = refusal("forbidden", "To revoke, a token needs the scope hybrid:revoke.", "hybrid:revoke")
+_NO_NODES: Final = refusal("forbidden", "For this, a token needs the scope hybrid:nodes.", "hybrid:nodes")
+_NO_ENDING: Final = refusal("forbidden", "For this, a token needs the scope hybrid:disconnect.", "hybrid:disconnect")
 _COMMANDS: Final = {
     name: dumped({"commands": [{"method": name, "id": 1, "channel": CHANNEL, **fields}]})
     for name, fields in (("publish", {"data": 1}), ("history", {}), ("presence", {}))
@@ -530,6 +532,10 @@ WAYS: Final[dict[str, Way]] = {
     "history": Way(asked("GET", "/v1/history/room%3A1"), "head", _SMALL),
     "presence": Way(asked("GET", "/v1/presence/room%3A1"), "head", _SMALL),
     "revoke": Way(asked("POST", "/v1/revoke", b'{"jti": "nobody has it"}'), "head", _NO_REVOKING, told=for_ticket),
+    "nodes": Way(asked("GET", "/v1/info/nodes"), "head", _NO_NODES, told=for_ticket),
+    "disconnect": Way(
+        asked("POST", "/v1/disconnect", b'{"subject": "nobody"}'), "head", _NO_ENDING, told=for_ticket
+    ),
     "posted publish": Way(asked("POST", "/v1/command", _COMMANDS["publish"]), "head", _ITEM, told=known),
     "posted history": Way(asked("POST", "/v1/command", _COMMANDS["history"]), "head", _ITEM, told=known),
     "posted presence": Way(asked("POST", "/v1/command", _COMMANDS["presence"]), "head", _ITEM, told=known),

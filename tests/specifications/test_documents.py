@@ -12,7 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from hybrid.errors import TABLE
-from hybrid.protocol import commands, pushes, requests
+from hybrid.protocol import commands, management, pushes, requests
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.commands import AnyCommand
 from hybrid.protocol.pushes import Push
@@ -206,13 +206,14 @@ def test_every_struct_of_the_wire_is_published() -> None:
     """A message that is added to the protocol is in the documents, or this says so."""
     kinds = {
         value.__name__
-        for module in (commands, pushes, requests)
+        for module in (commands, management, pushes, requests)
         for value in vars(module).values()
         if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "__struct_fields__")
     }
     published = set(openapi_document().value["components"]["schemas"])
     published |= set(asyncapi_document().value["components"]["schemas"])
-    assert kinds - published == {"Command", "Batch"}  # what commands share; a batch before its items are decoded
+    # What others share, and a batch before its items are decoded.
+    assert kinds - published == {"Command", "Reached", "Batch"}
 
 
 def test_every_error_of_http_is_told_by_some_route() -> None:
@@ -220,6 +221,6 @@ def test_every_error_of_http_is_told_by_some_route() -> None:
     assert told <= set(TABLE)
     # In frames and replies only: what ends a leg, and what answers a command.
     assert set(TABLE) - told == {
-        *("out_of_order", "not_subscribed", "call_failed", "auth_timeout", "heartbeat_timeout", "candidate_timeout"),
+        *("out_of_order", "not_subscribed", "unsubscribed", "auth_timeout", "heartbeat_timeout", "candidate_timeout"),
         *("rotated", "protocol_error", "principal_changed"),
     }

@@ -19,7 +19,7 @@ DOCUMENTS = {
     "/v1/asyncapi.json": "asyncapi.json",
     **{f"/v1/schemas/{name}.json": f"schemas/{name}.json" for name in FILES},
 }
-SIZE_MAX_BYTES = 100_000
+SIZE_MAX_BYTES = 150_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

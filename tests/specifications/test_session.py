@@ -88,6 +88,14 @@ async def on_long_polls(server: RunningServer) -> None:
     leg.close()
 
 
+async def asked_to_subscribe(server: RunningServer) -> None:
+    leg = await RawWebSocket(door(server, "carol")).open(attach_of(1, "a"))
+    await leg.next("subscribed")
+    await server.engine.manage.subscribe(channel="e", subject="carol")
+    await leg.next("subscribe")
+    leg.close()
+
+
 async def with_a_token_in_a_frame(server: RunningServer) -> None:
     async with websocket(server, "/v1/stream") as socket:
         socket.send(text({"method": "auth", "token": server.token()}))
@@ -105,6 +113,7 @@ async def test_every_command_and_every_push_is_as_published(as_specified: Record
         await on_long_polls(server)
         await with_a_token_in_a_frame(server)
         await with_a_token_that_ends(server)
+        await asked_to_subscribe(server)
     assert set(as_specified.commands) == METHODS
     assert set(as_specified.pushes) == NAMES
     assert as_specified.answers["session_stream", 200] >= 2

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
 from hybrid.errors import BrokerError
-from hybrid.model import START, Position, Publication
+from hybrid.model import START, UNVERIFIED_TAG, Position, Publication
 from hybrid.protocol.recovery import first_after, take_page
 
 
@@ -77,6 +77,19 @@ class FaultyBroker:
         """Everything is gone; the next append begins a new epoch."""
         self.logs.pop(channel, None)
 
+    def empty(self, channel: str) -> Position:
+        """Purge at once, and announce it."""
+        log = self._log(channel)
+        if log.head == START:
+            return START
+        self._lives += 1
+        log.entries, log.head = [], Position(1, f"life{self._lives}", UNVERIFIED_TAG)
+        if self.lost_announcements:
+            self.lost_announcements -= 1
+        elif channel in self.subscribed and self._listener is not None and not self.is_away:
+            self._listener.purged(channel, log.head)
+        return log.head
+
     # -- the contract
 
     async def open(self, listener: BrokerListener) -> None:
@@ -91,6 +104,10 @@ class FaultyBroker:
     async def append(self, appends: Sequence[Append]) -> list[Appended | BrokerError]:
         await self._called("append")
         return [Appended(self.publish(append.channel, append.data).position) for append in appends]
+
+    async def purge(self, channel: str) -> Position:
+        await self._called(f"purge {channel}")
+        return self.empty(channel)
 
     async def subscribe(self, channel: str) -> None:
         await self._called(f"subscribe {channel}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from hybrid.model import PresenceEntry, Publication
+from hybrid.model import Position, PresenceEntry, Publication
 
 _WAIT_MAX_S = 10.0
 
@@ -16,6 +16,7 @@ class RecordingListener:
     def __init__(self) -> None:
         self.publications: list[Publication] = []
         self.presence: list[tuple[str, PresenceEntry, bool]] = []
+        self.purges: list[tuple[str, Position]] = []
         self.gaps: list[Sequence[str] | None] = []
         self.on_publication: Callable[[Publication], None] | None = None
         self._changed = asyncio.Event()
@@ -28,6 +29,10 @@ class RecordingListener:
 
     def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None:
         self.presence.append((channel, entry, has_joined))
+        self._changed.set()
+
+    def purged(self, channel: str, position: Position) -> None:
+        self.purges.append((channel, position))
         self._changed.set()
 
     def gap(self, channels: Sequence[str] | None) -> None:

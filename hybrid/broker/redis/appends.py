@@ -23,7 +23,7 @@ from hybrid.broker.redis.replicas import Replicas
 from hybrid.broker.redis.servers import Servers
 from hybrid.errors import BrokerError, KeyConflict
 from hybrid.limits import Limits
-from hybrid.model import Position
+from hybrid.model import UNVERIFIED_TAG, Position
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +98,21 @@ class Appends:
         await asked.done
         return [result for result in asked.results if result is not None]
 
+    async def purge(self, channel: str) -> str:
+        """`Broker.purge`: the cursor that readers go on after, empty where there is no log. Raises BrokerError."""
+        topic, head, log = self._keys.of(channel)
+        answer: bytes = await self._servers.run_script(
+            scripts.PURGE,
+            (head, log),
+            topic,
+            self._verb,
+            self._new_epoch(),
+            UNVERIFIED_TAG,
+            round(self._limits.meta_ttl_s * 1000),
+            self._skew_ms(),
+        )
+        return answer.decode("ascii")
+
     async def close(self) -> None:
         """Wait for what is under way; the lines are closed, so that it has failed."""
         await asyncio.sleep(0)  # for the lines' futures to tell
@@ -166,7 +181,7 @@ class Appends:
         words: list[bytes | str | int] = [
             topic,
             self._verb,
-            "".join(self._random.choices(_EPOCH_ALPHABET, k=_EPOCH_CHARACTERS)),
+            self._new_epoch(),
             first.history_size,
             round(first.history_ttl_s * 1000),
             round(self._limits.meta_ttl_s * 1000),
@@ -179,9 +194,14 @@ class Appends:
                 digest = body_digest(append)
                 key_digest = blake2b(append.key.encode(), digest_size=16).hexdigest()
                 names.append(call.keys.idempotency(key_digest.encode()))
-            tag = f"{self._random.getrandbits(32):08x}"
-            words += (append.data, append.type or "", "b" if append.is_binary else "j", tag, digest)
+            words += (append.data, append.type or "", "b" if append.is_binary else "j", self._new_tag(), digest)
         return self._servers.eval(scripts.PUBLISH, tuple(names), *words)
+
+    def _new_epoch(self) -> str:
+        return "".join(self._random.choices(_EPOCH_ALPHABET, k=_EPOCH_CHARACTERS))
+
+    def _new_tag(self) -> str:
+        return f"{self._random.getrandbits(32):08x}"
 
     # -- one that was not simply answered
 

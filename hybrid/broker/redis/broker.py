@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Any, Final
 
-from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
+from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page, Present
 from hybrid.broker.redis import scripts
 from hybrid.broker.redis.address import Address
 from hybrid.broker.redis.appends import Appends
@@ -31,6 +31,7 @@ _READING: Final = "reading"  # pages are large, and no publish should queue behi
 _JOINED: Final = ord("+")
 _LEFT: Final = ord("-")
 _BINARY: Final = ord("b")
+_PURGED: Final = ord("x")
 
 
 class RedisBroker:
@@ -132,6 +133,13 @@ class RedisBroker:
         await self.servers.ready()
         return await self._appends.append(appends)
 
+    async def purge(self, channel: str) -> Position:
+        """See `Broker.purge`. On the appends' line: what this node sent before is gone, what it sends then is not."""
+        self.check()
+        await self.servers.ready()
+        cursor = await self._appends.purge(channel)
+        return _position(cursor) if cursor else START
+
     # -- listening
 
     async def subscribe(self, channel: str) -> None:
@@ -178,8 +186,12 @@ class RedisBroker:
             return
         head, _, data = message.partition(b"\n")
         cursor, _, type_ = head[1:].decode("ascii").partition(" ")
-        epoch, offset, tag = cursor.split("-")
-        listener.published(Publication(channel, int(offset), epoch, tag, data, type_ or None, kind == _BINARY))
+        position = _position(cursor)
+        if kind == _PURGED:
+            listener.purged(channel, position)
+            return
+        offset, epoch, tag = position.offset, position.epoch, position.tag
+        listener.published(Publication(channel, offset, epoch, tag, data, type_ or None, kind == _BINARY))
 
     def _missed(self, topics: list[bytes]) -> None:
         for topic in self._missed_by.keys() & topics:
@@ -252,6 +264,11 @@ class RedisBroker:
         self.check()
         return await self._presence.entries(channel, limit)
 
+    async def count(self, channel: str) -> Present:
+        """See `PresenceStore.count`."""
+        self.check()
+        return await self._presence.count(channel)
+
     async def expire(self) -> None:
         """See `PresenceStore.expire`."""
         self.check()
@@ -260,6 +277,11 @@ class RedisBroker:
 
 def _bounded(max_bytes: int) -> int:
     return min(max_bytes, OFFSET_MAX)  # Lua's numbers are exact up to there
+
+
+def _position(cursor: str) -> Position:
+    epoch, offset, tag = cursor.split("-")
+    return Position(int(offset), epoch, tag)
 
 
 def _publication(channel: str, epoch: str, entry: list[Any]) -> Publication:

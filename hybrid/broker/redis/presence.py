@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from hybrid.broker.base import Present
 from hybrid.broker.redis import scripts
 from hybrid.broker.redis.keys import Keys
 from hybrid.broker.redis.servers import Servers
@@ -59,13 +60,18 @@ class RedisPresence:
 
     async def leave(self, channel: str, entry: PresenceEntry, session: str) -> bool:
         """See `PresenceStore.leave`."""
-        is_last, _, _ = await self._look(channel, _member(_principal(entry), session))
+        is_last, *_ = await self._look(channel, _member(_principal(entry), session))
         return bool(is_last)
 
     async def entries(self, channel: str, limit: int) -> list[PresenceEntry]:
         """See `PresenceStore.entries`."""
-        _, _, listed = await self._look(channel, limit=limit)
+        _, _, listed, _, _ = await self._look(channel, limit=limit)
         return [self.entry(principal) for principal in listed]
+
+    async def count(self, channel: str) -> Present:
+        """See `PresenceStore.count`."""
+        _, _, _, principals, sessions = await self._look(channel, limit=-1)
+        return Present(principals, sessions)
 
     async def expire(self) -> None:
         """See `PresenceStore.expire`."""
@@ -80,7 +86,7 @@ class RedisPresence:
             )
             for name in due:
                 channel = name.decode()
-                _, end, _ = await self._look(channel)
+                _, end, *_ = await self._look(channel)
                 # First back into the list, then out of the claims: it is never in neither.
                 if end:
                     await self._due(channel, end)
@@ -88,9 +94,11 @@ class RedisPresence:
             if len(due) < _CLAIMED_AT_ONCE:
                 return
 
-    async def _look(self, channel: str, member: bytes = b"", *, limit: int = 0) -> tuple[int, bytes, list[bytes]]:
+    async def _look(
+        self, channel: str, member: bytes = b"", *, limit: int = 0
+    ) -> tuple[int, bytes, list[bytes], int, int]:
         keys = self._keys.of(channel)
-        is_last, end, listed = await self._servers.run_script(
+        is_last, end, listed, principals, sessions = await self._servers.run_script(
             scripts.LEAVE,
             keys.presence()[:3],
             keys.topic,
@@ -100,7 +108,7 @@ class RedisPresence:
             self._skew_ms(),
             purpose=_PURPOSE,
         )
-        return is_last, end, listed
+        return is_last, end, listed, principals, sessions
 
     async def _due(self, channel: str, end: bytes) -> None:
         await self._servers.run(self._keys.due, "ZADD", self._keys.due, "LT", end, channel, purpose=_PURPOSE)

@@ -4,6 +4,7 @@
     channels    plain channels: read, publish, history, presence
     sessions    what carries sessions
     access      tickets and revocations
+    management  what backends and operators ask
     server      the server itself, and what describes it
 
 Whoever adds a route writes it here and gives `transports.app` what serves it; the dispatcher refuses to begin while
@@ -16,9 +17,10 @@ from typing import Final
 
 from hybrid.protocol.routes.access import ACCESS
 from hybrid.protocol.routes.channels import CHANNELS
+from hybrid.protocol.routes.management import MANAGEMENT
 from hybrid.protocol.routes.server import SERVER
 from hybrid.protocol.routes.sessions import SESSIONS
 from hybrid.protocol.routes.shapes import Route
 
-ROUTES: Final[tuple[Route, ...]] = (*CHANNELS, *ACCESS, *SESSIONS, *SERVER)
+ROUTES: Final[tuple[Route, ...]] = (*CHANNELS, *ACCESS, *MANAGEMENT, *SESSIONS, *SERVER)
 """Every route, in the order of the documents."""

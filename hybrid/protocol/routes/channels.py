@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from hybrid.protocol.commands import ChannelText
+from hybrid.protocol.management import PresenceCounts
 from hybrid.protocol.requests import (
     BatchAnswer,
     BatchBody,
@@ -95,7 +96,7 @@ _READ_TEXT: Final = (
     "cursor could not be continued: go on after the new one. With `Upgrade: websocket` the same URL sends one text "
     "frame for each publication (see the AsyncAPI document). `HEAD` asks what a `GET` would get and opens nothing."
 )
-_READ_ERRORS: Final = ("forbidden", "too_large", "slow_client")
+_READ_ERRORS: Final = ("forbidden", "too_large", "slow_client", "disconnected", "dismissed")
 _SUBSCRIBE: Final = "hybrid:subscribe:{channel}"
 
 _PUBLISH_ERRORS: Final = ("forbidden", "key_conflict", "outcome_unknown", "unconfirmed")
@@ -249,11 +250,21 @@ CHANNELS: Final = (
         text="Each principal once, however many connections it has. Only where the namespace says `presence`.",
         credential="optional",
         scope=_SUBSCRIBE,
-        parameters=(CHANNEL,),
+        parameters=(
+            CHANNEL,
+            Parameter(
+                name="count",
+                place="query",
+                meaning="With `true`: only how many, `{principals, sessions}`.",
+                example="true",
+            ),
+        ),
         answers=(
             Answer(
                 meaning="Who is there now.",
-                contents=(Content(JSON, PresenceList, {"entries": [{"subject": "alice", "client": "app"}]}),),
+                contents=(
+                    Content(JSON, (PresenceList, PresenceCounts), {"entries": [{"subject": "alice", "client": "app"}]}),
+                ),
             ),
         ),
         errors=("forbidden", "not_offered"),

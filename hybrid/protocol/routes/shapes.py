@@ -27,7 +27,10 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """A body: its media type, what is in it (any type msgspec knows; None: bytes or text as they are), an example."""
+    """A body: its media type, what is in it (any type msgspec knows, or one of several;
+
+    None: bytes or text as they are), an example.
+    """
 
     media_type: str
     kind: Any = None

@@ -9,7 +9,20 @@ from hybrid.auth.grants import scopes_to_grants
 
 _FIRST: Final = ("quiet", "bright", "swift", "gentle", "clever", "merry", "patient", "bold")
 _SECOND: Final = ("heron", "otter", "lynx", "robin", "marten", "curlew", "badger", "swallow")
-_ACTIONS: Final = {"subscribe": "Read", "publish": "Publish to"}
+_ACTIONS: Final = {
+    "subscribe": "Read",
+    "publish": "Publish to",
+    "channels": "See the use of",
+    "purge": "Empty the history of",
+    "assign": "Subscribe others to",
+}
+_WHOLE: Final = {
+    "revoke": "Revoke tokens and end the sessions of others",
+    "sessions": "See who is connected",
+    "disconnect": "End the connections of others",
+    "nodes": "See the nodes of the server",
+    "drain": "Send the clients of a node to the others",
+}
 
 
 class Permission(NamedTuple):
@@ -23,8 +36,8 @@ def permissions(scope: str) -> list[Permission]:
     """What a scope permits, line by line, in its order. Raises ScopeError, which a checked scope does not."""
     lines = []
     for grant in scopes_to_grants(scope):
-        if grant.action == "revoke":
-            lines.append(Permission("Revoke tokens and end the sessions of others", ""))
+        if grant.action in _WHOLE:
+            lines.append(Permission(_WHOLE[grant.action], ""))
             continue
         verb, pattern = _ACTIONS[grant.action], grant.pattern
         if pattern == "*":

@@ -63,6 +63,7 @@ export class Hub {
       disconnected: (reason) => this.#stopped(reason),
     };
     this.#client.on("state", ({ state, reason }) => becomes[state](reason));
+    this.#client.on("subscribe", (invitation) => this.#post({ push: { subscribe: invitation } }));
     this.#client.connect();
     this.#sweep();
   }

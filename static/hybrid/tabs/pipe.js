@@ -62,7 +62,7 @@ export class Pipe {
     if (end) return this.end(end);
     for (const one of pushes ?? []) this.#take(one);
     for (const channel of live ?? []) this.#live.add(channel);
-    if (!push || !this.#live.has(channelOf(push))) return;
+    if (!push || !(push.subscribe ? this.isBound : this.#live.has(channelOf(push)))) return;
     if (push.unsubscribed) this.#live.delete(channelOf(push));
     this.#context.onPush(push);
   }

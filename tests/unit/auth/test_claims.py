@@ -8,7 +8,7 @@ import pytest
 
 from hybrid.auth.claims import NAME_MAX_BYTES, ClaimsReader, Refusal
 from hybrid.auth.details import DETAILS_MAX
-from hybrid.auth.grants import GRANTS_MAX, encoded_name, scopes_to_grants
+from hybrid.auth.grants import GRANTS_MAX, MANAGING_SCOPES, ScopeError, encoded_name, grant_to_scope, scopes_to_grants
 from hybrid.auth.rules import VALUES_MAX, GrantRule
 from hybrid.model import Grant, Principal
 
@@ -127,6 +127,21 @@ def test_other_braces_are_part_of_a_name() -> None:
 def test_the_scope_that_permits_to_revoke() -> None:
     assert principal(scope="hybrid:revoke").grants == (Grant("revoke", "*"),)
     assert scopes_to_grants("hybrid:revoke:x hybrid:revok hybrid:revoke*") == ()
+
+
+@pytest.mark.parametrize("scope", MANAGING_SCOPES)
+def test_the_scopes_of_who_manages_the_server(scope: str) -> None:
+    [grant] = principal(scope=scope).grants
+    assert (grant.action, grant.pattern) == (scope.split(":")[1], "*")
+    assert grant_to_scope(grant) == scope
+    assert principal(GrantRule(manage=(scope.removeprefix("hybrid:"),))).grants == (grant,)
+    if scope.endswith(":*"):
+        [narrow] = principal(scope=f"{scope[:-1]}chat%3Aa:*").grants
+        assert narrow == Grant(grant.action, "chat:a:*")
+        with pytest.raises(ScopeError):
+            scopes_to_grants(scope[:-1])
+    else:
+        assert scopes_to_grants(f"{scope}:x {scope}* {scope}s") == ()
 
 
 def test_scopes_in_a_list() -> None:

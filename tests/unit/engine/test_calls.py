@@ -12,7 +12,7 @@ import pytest
 from hybrid.broker.memory_nodes import MemoryNodes
 from hybrid.engine.calls import Call, Calls
 from hybrid.engine.tasks import Tasks
-from hybrid.errors import ChannelError, HybridError
+from hybrid.errors import BrokerError, ChannelError, HybridError, LimitError
 from hybrid.limits import Limits
 from hybrid.model import ANONYMOUS, Principal
 from tests.support.clock import FakeClock
@@ -191,3 +191,41 @@ async def test_a_call_that_runs_at_a_node_that_has_just_joined_is_waited_for(
     handler.gate.set()
     assert await again == await first
     assert len(handler.calls) == 1
+
+
+async def test_what_is_done_once_for_a_key_gives_every_repeat_the_first_answer(
+    tasks: Tasks, clock: FakeClock, store: MemoryNodes
+) -> None:
+    here = Calls(LIMITS, clock, tasks, store, Everybody())
+    there = Calls(LIMITS, clock, tasks, store, Everybody("there", {"there", "here"}))
+    handler = Handler()
+    first = await here.once(ALICE, "POST /x", b'{"a": 1}', "k", handler)
+    for calls in (here, there):
+        assert await calls.once(ALICE, "POST /x", b'{"a": 1}', "k", handler) == first
+        with pytest.raises(HybridError, match="another body"):
+            await calls.once(ALICE, "POST /x", b'{"a": 2}', "k", handler)
+    assert len(handler.calls) == 1
+    await here.once(BOB, "POST /x", b'{"a": 1}', "k", handler)  # another one's key
+    assert len(handler.calls) == 2
+
+
+async def test_what_the_broker_has_kept_from_being_done_may_be_asked_for_again(
+    tasks: Tasks, clock: FakeClock, store: MemoryNodes
+) -> None:
+    here = Calls(LIMITS, clock, tasks, store, Everybody())
+    there = Calls(LIMITS, clock, tasks, store, Everybody("there", {"there", "here"}))
+    failures: list[HybridError] = [BrokerError(), LimitError("x"), ChannelError("forbidden")]
+
+    async def act(call: Call) -> int:
+        if failures:
+            raise failures.pop(0)
+        return 1
+
+    for calls, name in ((here, "broker_unavailable"), (there, "limit_exceeded"), (here, "forbidden")):
+        with pytest.raises(HybridError) as refused:
+            await calls.once(ALICE, "POST /x", b"{}", "k", act)
+        assert refused.value.row.name == name
+        clock.advance(0.01)
+    with pytest.raises(ChannelError):  # this one is an answer
+        await there.once(ALICE, "POST /x", b"{}", "k", act)
+    assert not failures

@@ -267,3 +267,25 @@ def test_more_pushes_than_are_kept_make_the_next_attach_a_fresh_start(count: int
         s.push_unsubscribed(f"c{number}", 3403)
     assert s.backlog is not None
     assert s.backlog.has_overflowed is (count > LIMITS.pushes_kept_max)
+
+
+def test_a_polled_session_numbers_on_behind_what_another_node_has_told() -> None:
+    s = session()
+    leg = attach(s, 1, confirm=True)
+    s.receive_poll(leg, 4, 0.0)
+    s.push_unsubscribed("news", 3417)
+    assert [push.seq for push in s.backlog.unacknowledged()] == [5]  # type: ignore[union-attr]
+    s.receive_poll(leg, 4, 1.0)
+    assert [push.seq for push in s.backlog.unacknowledged()] == [5]  # type: ignore[union-attr]
+    s.receive_poll(leg, 5, 2.0)
+    assert s.backlog.unacknowledged() == []  # type: ignore[union-attr]
+
+
+def test_an_end_tells_its_reason_and_when_to_come_back_on_every_leg() -> None:
+    s = session()
+    current, candidate = attach(s, 1, confirm=True), attach(s, 2)
+    s.effects()
+    s.end("disconnected", reason="maintenance", delay_ms=70)
+    ends = [effect for effect in s.effects() if isinstance(effect, EndLeg)]
+    assert {effect.leg.attempt for effect in ends} == {current.attempt, candidate.attempt}
+    assert {(effect.error, effect.reason, effect.delay_ms) for effect in ends} == {("disconnected", "maintenance", 70)}

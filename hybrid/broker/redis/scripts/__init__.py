@@ -21,6 +21,7 @@ def _script(name: str) -> Script:
 
 
 PUBLISH: Final = _script("publish")
+PURGE: Final = _script("purge")
 READ: Final = _script("read")
 HISTORY: Final = _script("history")
 JOIN: Final = _script("join")
@@ -34,5 +35,5 @@ CALL: Final = _script("call")
 REVOKE: Final = _script("revoke")
 REVOKED: Final = _script("revoked")
 
-ALL: Final = (PUBLISH, READ, HISTORY, JOIN, LEAVE, DUE, KEEP, LOOK, CLAIM, NODE, CALL, REVOKE, REVOKED)
+ALL: Final = (PUBLISH, PURGE, READ, HISTORY, JOIN, LEAVE, DUE, KEEP, LOOK, CLAIM, NODE, CALL, REVOKE, REVOKED)
 """Loaded on every new connection; a script that was flushed meanwhile is loaded again when it is missed."""

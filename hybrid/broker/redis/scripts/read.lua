@@ -30,7 +30,11 @@ while limit > 0 do
       -- The first is the entry at the position itself, or the first of all.
       if tonumber(entry[2][2]) < oldest then return answer(0, {}) end
       if after == 0 and offset ~= '1' then return answer(0, {}) end
-      if after > 0 and (tonumber(offset) ~= after or string.format('%08x', tag) ~= ARGV[3]) then return answer(0, {}) end
+      -- The place of the purge that began the epoch has no entry.
+      local is_purge = after == 1 and ARGV[3] == '00000000' and offset == '2'
+      if after > 0 and not is_purge and (tonumber(offset) ~= after or string.format('%08x', tag) ~= ARGV[3]) then
+        return answer(0, {})
+      end
     end
     if tonumber(offset) > after then
       room = room - #entry[2][4]
