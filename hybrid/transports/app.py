@@ -190,7 +190,5 @@ def _not_found(methods: str = "") -> ProtocolError:
     return ProtocolError(
         "not_found",
         "There is nothing here. The paths are /v1/channels/NAME, /v1/publish, /v1/history/NAME, /v1/presence/NAME, "
-        "/v1/ticket, /v1/revoke, /v1/stream, /v1/command and /v1/ping; and those of the server API: /v1/broadcast, "
-        "/v1/subscribe, /v1/unsubscribe, /v1/disconnect, /v1/purge, /v1/drain, and below /v1/info/ channels, sessions "
-        "and nodes.",
+        "/v1/ticket, /v1/revoke, /v1/stream, /v1/command, /v1/ping and those of the server API.",
     )
