@@ -18,9 +18,9 @@ PEERS ?=
 SETTLED ?= 60
 PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
-FOREIGN := issuer runtimes undici
+FOREIGN := issuer runtimes undici asyncapi
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici asyncapi schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,18 @@ tests/foreign/%/node_modules/.installed: tests/foreign/%/package.json tests/fore
 issuer: tests/foreign/issuer/node_modules/.installed ## Install the authorization server of the tests, which was not written here
 undici: tests/foreign/undici/node_modules/.installed ## Install what takes Node through proxies, in the tests
 runtimes: tests/foreign/runtimes/node_modules/.installed ## Install the JavaScript runtimes of the tests beside Node
+asyncapi: tests/foreign/asyncapi/node_modules/.installed ## Install the schemas of AsyncAPI, for the tests
+
+# In an environment of its own, as it brings many packages along. As above, it is tried again where it cannot be had.
+tests/foreign/schemathesis/.venv/.installed: tests/foreign/schemathesis/requirements.txt | check-python
+	@if $(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<; then touch $@; \
+	elif [ -n "$$TEST_REQUIRE" ]; then echo "schemathesis is required and pip cannot install it" >&2; exit 1; \
+	else echo "SKIPPED: the tests with schemathesis, which pip could not install" >&2; fi
+
+schemathesis: tests/foreign/schemathesis/.venv/.installed ## Install what asks the server by its OpenAPI document, for the tests
+
+specifications: $(VENV)/.installed ## Write the OpenAPI, AsyncAPI and JSON Schema documents and docs/http-api.md anew
+	$(BIN)/python -m hybrid.specifications docs
 
 demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 	@exec $(BIN)/hybrid demo --port $(PORT)
@@ -55,7 +67,7 @@ demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
 
-test: $(VENV)/.tested $(FOREIGN) style types ## Install what the tests need and run them all but the slow ones (PROCESSES=3: many wait)
+test: $(VENV)/.tested $(FOREIGN) schemathesis style types ## Install what the tests need and run them all but the slow ones (PROCESSES=3: many wait)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	$(MAKE) --no-print-directory js >"$$log" 2>&1 & js=$$!; status=0; \
 	$(PYTEST) -n $(PROCESSES) --dist loadfile -m "not slow and not faults and not zoo" $(TESTS) || status=$$?; \
@@ -130,5 +142,5 @@ zoo-peers: $(VENV)/.tested ## The same proxies with other systems' clients and s
 	@exec $(BIN)/python -m tests.proxy.zoo.peers --animals "$(ANIMALS)" --peers "$(PEERS)"
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules .zoo/mitmproxy .zoo/npm .zoo/go .zoo/bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules tests/foreign/*/.venv .zoo/mitmproxy .zoo/npm .zoo/go .zoo/bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

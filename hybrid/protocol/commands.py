@@ -16,7 +16,16 @@ from hybrid.limits import KEY_MAX_BYTES, OFFSET_MAX, TRIED_MAX, TYPE_MAX_CHARACT
 Offset: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 ShortText: TypeAlias = Annotated[str, Meta(max_length=64)]
-ChannelText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+ChannelText: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        extra_json_schema={"pattern": r"^(?!\.{1,2}$)[^*\u0000-\u001f\u007f-\u009f]+$"},  # `protocol.channels` checks
+    ),
+]
+Epoch: TypeAlias = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": "^[a-z0-9]{0,16}$"})]
+Tag: TypeAlias = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": "^([0-9a-f]{8})?$"})]
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=KEY_MAX_BYTES)]
 TypeText: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z", max_length=TYPE_MAX_CHARACTERS)]
 
@@ -25,8 +34,8 @@ class WirePosition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A position as JSON: `{"offset": 42, "epoch": "k3f9", "tag": "9c1d07aa"}`, or `{"offset": 0}`."""
 
     offset: Offset
-    epoch: ShortText = ""
-    tag: ShortText = ""
+    epoch: Epoch = ""
+    tag: Tag = ""
 
 
 class ClientInfo(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +131,7 @@ class Call(Command, frozen=True, tag="call"):
     """Asks a handler of the application. `key` makes a repeat safe: it gets the first one's result."""
 
     name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z", max_length=64)]
-    data: msgspec.Raw = msgspec.Raw(b"")
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)  # as a plain default no schema could be made of it
     key: Key | None = None
 
 

@@ -7,20 +7,22 @@ web framework.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from hybrid.auth.cookies import CookieReader
 from hybrid.auth.origin import DoorPolicy
 from hybrid.engine.engine import Engine
-from hybrid.errors import HybridError, ProtocolError
+from hybrid.errors import HybridError
 from hybrid.links.head import Head
 from hybrid.links.hypercorn_requests import keep_connection
 from hybrid.logs import speaking
+from hybrid.protocol.routes import ROUTES
+from hybrid.transports.documents import Documents
 from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
 from hybrid.transports.management import ManagementRequests
 from hybrid.transports.requests import Requests
+from hybrid.transports.routing import Routing, not_found
 from hybrid.transports.sse import MEDIA_TYPE, EventStreams, refuse_for_browser
 from hybrid.transports.target import CHANNELS_PATH
 from hybrid.transports.uplink import Uplink
@@ -28,12 +30,7 @@ from hybrid.transports.websocket import WebSockets
 
 _log = logging.getLogger(__name__)
 PREFIX = b"/v1/"
-_HISTORY = b"/v1/history/"
-_PRESENCE = b"/v1/presence/"
 _STREAM = b"/v1/stream"
-_PING = b"/v1/ping"
-
-Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class Transports:
@@ -63,15 +60,39 @@ class Transports:
         self._long_polls = LongPolls(engine, self._gate)
         self._uplink = Uplink(engine, self._gate)
         self._requests = Requests(engine, self._gate)
-        self._management = ManagementRequests(engine, self._gate)
-        self._posts: dict[bytes, Handler] = {
-            _STREAM: self._session_stream,
-            b"/v1/command": self._uplink.command,
-            b"/v1/publish": self._requests.publish_many,
-            b"/v1/ticket": self._requests.ticket,
-            b"/v1/revoke": self._requests.revoke,
-            **self._management.posts,
-        }
+        documents, management = Documents(), ManagementRequests(engine, self._gate)
+        self._routing = Routing(
+            PREFIX,
+            ROUTES,
+            {
+                "read_channels": self._channel,
+                "read_channel": self._channel,
+                "publish": self._requests.publish,
+                "publish_batch": self._requests.publish_many,
+                "history": self._requests.history,
+                "presence": self._requests.presence,
+                "ticket": self._requests.ticket,
+                "revoke": self._requests.revoke,
+                "broadcast": management.broadcast,
+                "assign": management.subscribe,
+                "unassign": management.unsubscribe,
+                "disconnect": management.disconnect,
+                "purge": management.purge,
+                "list_channels": management.channels,
+                "channel": management.channel,
+                "list_sessions": management.sessions,
+                "session": management.session,
+                "nodes": management.nodes,
+                "drain": management.drain,
+                "session_stream": self._session_stream,
+                "session_by_ticket": self._event_streams.session_by_ticket,
+                "command": self._uplink.command,
+                "ping": self._requests.ping,
+                "openapi": documents.openapi,
+                "asyncapi": documents.asyncapi,
+                "schema": documents.schema,
+            },
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI call; whatever is not ours goes to the application behind."""
@@ -99,7 +120,7 @@ class Transports:
             elif _is_channels(exchange.raw_path):
                 await self._websockets.plain(exchange)
             else:
-                raise _not_found()
+                raise not_found()
         except HybridError as error:
             await self._gate.refuse_handshake(exchange, error)
         except Exception:
@@ -129,40 +150,15 @@ class Transports:
             return  # nobody is left to answer
 
     async def _route(self, exchange: Exchange) -> None:
-        path, method = exchange.raw_path, exchange.method
-        if method == "OPTIONS":
+        if exchange.method == "OPTIONS":
             exchange.extra_headers = self._gate.cors_headers(exchange, is_preflight=True)
             await exchange.respond(204)
-        elif method == "POST" and path in self._posts:
-            await self._posts[path](exchange)
-        elif method == "POST" and path.startswith(CHANNELS_PATH + b"/"):
-            await self._requests.publish(exchange, path[len(CHANNELS_PATH) + 1 :])
-        elif method in ("GET", "HEAD") and _is_channels(path):
-            await (self._event_streams.plain if exchange.accepts(MEDIA_TYPE) else self._long_polls.plain)(exchange)
-        elif method == "GET" and path == _STREAM:  # no HEAD: it would use the ticket up
-            await self._event_streams.session_by_ticket(exchange)
-        elif method in ("GET", "HEAD") and path == _PING:
-            await self._requests.ping(exchange)
-        elif method in ("GET", "HEAD") and path.startswith(_HISTORY):
-            await self._requests.history(exchange, path[len(_HISTORY) :])
-        elif method in ("GET", "HEAD") and path.startswith(_PRESENCE):
-            await self._requests.presence(exchange, path[len(_PRESENCE) :])
-        elif method in ("GET", "HEAD") and self._management.is_read(path):
-            await self._management.read(exchange)
-        else:
-            raise _not_found(self._methods(path))
+            return
+        handler, segments = self._routing.find(exchange.method, exchange.raw_path)
+        await handler(exchange, *segments)
 
-    def _methods(self, path: bytes) -> str:
-        """What a path is there for, in words; empty for a path that is nothing."""
-        if path == _STREAM:
-            return "GET (with Upgrade: websocket, or ?ticket=) and POST"
-        if path in self._posts:
-            return "POST"
-        if path.startswith(CHANNELS_PATH + b"/"):
-            return "GET and POST"
-        if path in (CHANNELS_PATH, _PING) or path.startswith((_HISTORY, _PRESENCE)) or self._management.is_read(path):
-            return "GET"
-        return ""
+    async def _channel(self, exchange: Exchange, *_: bytes) -> None:
+        await (self._event_streams.plain if exchange.accepts(MEDIA_TYPE) else self._long_polls.plain)(exchange)
 
     async def _session_stream(self, exchange: Exchange) -> None:
         if exchange.accepts(MEDIA_TYPE):
@@ -180,15 +176,3 @@ def _is_short(head: Head) -> bool:
 
 def _is_channels(path: bytes) -> bool:
     return path == CHANNELS_PATH or path.startswith(CHANNELS_PATH + b"/")
-
-
-def _not_found(methods: str = "") -> ProtocolError:
-    if methods:
-        return ProtocolError("not_found", f"This path answers {methods} only.")
-    return ProtocolError(
-        "not_found",
-        "There is nothing here. The paths are /v1/channels/NAME, /v1/publish, /v1/history/NAME, /v1/presence/NAME, "
-        "/v1/ticket, /v1/revoke, /v1/stream, /v1/command and /v1/ping; and those of the server API: /v1/broadcast, "
-        "/v1/subscribe, /v1/unsubscribe, /v1/disconnect, /v1/purge, /v1/drain, and below /v1/info/ channels, sessions "
-        "and nodes.",
-    )

@@ -228,12 +228,13 @@ class Exchange:
         *,
         content_type: str = "application/json",
         headers: Iterable[tuple[bytes, bytes]] = (),
+        cache_control: bytes = b"no-store",
     ) -> None:
-        """Answer, whole and uncacheable, with Content-Length so that nothing on the way holds it back."""
+        """Answer, whole, with Content-Length so that nothing on the way holds it back."""
         self.status = status
         head = [
             (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
+            (b"cache-control", cache_control),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
             *self.extra_headers,

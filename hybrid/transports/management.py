@@ -36,9 +36,6 @@ from hybrid.transports.gate import Gate
 
 _audit = logging.getLogger("hybrid.audit")
 _Body = TypeVar("_Body")
-Handler = Callable[[Exchange], Awaitable[None]]
-SegmentHandler = Callable[[Exchange, bytes], Awaitable[None]]
-INFO: Final = b"/v1/info/"
 _BODY_MAX_BYTES: Final = 8_192
 """Of all but a broadcast: a channel, a name and a reason, escapes and all."""
 _AUDITED_MAX_BYTES: Final = 512
@@ -46,41 +43,11 @@ _BARE_SCOPES: Final[frozenset[Action]] = frozenset(("sessions", "disconnect", "n
 
 
 class ManagementRequests:
-    """Serves them. `posts` and `gets` are routes by their whole path, `segments` those that end with a name."""
+    """Serves them; which path is which stands in `protocol.routes.management`."""
 
     def __init__(self, engine: Engine, gate: Gate) -> None:
         self._engine = engine
         self._gate = gate
-        self.posts: dict[bytes, Handler] = {
-            b"/v1/broadcast": self.broadcast,
-            b"/v1/subscribe": self.subscribe,
-            b"/v1/unsubscribe": self.unsubscribe,
-            b"/v1/disconnect": self.disconnect,
-            b"/v1/purge": self.purge,
-            b"/v1/drain": self.drain,
-        }
-        self.gets: dict[bytes, Handler] = {
-            INFO + b"channels": self.channels,
-            INFO + b"sessions": self.sessions,
-            INFO + b"nodes": self.nodes,
-        }
-        self.segments: dict[bytes, SegmentHandler] = {
-            INFO + b"channels": self.channel,
-            INFO + b"sessions": self.session,
-        }
-
-    def is_read(self, path: bytes) -> bool:
-        """Whether a path can be got here."""
-        return path in self.gets or path.rpartition(b"/")[0] in self.segments
-
-    async def read(self, exchange: Exchange) -> None:
-        """Answer a GET of such a path."""
-        path = exchange.raw_path
-        if path in self.gets:
-            await self.gets[path](exchange)
-        else:
-            parent, _, segment = path.rpartition(b"/")
-            await self.segments[parent](exchange, segment)
 
     # -- publications
 

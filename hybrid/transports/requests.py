@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -14,53 +14,23 @@ from hybrid.engine.engine import Engine
 from hybrid.engine.operations import PublishRequest
 from hybrid.engine.rates import is_over_rate
 from hybrid.errors import AuthError, HybridError, LimitError, ProtocolError
+from hybrid.limits import KEY_MAX_BYTES
 from hybrid.protocol.channels import channel_from_path, parse_channel
 from hybrid.protocol.codec import JSON, refusal, wire_error
-from hybrid.protocol.commands import Attach, ChannelText, Key, TypeText, WirePosition
+from hybrid.protocol.commands import Attach
 from hybrid.protocol.cursor import format_cursor, parse_cursor, to_wire
 from hybrid.protocol.management import PresenceCounts
 from hybrid.protocol.publications import plain_json
-from hybrid.protocol.pushes import PresenceItem, WireError
+from hybrid.protocol.pushes import PresenceItem
+from hybrid.protocol.requests import Batch, BatchItem, BatchResult, RevokeRequest, TicketRequest
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 
 _Body = TypeVar("_Body")
 _REVOKE_MAX_BYTES: Final = 4_096
 """One name of at most 255 bytes, an issuer, and escapes."""
-
-
-class _Item(msgspec.Struct, frozen=True):
-    channel: ChannelText
-    data: msgspec.Raw
-    type: TypeText | None = None
-    key: Key | None = None
-    binary: bool = False
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    publications: list[msgspec.Raw]
-
-
-class _Result(msgspec.Struct, frozen=True, omit_defaults=True):
-    position: WirePosition | None = None
-    repeated: bool = False
-    error: WireError | None = None
-
-
-class _TicketRequest(msgspec.Struct, frozen=True):
-    purpose: str
-    channels: Annotated[list[ChannelText], msgspec.Meta(max_length=16)] = []
-    attach: msgspec.Raw = msgspec.Raw(b"")  # not `| None`: a union with Raw takes nothing but null
-
-
-class _RevokeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`issuer` may be left out; another one than the token's own is refused."""
-
-    jti: str | None = None
-    sid: str | None = None
-    subject: str | None = None
-    client: str | None = None
-    issuer: str | None = None
+_PLACE_MAX_BYTES: Final = 5
+"""A dot and the place in a batch of at most 9999."""
 
 
 class Requests:
@@ -108,21 +78,23 @@ class Requests:
         principal = await self._gate.known_principal(exchange)
         limits = self._engine.limits
         raw = await exchange.body(limits.body_max_bytes)
-        batch = _decoded(raw, _Batch)
+        key = _batch_key(exchange.header(b"idempotency-key"))
+        batch = _decoded(raw, Batch)
         if len(batch.publications) > limits.commands_per_post_max:
             detail = f"The body holds more than {limits.commands_per_post_max} publications."
             raise LimitError("commands_per_post_max", detail, name="too_large")
         requests: list[PublishRequest] = []
         answers: list[Appended | HybridError | None] = []
-        for item_raw in batch.publications:
+        for place, item_raw in enumerate(batch.publications):
             try:
-                item = _decoded(bytes(item_raw), _Item)
+                item = _decoded(bytes(item_raw), BatchItem)
             except ProtocolError as error:
                 answers.append(error)
                 continue
             form = "binary" if item.binary else "json"
+            own = item.key if item.key is not None or key is None else f"{key}.{place}"
             requests.append(
-                PublishRequest(channel=item.channel, data=bytes(item.data), form=form, type=item.type, key=item.key)
+                PublishRequest(channel=item.channel, data=bytes(item.data), form=form, type=item.type, key=own)
             )
             answers.append(None)
         given = await self._engine.operations.publish_many(principal, requests, address=exchange.address)
@@ -173,7 +145,7 @@ class Requests:
         if principal.is_anonymous:
             raise AuthError("unauthorized", "Send the token in the Authorization header.")
         self._engine.rates.check_command(principal, exchange.address)
-        wanted = _decoded(await exchange.body(self._engine.limits.attach_max_bytes), _TicketRequest)
+        wanted = _decoded(await exchange.body(self._engine.limits.attach_max_bytes), TicketRequest)
         attach = b""
         channels: tuple[str, ...] = ()
         if wanted.purpose == CHANNELS_PURPOSE:
@@ -214,7 +186,7 @@ class Requests:
             raise AuthError("unauthorized", "Send the token in the Authorization header.")
         if not is_granted(principal, "revoke", "*"):  # before the body: strangers get no memory
             raise AuthError("forbidden", f"To revoke, a token needs the scope {REVOKE_SCOPE}.", scope=REVOKE_SCOPE)
-        wanted = _decoded(await exchange.body(_REVOKE_MAX_BYTES), _RevokeRequest)
+        wanted = _decoded(await exchange.body(_REVOKE_MAX_BYTES), RevokeRequest)
         if wanted.issuer not in (None, principal.issuer):
             raise AuthError("forbidden", "A token revokes those of its own issuer only.")
         self._engine.revocations.check(principal)
@@ -247,6 +219,14 @@ def _form(content_type: str | None) -> str:
     raise ProtocolError("bad_request", "Send application/json, text/* or application/octet-stream.")
 
 
+def _batch_key(key: str | None) -> str | None:
+    """The key of a whole batch, to which the place of each publication is added."""
+    if key is not None and not 1 <= len(key.encode()) <= KEY_MAX_BYTES - _PLACE_MAX_BYTES:
+        detail = f"The Idempotency-Key of a batch has 1 to {KEY_MAX_BYTES - _PLACE_MAX_BYTES} bytes."
+        raise ProtocolError("bad_request", detail)
+    return key
+
+
 def _decoded(raw: bytes, kind: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(raw, type=kind)
@@ -261,7 +241,7 @@ def _raise_if_all_are_too_many(answers: Sequence[Appended | HybridError]) -> Non
         raise refusals[-1]
 
 
-def _result(answer: Appended | HybridError) -> _Result:
+def _result(answer: Appended | HybridError) -> BatchResult:
     if isinstance(answer, HybridError):
-        return _Result(error=wire_error(answer))
-    return _Result(position=to_wire(answer.position), repeated=answer.was_repeated)
+        return BatchResult(error=wire_error(answer))
+    return BatchResult(position=to_wire(answer.position), repeated=answer.was_repeated)

@@ -11,6 +11,7 @@ from hybrid.web import launcher
 from tests.support.asgi_servers import Serve, serve_uvicorn
 from tests.support.redis_servers import RedisServer, redis_server
 from tests.support.server import Backend, Chosen
+from tests.support.specified import as_specified  # noqa: F401 - for every test here
 from tests.support.wire import TRANSPORTS
 from tests.support.world import PIPES, Pipe
 

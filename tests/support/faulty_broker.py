@@ -84,6 +84,7 @@ class FaultyBroker:
             return START
         self._lives += 1
         log.entries, log.head = [], Position(1, f"life{self._lives}", UNVERIFIED_TAG)
+        self.parents[log.head] = START
         if self.lost_announcements:
             self.lost_announcements -= 1
         elif channel in self.subscribed and self._listener is not None and not self.is_away:

@@ -256,3 +256,30 @@ async def test_presence_lists_those_with_a_session() -> None:
             answer = await call(server, "GET", "/v1/presence/room:1", server.bearer())
             assert answer.json() == {"entries": [{"subject": "bob", "client": "cli"}]}
         await until(lambda: not len(server.engine.open))
+
+
+async def batch(server: RunningServer, key: str, *items: object) -> Answer:
+    body = json.dumps({"publications": items}).encode()
+    return await call(server, "POST", "/v1/publish", {**server.bearer(), **JSON, "Idempotency-Key": key}, body)
+
+
+async def test_a_batch_with_a_key_takes_effect_once() -> None:
+    items = {"channel": "a", "data": 1}, {"channel": "a", "data": 1}, {"channel": "b", "data": 2, "key": "own"}
+    async with running_server(settings_for()) as server:
+        first, again = [(await batch(server, "k", *items)).json()["results"] for _ in range(2)]
+        assert [result["position"]["offset"] for result in first] == [1, 2, 1]
+        assert again == [{**result, "repeated": True} for result in first]
+        moved = (await batch(server, "k", *reversed(items))).json()["results"]
+        assert ["repeated" in result for result in moved] == [True, True, False]  # keys go by place: `own`, k.1, k.2
+        changed = (await batch(server, "k", {"channel": "a", "data": "other"})).json()["results"]
+        assert changed[0]["error"]["name"] == "key_conflict"
+
+
+async def test_the_key_of_a_batch_has_room_for_the_places() -> None:
+    async with running_server(settings_for()) as server:
+        item = {"channel": "a", "data": 1}
+        assert (await batch(server, "k" * 123, *[item] * 64)).json()["results"][63]["position"]["offset"] == 64
+        for key in ("k" * 124, "é" * 62, ""):
+            answer = await batch(server, key, item)
+            assert (answer.status, answer.name) == (400, "bad_request")
+            assert "123 bytes" in answer.json()["detail"]
