@@ -19,7 +19,7 @@ PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -120,6 +120,9 @@ bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 
 simulation: $(VENV)/.tested ## Nodes, store, clients and wires in made-up time, a million publications (PUBLICATIONS=...); prints failing seeds
 	@exec $(BIN)/python -m tests.simulation --publications $(PUBLICATIONS)
+
+autobahn: $(VENV)/.tested ## The cases of the Autobahn|Testsuite against the links and the websockets library (SERVERS="hand-off" CASES="6.*")
+	@exec $(BIN)/python -m tests.autobahn $(if $(SERVERS),--servers "$(SERVERS)") $(if $(CASES),--cases "$(CASES)")
 
 zoo: CLIENTS = chromium node firefox webkit
 zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md
