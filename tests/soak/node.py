@@ -18,17 +18,18 @@ from hybrid.cli import main
 _EVERY_S: Final = 10.0
 
 
-def _count(file: Path) -> None:
+def count_forever(file: Path, every_s: float = _EVERY_S) -> None:
+    """Write the counts into a file, again and again; for a thread of its own."""
     while True:
         gc.collect()
         counts = {"objects": len(gc.get_objects()), "blocks": sys.getallocatedblocks()}
         part = file.with_suffix(".part")
         part.write_text(json.dumps(counts))
         part.replace(file)
-        time.sleep(_EVERY_S)
+        time.sleep(every_s)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_count, args=(Path(sys.argv[1]),), daemon=True).start()
+    threading.Thread(target=count_forever, args=(Path(sys.argv[1]),), daemon=True).start()
     sys.argv = ["hybrid", *sys.argv[2:]]
     sys.exit(main())
