@@ -1,6 +1,7 @@
 """`make silent`: a thousand of each kind of peer that wastes a server's time, all at once; nothing may stay behind.
 
     python -m tests.silent --times 1000 --rounds 2
+    python -m tests.silent --times 40 --rounds 25 --together
 
 The first round shows how much memory it takes; the second must not take more. Behind each round descriptors and the
 server's tasks, counted as objects, are where they were. Exit status 1 when something stays, or when a peer that the
@@ -28,6 +29,7 @@ from typing import Final
 import psutil
 
 from tests.silent.peers import PEERS, Peer, Place
+from tests.soak import trend
 from tests.support.processes import Process
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -36,6 +38,7 @@ _REST_MAX_S: Final = 40.0
 _SETTLE_S: Final = 25.0
 """Until everything is let go of: sessions are kept for a while, and Hypercorn's tasks of a large answer to somebody who
 has gone end only with its timer of 20 s."""
+_MOMENT_S: Final = 1.5
 _MEMORY_SHARE: Final = 0.03
 _MEMORY_SLACK_MB: Final = 3.0
 OBJECTS_SLACK: Final = 600
@@ -159,6 +162,29 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+async def run_together(times: int, rounds: int, chosen: Sequence[Peer]) -> bool:
+    """So many of all kinds at once, round after round, each for a moment only; whether the lines are flat.
+
+    It says nothing of whom the server would have ended, and in minutes what is left of thousands.
+    """
+    async with server() as here:
+        points: dict[str, list[tuple[float, float]]] = {"MB": [], "descriptors": [], "objects": []}
+        began_s = time.monotonic()
+        print(f"{len(chosen)} kinds, {times} of each in a round\n\n| peers so far | MB | descriptors | objects |")
+        print("| --- | --- | --- | --- |")
+        for number in range(1, rounds + 1):
+            await asyncio.gather(*(visit(here, peer, times, _MOMENT_S) for peer in chosen))
+            minute = (time.monotonic() - began_s) / 60
+            figures = (here.megabytes(), here.descriptors(), await here.objects())
+            for unit, figure in zip(points, figures, strict=True):
+                points[unit].append((minute, figure))
+            print("| {:,} | {:.1f} | {} | {:,} |".format(number * times * len(chosen), *figures), flush=True)
+        # The first third fills what is filled once.
+        lines = [trend.Series("server", unit, found[len(found) // 3 :]) for unit, found in points.items()]
+        print(f"\n{trend.table(lines)}\n")
+        return all(line.is_flat for line in lines)
+
+
 async def run(times: int, rounds: int, chosen: Sequence[Peer]) -> bool:
     """All of it; whether nothing has stayed behind."""
     is_good = True
@@ -187,15 +213,18 @@ def main() -> int:
     )
     parser.add_argument("--times", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--together", action="store_true", help="all kinds at once, each for a moment only")
     parser.add_argument("--only", default="", help="kinds whose name holds this")
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = options.times + 200
+    chosen = [peer for peer in PEERS if options.only in peer.name]
+    wanted = options.times * (len(chosen) if options.together else 1) + 200
     if soft < wanted:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
-    is_good = asyncio.run(run(options.times, options.rounds, [peer for peer in PEERS if options.only in peer.name]))
+    work = run_together if options.together else run
+    is_good = asyncio.run(work(options.times, options.rounds, chosen))
     print("nothing stays behind" if is_good else "NOT WELL")
     return 0 if is_good else 1
 
