@@ -17,10 +17,12 @@ ANIMALS ?=
 PEERS ?=
 SETTLED ?= 60
 PUBLICATIONS ?= 1000000
+MINUTES ?= 30
+TIMES ?= 1000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici asyncapi
 
-.PHONY: help demo issuer runtimes undici asyncapi schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici asyncapi schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -133,6 +135,18 @@ bench-tokens: $(VENV)/.tested ## Measure what checking tokens and proofs costs
 
 simulation: $(VENV)/.tested ## Nodes, store, clients and wires in made-up time, a million publications (PUBLICATIONS=...); prints failing seeds
 	@exec $(BIN)/python -m tests.simulation --publications $(PUBLICATIONS)
+
+autobahn: $(VENV)/.tested ## The cases of the Autobahn|Testsuite against the links and the websockets library (SERVERS="hand-off" CASES="6.*")
+	@exec $(BIN)/python -m tests.autobahn $(if $(SERVERS),--servers "$(SERVERS)") $(if $(CASES),--cases "$(CASES)")
+
+fuzz: $(VENV)/.tested ## Every parser of foreign bytes in turn, for MINUTES=30 in all; prints seeds and faults (ONLY="frames")
+	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) --only "$(ONLY)"
+
+silent: $(VENV)/.tested ## A thousand of each kind of slow and silent peer at once (TIMES=1000); nothing may stay behind
+	@exec $(BIN)/python -m tests.silent --times $(TIMES) --only "$(ONLY)"
+
+soak: $(VENV)/.tested ## Two nodes on a Redis under churn (MINUTES=30): nothing lost, memory flat; writes docs/soak.md
+	@exec $(BIN)/python -m tests.soak --minutes $(MINUTES) --write docs/soak.md
 
 zoo: CLIENTS = chromium node firefox webkit
 zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md

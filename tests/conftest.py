@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# A busy machine takes its time: no example fails for that.
+settings.register_profile("hybrid", deadline=None)
+settings.load_profile("hybrid")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -204,4 +204,4 @@ def _refused(answer: dict[str, Any], status: int) -> AuthError:
 
 def _seconds(value: Any, default: float, bounds: tuple[float, float]) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    return min(max(float(value), bounds[0]), bounds[1]) if is_number else default
+    return float(min(max(value, bounds[0]), bounds[1])) if is_number else default  # bounded first: an int has no end

@@ -123,6 +123,6 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes) -> Ending:
 
 def _retry_after_s(value: str | None) -> float | None:
     """RFC 9110, section 10.2.3; only the form in seconds, the dates of which depend on two clocks are ignored."""
-    if value is None or not value.strip().isdigit():
+    if value is None or not (value.isascii() and value.strip().isdigit()):  # superscripts are digits, too
         return None
     return min(float(value.strip()), _RETRY_AFTER_MAX_S)

@@ -15,6 +15,7 @@ from hybrid.client.ending import Ending, network
 from hybrid.client.leg import STREAM_PATH, Leg, LegHost, encode_command
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
+from hybrid.protocol.codec import DECODING_ERRORS
 from hybrid.protocol.commands import Attach, AttachSubscription, Poll
 from hybrid.protocol.pushes import Push
 
@@ -139,7 +140,7 @@ class LongPollLeg(Leg):
             self._was_empty = not pushes
             for push in pushes:
                 self.take_push(push)
-        except (msgspec.MsgspecError, ProtocolError) as error:
+        except (*DECODING_ERRORS, ProtocolError) as error:
             return network(f"the answer to a poll cannot be read: {error}")
         return self.disconnected
 

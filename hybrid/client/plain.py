@@ -24,6 +24,7 @@ from hybrid.client.websocket import ending_of, open_websocket
 from hybrid.errors import ProtocolError
 from hybrid.model import Position
 from hybrid.protocol.channels import parse_channel, percent_encode
+from hybrid.protocol.codec import DECODING_ERRORS
 from hybrid.protocol.commands import WirePosition
 from hybrid.protocol.cursor import format_cursor, from_wire
 from hybrid.protocol.eventstream import EventStreamParser
@@ -174,7 +175,7 @@ class PlainReader:
             raise _Ended(answer)
         try:
             poll = _decode_poll(answer)
-        except msgspec.MsgspecError:
+        except DECODING_ERRORS:
             raise _Ended(network("the answer is not that of a hybrid server")) from None
         self._has_connected = True
         if not poll.recovered:
@@ -213,7 +214,7 @@ class PlainReader:
             raise _Ended(network("nothing was heard for too long")) from None
         except HTTP_ERRORS as error:
             raise _Ended(network(error)) from None
-        except (ProtocolError, msgspec.MsgspecError) as error:
+        except (ProtocolError, *DECODING_ERRORS) as error:
             raise _Ended(network(f"the server sent what cannot be read: {error}")) from None
 
     async def _read_websocket(self) -> AsyncGenerator[PlainItem, None]:
@@ -230,15 +231,20 @@ class PlainReader:
         try:
             while True:
                 try:
-                    frame = _decode_frame(await socket.recv(decode=False))
-                    if frame.reset is not None:
-                        yield PlainReset(format_cursor(from_wire(frame.reset)))
-                        continue
+                    raw = await socket.recv(decode=False)
                 except ConnectionClosed as closed:
                     raise _Ended(ending_of(closed)) from None
-                except (ProtocolError, msgspec.MsgspecError) as error:
-                    raise _Ended(network(f"the server sent what cannot be read: {error}")) from None
-                cursor = format_cursor(Position(frame.offset, frame.epoch, frame.tag))
-                yield PlainPublication(cursor, frame.data, frame.type)
+                yield read_frame(raw)
         finally:
             socket.transport.abort()
+
+
+def read_frame(raw: bytes) -> PlainItem:
+    """What a frame of a plain WebSocket holds. Raises `_Ended` for what cannot be read."""
+    try:
+        frame = _decode_frame(raw)
+        if frame.reset is not None:
+            return PlainReset(format_cursor(from_wire(frame.reset)))
+    except (ProtocolError, *DECODING_ERRORS) as error:
+        raise _Ended(network(f"the server sent what cannot be read: {error}")) from None
+    return PlainPublication(format_cursor(Position(frame.offset, frame.epoch, frame.tag)), frame.data, frame.type)

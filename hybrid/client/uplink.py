@@ -16,6 +16,7 @@ from hybrid.client.backoff import Backoff
 from hybrid.client.ending import Ending, network
 from hybrid.client.leg import COMMAND_PATH, Leg, encode_command
 from hybrid.errors import ProtocolError
+from hybrid.protocol.codec import DECODING_ERRORS
 from hybrid.protocol.commands import AnyCommand, Call, CommandPost
 from hybrid.protocol.pushes import Push, Reply
 
@@ -114,7 +115,7 @@ class Uplink:
                 try:
                     for reply in _decode_replies(answer).replies:
                         self._leg.take_push(Push(reply=reply))
-                except (msgspec.MsgspecError, ProtocolError) as error:
+                except (*DECODING_ERRORS, ProtocolError) as error:
                     return network(f"the answer to a command cannot be read: {error}")
                 return None
             ending = answer

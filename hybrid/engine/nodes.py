@@ -12,6 +12,7 @@ from hybrid.broker.base import NodeStore
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.wheel import Wheel
 from hybrid.errors import BrokerError
+from hybrid.protocol.codec import DECODING_ERRORS
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Nodes:
             _log.log(logging.DEBUG if self._is_cut_off else logging.WARNING, "no lease can be had now: %s", error)
             self._is_cut_off = True
             due_s = _AGAIN_S
-        except msgspec.MsgspecError as error:
+        except DECODING_ERRORS as error:
             _log.error("what another node says of itself cannot be read: %s", error)
         if not self._is_over:
             self._wheel.schedule(self, due_s)

@@ -18,8 +18,8 @@ from hybrid.links.handoff import HandedOffWebSocket
 
 ANSWER: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 _NAME: Final = "permessage-deflate"
-_OFFER_MAX_BYTES: Final = 256
-"""A browser's has 50; a longer one is declined, which is no error."""
+_OFFER_MAX_BYTES: Final = 512
+"""A browser's has 50, three alternatives with every parameter 300; longer ones are declined, which is no error."""
 _OURS: Final = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
 
 

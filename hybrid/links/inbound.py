@@ -44,7 +44,15 @@ class BrokenFrame(Exception):
 class MessageReader:
     """Turns the bytes of one client into messages and control frames, in order."""
 
-    __slots__ = ("_data", "_first_opcode", "_fragments", "_is_deflated", "_position", "_takes_deflated")
+    __slots__ = (
+        "_data",
+        "_first_opcode",
+        "_fragment_bytes",
+        "_fragments",
+        "_is_deflated",
+        "_position",
+        "_takes_deflated",
+    )
 
     def __init__(self, *, takes_deflated: bool = False) -> None:
         """`takes_deflated`: permessage-deflate was agreed on, each message for itself (RFC 7692, section 7.1.1)."""
@@ -53,6 +61,7 @@ class MessageReader:
         self._data: bytes | bytearray = b""
         self._position = 0  # of the first byte of `_data` not yet consumed
         self._fragments: list[bytes] | None = None  # of the message in progress
+        self._fragment_bytes = 0  # of all of them
         self._first_opcode = TEXT  # of that message
 
     @property
@@ -92,6 +101,7 @@ class MessageReader:
                 fragments = self._fragments
                 assert fragments is not None  # _next_frame refuses a continuation of nothing
                 fragments.append(payload)
+                self._fragment_bytes += len(payload)
                 if not is_final:
                     continue
                 opcode, payload = self._first_opcode, b"".join(fragments)
@@ -99,6 +109,7 @@ class MessageReader:
             elif not is_final:
                 self._first_opcode = opcode
                 self._fragments = [payload]
+                self._fragment_bytes = len(payload)
                 continue
             if self._is_deflated:
                 self._is_deflated = False
@@ -160,7 +171,7 @@ class MessageReader:
             if self._fragments is not None:
                 if len(self._fragments) >= fragments_max:
                     raise BrokenFrame(1009, f"a message has at most {fragments_max} fragments")
-                announced += sum(map(len, self._fragments))
+                announced += self._fragment_bytes
             if announced > message_max_bytes:
                 raise BrokenFrame(1009, f"a message has at most {message_max_bytes} bytes")
         end = body + length

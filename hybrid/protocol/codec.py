@@ -98,7 +98,7 @@ class _Json:
         _check_size(raw, max_bytes)
         try:
             command: AnyCommand = self._commands.decode(raw)
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise refusal(error) from None
         _check_names(command)
         return command
@@ -107,7 +107,7 @@ class _Json:
         _check_size(raw, max_bytes)
         try:
             post = self._posts.decode(raw)
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise refusal(error) from None
         if len(post.commands) > commands_max:
             raise ProtocolError("too_large", f"The body holds more than {commands_max} commands.")
@@ -116,13 +116,13 @@ class _Json:
     def command_id(self, raw: bytes) -> int:
         try:
             return _number(self._identified.decode(raw).id)
-        except _DECODING_ERRORS:
+        except DECODING_ERRORS:
             return 0
 
     def decode_push(self, raw: bytes) -> Push:
         try:
             return self._pushes.decode(raw)
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise refusal(error) from None
 
 
@@ -146,7 +146,7 @@ class _MessagePack:
         _check_size(raw, max_bytes)
         try:
             command: AnyCommand = self._commands.decode(raw)
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise refusal(error, format_name="MessagePack") from None
         if isinstance(command, Call) and command.data:
             data, _ = from_msgpack(bytes(command.data))
@@ -160,7 +160,7 @@ class _MessagePack:
     def command_id(self, raw: bytes) -> int:
         try:
             return _number(self._identified.decode(raw).id)
-        except _DECODING_ERRORS:
+        except DECODING_ERRORS:
             return 0
 
     def encode_push(self, push: Push) -> bytes:
@@ -178,12 +178,13 @@ class _MessagePack:
     def decode_push(self, raw: bytes) -> Push:
         try:
             return self._pushes.decode(raw)
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise refusal(error, format_name="MessagePack") from None
 
 
-# ValueError covers UnicodeDecodeError and all that msgspec raises itself.
-_DECODING_ERRORS: Final = (ValueError, RecursionError)
+DECODING_ERRORS: Final = (ValueError, RecursionError)
+"""All that msgspec's decoders raise for what a peer can send. Its own errors are ValueErrors, and so is that of broken
+UTF-8, which is no MsgspecError; what is nested too deep is neither."""
 
 JSON: Final = _Json()
 MSGPACK: Final = _MessagePack()

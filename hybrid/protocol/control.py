@@ -119,7 +119,7 @@ class ControlCodec:
             if len(self._heard) > _SENDERS_MAX:
                 self._heard.popitem(last=False)
             return envelope.sender, _decode(envelope.body)
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):  # all that msgspec raises for what it cannot read
             return None
 
     def _digest(self, text: bytes) -> bytes:

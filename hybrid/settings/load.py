@@ -72,6 +72,8 @@ def _read_file(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
         raise refusal(f"The settings file {name} is not UTF-8 text.") from None
     except tomllib.TOMLDecodeError as error:
         raise refusal(f"The settings file {name} is not valid TOML: {error}.") from None
+    except (ValueError, RecursionError):
+        raise refusal(f"The settings file {name} has a number that is too long, or is nested too deep.") from None
 
 
 def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -104,7 +104,7 @@ def _path(kind: Kind, path: str) -> tuple[str, int]:
         primary = parts.pop(0)
     if kind == "cluster" and parts:
         raise _refusal("has a database, which a Cluster does not: end it behind the hosts")
-    if len(parts) > 1 or (parts and not parts[0].isdecimal()):
+    if len(parts) > 1 or (parts and not re.fullmatch("[0-9]{1,9}", parts[0])):
         raise _refusal("ends in something that is not the number of a database")
     return primary, int(parts[0]) if parts else 0
 

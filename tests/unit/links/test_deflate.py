@@ -30,6 +30,15 @@ def offered(*values: str) -> bool:
         pytest.param(["permessage-bzip2, permessage-deflate"], id="the second of two"),
         pytest.param(["x-other", "permessage-deflate"], id="in a second line"),
         pytest.param(["permessage-deflate; server_max_window_bits=10, permessage-deflate"], id="as a second choice"),
+        pytest.param(
+            [
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
+                f"server_max_window_bits={bits}; client_max_window_bits"
+                for bits in (9, 10)
+            ]
+            + ["permessage-deflate; client_no_context_takeover; client_max_window_bits"],
+            id="three choices with every parameter",
+        ),
     ],
 )
 def test_offers_that_are_taken(values: list[str]) -> None:
@@ -49,7 +58,7 @@ def test_offers_that_are_taken(values: list[str]) -> None:
         pytest.param(["permessage-deflate; client_max_window_bits; client_max_window_bits"], id="twice the same"),
         pytest.param(["permessage-deflate;;"], id="broken"),
         pytest.param(["\xe9"], id="not ASCII"),
-        pytest.param(["permessage-deflate" + " " * 256], id="longer than any browser's"),
+        pytest.param(["permessage-deflate" + " " * 512], id="longer than any browser's"),
     ],
 )
 def test_offers_that_are_declined(values: list[str]) -> None:

@@ -1,0 +1,46 @@
+"""Peers that waste a server's time leave nothing behind: a few of each kind at once; a thousand in `make silent`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from tests.silent.__main__ import OBJECTS_SLACK, Row, run, server, visit
+from tests.silent.peers import PEERS
+
+FEW = 12
+LATE = {"a history that is never read"}  # let go of after 20 s, see `tests.silent.__main__`
+PATIENCE_S = 2.0
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+def test_a_few_of_each_kind_at_once_leave_nothing_behind() -> None:
+    async def scenario() -> None:
+        async with server() as here:
+            # Once for what libraries import and keep, then counted.
+            counts = []
+            for _ in range(2):
+                await asyncio.gather(*(visit(here, peer, FEW, PATIENCE_S) for peer in PEERS if peer.name not in LATE))
+                await asyncio.sleep(2.5)  # a session is kept for 2 s
+                counts.append((here.descriptors(), await here.objects()))
+            (old_descriptors, old_objects), (descriptors, objects) = counts
+            assert descriptors <= old_descriptors
+            assert objects <= old_objects + OBJECTS_SLACK
+
+    asyncio.run(scenario())
+
+
+def test_who_was_not_ended_in_time_is_seen() -> None:
+    peer = next(peer for peer in PEERS if peer.ends_within_s == 8)
+    assert Row(peer, 10, 10, 7.9, 0, 0, 0, 0).is_ended
+    assert not Row(peer, 10, 9, 7.9, 0, 0, 0, 0).is_ended
+    assert not Row(peer, 10, 10, 8.1, 0, 0, 0, 0).is_ended
+    patient = next(peer for peer in PEERS if peer.ends_within_s is None)
+    assert Row(patient, 10, 0, 0.0, 0, 0, 0, 0).is_ended
+
+
+@pytest.mark.slow
+def test_a_hundred_of_each_kind() -> None:
+    assert asyncio.run(run(100, 2, PEERS))
