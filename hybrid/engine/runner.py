@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -49,6 +49,16 @@ QUEUE_MAX = 16
 """Commands of one session that wait to be carried out; then its leg reads no more of them."""
 
 
+class SessionWatch(Protocol):
+    """Who is told of the sessions of this node. Neither may raise or wait."""
+
+    def session_began(self, session: str, principal: Principal) -> None:
+        """A client is here, and seen to be: its first leg was confirmed. Not again when it changes its transport."""
+
+    def session_ended(self, session: str) -> None:
+        """The client said goodbye, was sent away, or did not come back within `session_kept_s`."""
+
+
 class Shown(Refresh, frozen=True, kw_only=True):
     """A refresh whose token was checked already, at the door of this node or of another one: by whom it speaks for."""
 
@@ -61,7 +71,7 @@ class SessionRunner:
     `former` is the session at another node that this one takes over, until it has.
     """
 
-    __slots__ = ("__weakref__", "_engine", "_is_working", "_queue", "_roomy", "former", "session")
+    __slots__ = ("__weakref__", "_engine", "_is_watched", "_is_working", "_queue", "_roomy", "former", "session")
 
     def __init__(self, engine: Engine, session: Session, former: str = "") -> None:
         self.session = session
@@ -69,6 +79,7 @@ class SessionRunner:
         self._engine = engine
         self._queue: list[Recover | Execute] | None = None
         self._is_working = False
+        self._is_watched = False
         self._roomy: asyncio.Future[None] | None = None
 
     # -- what comes in
@@ -226,6 +237,7 @@ class SessionRunner:
                     case Close():
                         self._engine.registry.forget(self)
                         self._engine.presence.settle(self.session.id)
+                        self._tell_ended()
         self._schedule()
 
     def _schedule(self) -> None:
@@ -302,6 +314,7 @@ class SessionRunner:
 
     def took_over(self, principal: Principal) -> None:
         """The client is here now, and seen to be: the leg that it may still have at another node can end."""
+        self._tell_began()
         former, self.former = self.former, ""
         if former and self.session.current is not None:
             self._engine.tasks.spawn(self._take_over(principal, former, self.session.current.attempt))
@@ -312,6 +325,17 @@ class SessionRunner:
         if adopted is not None:
             adopted.end("replaced")
         await self._engine.router.moved(principal, former, attempt)
+
+    def _tell_began(self) -> None:
+        watch = self._engine.session_watch
+        if watch is not None and not self._is_watched:
+            self._is_watched = True
+            watch.session_began(self.session.id, self.session.principal)
+
+    def _tell_ended(self) -> None:
+        watch = self._engine.session_watch
+        if watch is not None and self._is_watched:
+            watch.session_ended(self.session.id)
 
     def _make_room(self) -> None:
         if self._roomy is not None:
