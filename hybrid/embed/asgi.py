@@ -10,7 +10,8 @@ together: channels are there before the application starts, and their clients ar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -56,6 +57,11 @@ class HybridMiddleware:
         self.hybrid.serve_through(self._inner, self)
 
     @property
+    def streams_under(self) -> bytes:
+        """Below which path streams may be read in front of an HTTP server, see `web.launcher`."""
+        return self._path.encode("ascii") + PREFIX
+
+    @property
     def extensions(self) -> Mapping[str, Any]:
         """As a Quart app has them: the engine stands under "hybrid"."""
         return self._inner.extensions
@@ -76,6 +82,22 @@ class HybridMiddleware:
         else:
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """The life of a mounted one, which the application has to see to: `Starlette(lifespan=channels.lifespan)`.
+
+        Its clients are sent away at the end of the block.
+        """
+        engine = self.hybrid.engine_of(self._inner)
+        await self._inner.startup()
+        try:
+            yield
+        finally:
+            try:
+                await say_goodbye(engine)
+            finally:
+                await self._inner.shutdown()
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Both lifespans as one."""

@@ -98,7 +98,9 @@ class Hybrid:
             raise RuntimeError(f"{app.name} has hybrid already: init_app is called once for an app, or Hybrid(app) is")
         settings = settings or self._settings
         if settings is None:
-            settings = load(config=app.config, needs_issuer=self._verifier is None and not _has_cookie(app.config))
+            settings = load(config=app.config, needs_issuer=False)
+            if self._verifier is None and not _has_other_ways_in(settings):
+                settings = load(config=app.config)
         elif any(key.startswith("HYBRID_") for key in app.config):
             raise RuntimeError("settings come from a Settings object or from app.config, not from both")
         engine = install(
@@ -327,8 +329,9 @@ class Hybrid:
         return issuer_of(self).mint(subject, scope, lifetime_s=lifetime_s)
 
 
-def _has_cookie(config: Mapping[str, Any]) -> bool:
-    return bool(config.get("HYBRID_SESSION_COOKIE"))
+def _has_other_ways_in(settings: Settings) -> bool:
+    """Whether somebody could use the channels without a token of an issuer."""
+    return bool(settings.session_cookie) or any(rules.subscribe == "anyone" for rules in settings.namespaces.values())
 
 
 def _request(message: Message) -> PublishRequest:

@@ -48,6 +48,9 @@ _log = logging.getLogger(__name__)
 _OURS = frozenset(("dev_issuer", "hybrid_metadata", "hybrid_static"))
 EXTENSION = "hybrid"
 """Where an app's engine stands in `app.extensions`."""
+SETTINGS = "hybrid_settings"
+"""Likewise, its settings."""
+_ENTRY = "hybrid_entry"
 
 
 def create_app(
@@ -165,6 +168,8 @@ def install(
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
+    app.extensions[_ENTRY] = app.asgi_app
+    app.extensions[SETTINGS] = settings
     return engine
 
 
@@ -175,9 +180,19 @@ async def say_goodbye(engine: Engine) -> None:
     engine.end_local_readers()  # a task of the app that reads for ever ends now, not when Quart loses patience
 
 
-def streams_under(settings: Settings) -> bytes | None:
-    """Below which path `launcher.serve` may let streams be read in front of the HTTP server; None: nowhere."""
-    return PREFIX if settings.handoff and settings.fast_accept else None
+def streams_under(settings: Settings, app: Any = None) -> bytes | None:
+    """Below which path `launcher.serve` may let streams be read in front of the HTTP server; None: nowhere.
+
+    Of an `app` that is somebody else's, only where nothing was put in front of what `install` has put there.
+    """
+    if not (settings.handoff and settings.fast_accept):
+        return None
+    if app is None:
+        return PREFIX
+    if hasattr(app, "streams_under"):
+        own: bytes = app.streams_under
+        return own
+    return PREFIX if app.asgi_app is app.extensions[_ENTRY] else None
 
 
 def _door_policy(settings: Settings) -> DoorPolicy:

@@ -1,0 +1,143 @@
+"""An app with channels under the commands that people run: it starts, and at its end it says goodbye to its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from hybrid import Client
+from tests.support.processes import Process, free_port
+
+APP = """
+from quart import Quart
+from starlette.applications import Starlette
+
+from hybrid import Hybrid, HybridMiddleware
+
+app = Quart(__name__)
+hybrid = Hybrid(app)
+ended = []
+
+
+@app.get("/")
+async def page():
+    await hybrid.publish("chat:lobby", "asked")
+    return "mine"
+
+
+@app.after_serving
+async def say():
+    print("the app has ended", flush=True)
+
+
+def make():
+    return app
+
+
+outer = HybridMiddleware(Starlette(), Hybrid())
+plain = Quart(__name__)
+"""
+BIN = Path(sys.executable).parent
+COMMANDS = {
+    "hypercorn": [str(BIN / "hypercorn"), "--bind", "127.0.0.1:{port}", "site_of_ours:app"],
+    "hypercorn-uvloop": [str(BIN / "hypercorn"), "-k", "uvloop", "--bind", "127.0.0.1:{port}", "site_of_ours:app"],
+    "quart": [str(BIN / "quart"), "--app", "site_of_ours", "run", "--port", "{port}"],
+    "uvicorn": [sys.executable, "-m", "uvicorn", "--port", "{port}", "site_of_ours:app"],
+    "hybrid": [str(BIN / "hybrid"), "serve", "--port", "{port}", "--app", "site_of_ours:app"],
+    "hybrid-factory": [str(BIN / "hybrid"), "serve", "--app", "site_of_ours:make()"],
+    "middleware": [str(BIN / "hybrid"), "serve", "--app", "site_of_ours:outer"],
+    "middleware-hypercorn": [str(BIN / "hypercorn"), "--bind", "127.0.0.1:{port}", "site_of_ours:outer"],
+}
+EVERY_DAY = {"hypercorn", "uvicorn", "hybrid", "middleware-hypercorn"}
+
+
+def site(folder: Path, command: list[str], **environment: str) -> tuple[Process, int]:
+    pytest.importorskip("starlette", reason="needs starlette: it comes with fastapi")
+    (folder / "site_of_ours.py").write_text(APP)
+    port = free_port()
+    told = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HYBRID_")},
+        "HYBRID_DEVELOPMENT_ISSUER": "true",
+        "HYBRID_PORT": str(port),
+        "PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parents[2]}",
+        **environment,
+    }
+    return Process("site", [part.format(port=port) for part in command], folder, told), port
+
+
+async def answers(url: str) -> bool:
+    try:
+        async with httpx2.AsyncClient() as http:
+            return (await http.get(f"{url}/readyz")).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+async def token(url: str) -> str:
+    form = {"grant_type": "client_credentials", "client_id": "cli", "subject": "kim"}
+    async with httpx2.AsyncClient() as http:
+        return str((await http.post(f"{url}/dev-issuer/token", data=form)).json()["access_token"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(name, marks=[] if name in EVERY_DAY else [pytest.mark.slow], id=name) for name in COMMANDS],
+)
+async def test_it_starts_and_says_goodbye(command: str, tmp_path: Path) -> None:
+    process, port = site(tmp_path, COMMANDS[command])
+    url = f"http://127.0.0.1:{port}"
+    process.launch()
+    try:
+        await process.until(lambda: answers(url))
+        async with asyncio.timeout(20):
+            clients = {name: Client(url, lambda: token(url), name) for name in ("websocket", "sse", "longpoll")}
+            async with clients["websocket"], clients["sse"], clients["longpoll"]:
+                for client in clients.values():
+                    await client.subscribe("chat:lobby")
+                process.signal(signal.SIGTERM)
+                for name, client in clients.items():
+                    while client._session.legs.current is not None:
+                        await client._session.legs.until(lambda c=client: c._session.legs.current is None)
+                    ended = [event for event in client.log if event.what == "ended"]
+                    assert ended[-1].number == 1012, (name, ended, process.report())
+                    waits = [event for event in client.log if event.what == "waiting"]
+                    assert all(wait.number == 1012 for wait in waits[:1])
+        assert await process.end() in (0, -signal.SIGTERM, 128 + signal.SIGTERM), process.report()
+        if "middleware" not in command:
+            assert "the app has ended" in process.output()
+        assert "Traceback" not in process.output(), process.report(200)
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("app", "options", "says"),
+    [
+        ("site_of_ours", [], "--app must read MODULE:NAME"),
+        ("no_such_site:app", [], "There is no module no_such_site"),
+        ("site_of_ours:nothing", [], "has no nothing"),
+        ("site_of_ours:plain", [], "does not embed hybrid"),
+        ("site_of_ours:app", ["--check"], "the settings are good"),
+        ("fixed_site:app", ["--port", "9"], "has settings of its own, in which port is 8000"),
+    ],
+)
+async def test_what_is_wrong_is_said(app: str, options: list[str], says: str, tmp_path: Path) -> None:
+    process, _ = site(tmp_path, [*COMMANDS["hybrid"][:2], "--app", app, *options])
+    (tmp_path / "fixed_site.py").write_text(
+        "from quart import Quart\nfrom hybrid import Hybrid, Settings\n"
+        "app = Quart(__name__)\nHybrid(app, settings=Settings(development_issuer=True))\n"
+    )
+    process.launch()
+    try:
+        with pytest.raises(RuntimeError):
+            await process.until(lambda: answers("http://127.0.0.1:9"))
+        assert says in process.output()
+        assert "Traceback" not in process.output()
+    finally:
+        process.kill()
