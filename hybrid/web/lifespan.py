@@ -1,9 +1,10 @@
 """The end of an application whose server does not tell it in time: its clients are told to come back elsewhere.
 
 `launcher.serve` drains by itself. Other servers end an application by the lifespan's `shutdown`, in which the drain
-happens then. Hypercorn (0.18) sends that only when its connections are gone, which on Python 3.12.1 and later never
-happens by itself while a stream is open; so under it the drain begins when its listening sockets are closed, and it is
-not let wait for connections that are ended behind that anyway.
+happens then. Hypercorn (0.18) and uvicorn (0.54) send that only when their requests have ended, waiting polls among
+them, and Hypercorn on Python 3.12.1 and later waits for its connections, too, which never end by themselves while a
+stream is open. So under these two the drain begins when their listening sockets are closed, and they are not let wait
+for connections that are ended behind that anyway.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, Final
 from hybrid.transports.exchange import AsgiApp, Receive, Scope, Send
 
 _NEAR: Final = 6
-"""Frames from a call of `create_server` to whose call it is: streams, wrappers, Hypercorn."""
+"""Frames from a call of `create_server` to whose call it is: asyncio's streams, and wrappers, may stand between."""
+_SERVERS: Final = frozenset(("hypercorn", "uvicorn"))
 
 
 class Lifespan:
@@ -39,7 +41,7 @@ class Lifespan:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._draining = None
-                _watch_hypercorn(self._begin_drain)
+                _watch_servers(self._begin_drain)
             elif message["type"] == "lifespan.shutdown":
                 await self._begin_drain()
             return message
@@ -56,7 +58,7 @@ class Lifespan:
 
 
 class _Watched:
-    """A server of Hypercorn's: closing it begins the drain, and waiting for it waits for that."""
+    """A listening server: closing it begins the drain, and waiting for its end waits for that."""
 
     def __init__(self, server: asyncio.AbstractServer, begin_drain: Callable[[], asyncio.Task[None]]) -> None:
         self._server = server
@@ -68,14 +70,14 @@ class _Watched:
         self._begin_drain()
 
     async def wait_closed(self) -> None:
-        """Return at the end of the drain; requests under way have Hypercorn's own grace after that."""
+        """Return at the end of the drain; requests under way have the HTTP server's own grace after that."""
         await self._begin_drain()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)
 
 
-def _watch_hypercorn(begin_drain: Callable[[], asyncio.Task[None]]) -> None:
+def _watch_servers(begin_drain: Callable[[], asyncio.Task[None]]) -> None:
     loop: Any = asyncio.get_running_loop()
     if "create_server" in getattr(loop, "__dict__", {}):
         return  # the launcher watches itself, and drains
@@ -83,18 +85,19 @@ def _watch_hypercorn(begin_drain: Callable[[], asyncio.Task[None]]) -> None:
 
     async def create_server(*arguments: Any, **options: Any) -> Any:
         server = await create(*arguments, **options)
-        return _Watched(server, begin_drain) if _is_hypercorn_calling() else server
+        return _Watched(server, begin_drain) if _is_asked_by_known() else server
 
     with suppress(AttributeError):  # a loop of another make, on which nothing can be set
         loop.create_server = create_server
 
 
-def _is_hypercorn_calling() -> bool:
+def _is_asked_by_known() -> bool:
+    """An application may listen on sockets of its own, which end when it likes."""
     frame = sys._getframe(1)
     for _ in range(_NEAR):
         if frame.f_back is None:
             return False
         frame = frame.f_back
-        if str(frame.f_globals.get("__name__", "")).startswith("hypercorn."):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _SERVERS:
             return True
     return False

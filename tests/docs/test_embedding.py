@@ -32,7 +32,7 @@ async def shipped(names: dict[str, Any], asked: Any) -> None:
 
 
 async def test_quart() -> None:
-    names = run('HYBRID_DEVELOPMENT_ISSUER"] = True  # to try it')
+    names = run("# to try it")
     async with asyncio.timeout(10):
         await shipped(names, lambda: names["app"].test_client().post("/orders/7/ship"))
 

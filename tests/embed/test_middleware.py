@@ -215,5 +215,5 @@ async def test_a_refusal_before_a_websocket_is_opened_is_told() -> None:
         await alice.connected()
         refused = Client("http://evil.example", hybrid.test_token, "websocket", app=hybrid.asgi)
         async with refused as client:
-            with pytest.raises(HybridError, match="host"):
+            with pytest.raises(HybridError, match="under that Host name"):
                 await client.connected()
