@@ -18,7 +18,7 @@ APP = """
 from quart import Quart
 from starlette.applications import Starlette
 
-from hybrid import Hybrid, HybridMiddleware
+from hybrid import Hybrid, HybridMiddleware, Settings
 
 app = Quart(__name__)
 hybrid = Hybrid(app)
@@ -41,6 +41,22 @@ def make():
 
 
 outer = HybridMiddleware(Starlette(), Hybrid())
+url = f"http://127.0.0.1:{hybrid.settings.port}/live"
+told = Settings(development_issuer=True, port=hybrid.settings.port, public_url=url)
+below = HybridMiddleware(Starlette(), Hybrid(settings=told), path="/live")
+wrapped = Quart(__name__)
+Hybrid(wrapped)
+ours = wrapped.asgi_app
+
+
+async def in_front(scope, receive, send):
+    async def sent(message):
+        await send(message)
+
+    await ours(scope, receive, sent)
+
+
+wrapped.asgi_app = in_front
 plain = Quart(__name__)
 """
 BIN = Path(sys.executable).parent
@@ -52,6 +68,8 @@ COMMANDS = {
     "hybrid": [str(BIN / "hybrid"), "serve", "--port", "{port}", "--app", "site_of_ours:app"],
     "hybrid-factory": [str(BIN / "hybrid"), "serve", "--app", "site_of_ours:make()"],
     "middleware": [str(BIN / "hybrid"), "serve", "--app", "site_of_ours:outer"],
+    "middleware-below": [str(BIN / "hybrid"), "serve", "--app", "site_of_ours:below"],
+    "wrapped": [str(BIN / "hybrid"), "serve", "--app", "site_of_ours:wrapped"],
     "middleware-hypercorn": [str(BIN / "hypercorn"), "--bind", "127.0.0.1:{port}", "site_of_ours:outer"],
 }
 EVERY_DAY = {"hypercorn", "uvicorn", "hybrid", "middleware-hypercorn"}
@@ -91,7 +109,7 @@ async def token(url: str) -> str:
 )
 async def test_it_starts_and_says_goodbye(command: str, tmp_path: Path) -> None:
     process, port = site(tmp_path, COMMANDS[command])
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}" + ("/live" if "below" in command else "")
     process.launch()
     try:
         await process.until(lambda: answers(url))
@@ -108,7 +126,8 @@ async def test_it_starts_and_says_goodbye(command: str, tmp_path: Path) -> None:
                     assert ended.number == 1012, (name, ended, process.report())
             while process.is_running:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)  # a pid tells nobody of its end
-        if "middleware" not in command:
+        assert process.returncode in (0, -signal.SIGTERM), process.report()
+        if "middleware" not in command and command != "wrapped":
             assert "the app has ended" in process.output()
         assert "Traceback" not in process.output(), process.report(200)
     finally:
