@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from quart import Quart
 
+from hybrid.embed.apps import engine_of, serve_through, settings_of
 from hybrid.embed.extension import Hybrid
 from hybrid.errors import SettingsError
 from hybrid.transports.app import PREFIX
@@ -44,7 +45,7 @@ class HybridMiddleware:
         self._path = path
         self._inner = Quart("hybrid", static_folder=None)
         self.hybrid.init_app(self._inner)
-        settings = self.hybrid.settings_of(self._inner)
+        settings = settings_of(self._inner)
         if urlsplit(settings.public_url).path.rstrip("/") != path:
             raise SettingsError(
                 detail=f"public_url must end with the path {path!r} under which hybrid is served, not be "
@@ -52,9 +53,9 @@ class HybridMiddleware:
             )
         self._inner.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
         self._routes = self._inner.url_map.bind("")
-        engine = self.hybrid.engine_of(self._inner)
+        engine = engine_of(self._inner)
         self._lifespan = Lifespan(self._live, lambda: say_goodbye(engine))
-        self.hybrid.serve_through(self._inner, self)
+        serve_through(self._inner, self)
 
     @property
     def streams_under(self) -> bytes:
@@ -89,7 +90,7 @@ class HybridMiddleware:
 
         Its clients are sent away at the end of the block.
         """
-        engine = self.hybrid.engine_of(self._inner)
+        engine = engine_of(self._inner)
         await self._inner.startup()
         try:
             yield

@@ -15,23 +15,23 @@ does then concerns the app in whose context it is called. Docs: docs/embedding.m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
-from quart import Quart, current_app, has_app_context
+from quart import Quart
 
 from hybrid.auth.hooks import AuthoriseHook, GrantsHook
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import Appended
 from hybrid.client.values import ReceivedPublication
 from hybrid.clock import Clock
+from hybrid.embed.apps import Apps, asgi_of, engine_of, serving_engine_of, settings_of
 from hybrid.embed.channel import Channel
 from hybrid.embed.hooks import Hooks, SessionHandler, Sessions, check_immediate, check_waiting
 from hybrid.embed.rpc import Procedure, Signature
 from hybrid.engine.engine import Engine
 from hybrid.engine.operations import SERVER, PublishRequest, to_json
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, SettingsError
 from hybrid.model import Position, PresenceEntry, Principal
 from hybrid.settings import Settings, load
 from hybrid.transports.exchange import AsgiApp
@@ -83,9 +83,7 @@ class Hybrid:
         self._health = health
         self._hooks = Hooks()
         self._procedures: dict[str, tuple[Signature, bool]] = {}
-        self._engines: WeakKeyDictionary[Quart, Engine] = WeakKeyDictionary()
-        self._settings_of: WeakKeyDictionary[Quart, Settings] = WeakKeyDictionary()
-        self._through: WeakKeyDictionary[Quart, AsgiApp] = WeakKeyDictionary()
+        self._apps = Apps()
         if app is not None:
             self.init_app(app)
 
@@ -119,8 +117,9 @@ class Hybrid:
         sessions = Sessions(self._hooks, engine.tasks, app.app_context)
         engine.session_watch = sessions
         app.after_serving_funcs.insert(0, sessions.close)  # while there still is an engine
-        self._engines[app] = engine
-        self._settings_of[app] = settings
+        if settings.session_cookie:
+            app.before_serving_funcs.insert(0, self._check_signed_in)
+        self._apps.add(app)
 
     # -- what the application decides
 
@@ -170,6 +169,12 @@ class Hybrid:
         self._hooks.signed_in = hook
         return hook
 
+    async def _check_signed_in(self) -> None:
+        if self._hooks.signed_in is None:
+            raise SettingsError(
+                detail="session_cookie needs a function @hybrid.signed_in: whom its session speaks for."
+            )
+
     def on_connect(self, handler: _Session) -> _Session:
         """Decorate what is told of each session that begins here: `async (session)`, once, whatever transports it uses.
 
@@ -215,8 +220,8 @@ class Hybrid:
         if name in self._procedures:
             raise ValueError(f"a procedure {name!r} is registered already")
         self._procedures[name] = signature, allow_anonymous
-        for app, engine in self._engines.items():
-            engine.calls.register(name, signature.in_context(app.app_context), allow_anonymous=allow_anonymous)
+        for app in self._apps.all():
+            engine_of(app).calls.register(name, signature.in_context(app.app_context), allow_anonymous=allow_anonymous)
         return procedure
 
     # -- what the application does
@@ -238,7 +243,7 @@ class Hybrid:
                 results.append(None)
             except HybridError as error:
                 results.append(error)
-        answers = iter(await self.serving_engine().operations.publish_many(SERVER, requests))
+        answers = iter(await serving_engine_of(self.app).operations.publish_many(SERVER, requests))
         return [next(answers) if result is None else result for result in results]
 
     async def history(
@@ -253,63 +258,29 @@ class Hybrid:
 
     def channel(self, name: str) -> Channel:
         """A channel by its name, to publish to and to read. Raises ProtocolError for what is no name."""
-        return Channel(self.serving_engine, name)
+        return Channel(lambda: serving_engine_of(self.app), name)
 
     # -- where it does it
 
     @property
     def app(self) -> Quart:
-        """The app that is meant: that of the context, or the only one. Raises RuntimeError where there is none."""
-        if has_app_context():
-            app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
-            if app in self._engines:
-                return app
-        apps = list(self._engines)
-        if not apps:
-            raise RuntimeError("hybrid is not part of an app yet: call hybrid.init_app(app), or make Hybrid(app)")
-        if len(apps) > 1:
-            raise RuntimeError("hybrid is part of several apps: say which by `async with app.app_context()`")
-        return apps[0]
+        """The app that is meant, see `Apps.meant`. Raises RuntimeError where there is none, or several may be."""
+        return self._apps.meant()
 
     @property
     def engine(self) -> Engine:
         """The engine of that app, for what has no name here. Raises RuntimeError."""
-        return self._engines[self.app]
+        return engine_of(self.app)
 
     @property
     def settings(self) -> Settings:
         """The settings of that app. Raises RuntimeError."""
-        return self._settings_of[self.app]
-
-    def engine_of(self, app: Quart) -> Engine:
-        """The engine of an app that it is part of."""
-        return self._engines[app]
-
-    def settings_of(self, app: Quart) -> Settings:
-        """The settings of an app that it is part of."""
-        return self._settings_of[app]
-
-    def serve_through(self, app: Quart, outer: AsgiApp) -> None:
-        """An app of our own is reached through another ASGI callable, which also tells it of its life."""
-        self._through[app] = outer
+        return settings_of(self.app)
 
     @property
     def asgi(self) -> AsgiApp:
-        """What a server is given: the app, or what stands in front of it. Raises RuntimeError."""
-        app = self.app
-        return self._through.get(app) or cast(AsgiApp, app)
-
-    def serving_engine(self) -> Engine:
-        """As `engine`; raises RuntimeError also where the app is not being served."""
-        engine = self.engine
-        if engine.has_closed:
-            raise RuntimeError("the app has been served, and has ended; an app is served once")
-        if not engine.is_serving:
-            raise RuntimeError(
-                "the app is not being served yet: publish and read from requests, `before_serving` or a background "
-                "task; in tests, inside `async with app.test_app()` or `hybrid.test_client()`"
-            )
-        return engine
+        """What a server is given: that app, or what stands in front of it. Raises RuntimeError."""
+        return asgi_of(self.app)
 
     @property
     def grants_hook(self) -> GrantsHook:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Final
+
+from quart import Quart
 
 from hybrid.auth.development import DevelopmentIssuer
 from hybrid.auth.hooks import finish_with
@@ -22,14 +23,14 @@ from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.revocation import RevocationVerifier
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.client import Client
-from hybrid.engine.engine import Engine
+from hybrid.embed.apps import asgi_of, engine_of
 from hybrid.model import Principal
-from hybrid.transports.exchange import AsgiApp
 
 if TYPE_CHECKING:
     from hybrid.embed.extension import Hybrid
 
 _PATIENCE_S: Final = 10.0
+_STAGE: Final = "hybrid_stage"
 
 
 class TestClock:
@@ -79,13 +80,13 @@ class TestClient(Client):
         of `Client`.
         """
         issuer = issuer_of(hybrid)
-        self._engine = hybrid.engine
-        self._stage = _Stage.of(self._engine, hybrid.asgi)
+        app = hybrid.app
+        self._stage = _Stage.of(app)
 
         def token() -> str | None:
             return None if subject is None else issuer.mint(subject, scope, lifetime_s=lifetime_s)
 
-        super().__init__(issuer.audience, token, transport, app=hybrid.asgi, **options)
+        super().__init__(issuer.audience, token, transport, app=asgi_of(app), **options)
 
     async def __aenter__(self) -> TestClient:
         """Start the app, unless it is being served. Raises RuntimeError for one that has ended."""
@@ -109,20 +110,19 @@ class TestClient(Client):
 class _Stage:
     """Serves an app without a server, for as long as some test client needs it."""
 
-    _all: ClassVar[WeakKeyDictionary[Engine, _Stage]] = WeakKeyDictionary()
-
-    def __init__(self, engine: Engine, app: AsgiApp) -> None:
-        self._engine = engine
-        self._app = app
+    def __init__(self, app: Quart) -> None:
+        self._engine = engine_of(app)
+        self._app = asgi_of(app)
         self._count = 0
         self._task: asyncio.Task[None] | None = None
         self._told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._answers: asyncio.Queue[dict[str, str]] = asyncio.Queue()
 
     @classmethod
-    def of(cls, engine: Engine, app: AsgiApp) -> _Stage:
+    def of(cls, app: Quart) -> _Stage:
         """The one of an app."""
-        return cls._all.setdefault(engine, cls(engine, app))
+        stage: _Stage = app.extensions.setdefault(_STAGE, cls(app))
+        return stage
 
     async def enter(self) -> None:
         """Start the app if nobody has."""
@@ -132,7 +132,12 @@ class _Stage:
         if self._count == 1 and not self._engine.is_serving:
             scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
             self._task = asyncio.ensure_future(self._live(scope))
-            await self._ask("startup")
+            try:
+                await self._ask("startup")
+            except BaseException:
+                self._count -= 1
+                await self._give_up(self._task)
+                raise
 
     async def leave(self) -> None:
         """End the app if it was started here, and nobody needs it any more."""
@@ -143,6 +148,17 @@ class _Stage:
                 await self._task
             finally:
                 self._task.cancel()
+
+    async def _give_up(self, task: asyncio.Task[None]) -> None:
+        """What could not start is told to end; some frameworks have ended by themselves."""
+        self._task = None
+        if not task.done():
+            self._told.put_nowait({"type": "lifespan.shutdown"})
+            await asyncio.wait({task}, timeout=_PATIENCE_S)
+            task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
 
     async def _live(self, scope: dict[str, Any]) -> None:
         await self._app(scope, self._told.get, self._answers.put)  # type: ignore[arg-type]

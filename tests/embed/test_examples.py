@@ -91,6 +91,7 @@ async def test_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
                 await sensor.publish("fleet:readings", seen[0])
 
 
+@pytest.mark.slow  # the issuer has it ask every five seconds
 async def test_a_sensor_signs_in_and_reports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with asyncio.timeout(60), served("sensors", monkeypatch) as example:
         sensor = await asyncio.create_subprocess_exec(

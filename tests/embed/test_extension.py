@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,6 +172,20 @@ async def test_several_apps_have_nothing_in_common() -> None:
             async with app.app_context(), hybrid.test_client() as client:
                 assert await client.call("where") == app.name
                 assert [item.data for item in await hybrid.history("chat:lobby")] == [app.name]
+
+
+async def test_each_test_may_make_an_app_of_its_own() -> None:
+    hybrid = Hybrid(settings=settings())
+    for round in range(3):
+        app = Quart(f"round {round}")
+        hybrid.init_app(app)
+        async with asyncio.timeout(10), hybrid.test_client("alice") as client:
+            await client.publish("chat:a", round)
+            assert [item.data for item in await hybrid.history("chat:a")] == [round]
+    gone = weakref.ref(app)
+    del app, client
+    gc.collect()
+    assert gone() is None
 
 
 def test_decorators_refuse_what_they_cannot_use() -> None:
@@ -439,6 +455,15 @@ async def test_the_session_of_the_app_counts_where_it_is_asked_to() -> None:
         assert (await client.get("/v1/history/chat:lobby", headers=headers, scheme="https")).status_code == 401
         await client.post("/sign-in", scheme="https", headers=headers)
         assert (await client.get("/v1/history/chat:lobby", headers=headers, scheme="https")).status_code == 200
+
+
+async def test_a_cookie_that_nobody_reads_is_a_mistake() -> None:
+    app = Quart("somebody")
+    app.secret_key = "a secret of this test"
+    hybrid = Hybrid(app, settings=settings(session_cookie="__Host-session"))
+    with pytest.raises(RuntimeError, match="startup failed"):
+        async with asyncio.timeout(10), hybrid.test_client():
+            pass
 
 
 def test_settings_need_no_issuer_where_the_app_signs_in() -> None:
