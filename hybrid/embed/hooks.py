@@ -102,7 +102,7 @@ class Sessions:
 
     def session_began(self, session: str, principal: Principal) -> None:
         """See `SessionWatch`."""
-        if self._hooks.connect or self._hooks.disconnect:
+        if session not in self._open and (self._hooks.connect or self._hooks.disconnect):
             connected, told = ConnectedSession(session, principal), asyncio.Event()
             self._open[session] = connected, told
             self._tasks.spawn(self._tell(self._hooks.connect, connected, told))

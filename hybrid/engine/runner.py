@@ -53,10 +53,13 @@ class SessionWatch(Protocol):
     """Who is told of the sessions of this node. Neither may raise or wait."""
 
     def session_began(self, session: str, principal: Principal) -> None:
-        """A client is here, and seen to be: its first leg was confirmed. Not again when it changes its transport."""
+        """A client is here, and seen to be: a leg was confirmed. Told again with each further leg of the session."""
 
     def session_ended(self, session: str) -> None:
-        """The client said goodbye, was sent away, or did not come back within `session_kept_s`."""
+        """The client said goodbye, was sent away, or did not come back within `session_kept_s`.
+
+        Also told of one that was never seen to be here.
+        """
 
 
 class Shown(Refresh, frozen=True, kw_only=True):
@@ -71,7 +74,7 @@ class SessionRunner:
     `former` is the session at another node that this one takes over, until it has.
     """
 
-    __slots__ = ("__weakref__", "_engine", "_is_watched", "_is_working", "_queue", "_roomy", "former", "session")
+    __slots__ = ("__weakref__", "_engine", "_is_working", "_queue", "_roomy", "former", "session")
 
     def __init__(self, engine: Engine, session: Session, former: str = "") -> None:
         self.session = session
@@ -79,7 +82,6 @@ class SessionRunner:
         self._engine = engine
         self._queue: list[Recover | Execute] | None = None
         self._is_working = False
-        self._is_watched = False
         self._roomy: asyncio.Future[None] | None = None
 
     # -- what comes in
@@ -328,13 +330,12 @@ class SessionRunner:
 
     def _tell_began(self) -> None:
         watch = self._engine.session_watch
-        if watch is not None and not self._is_watched:
-            self._is_watched = True
+        if watch is not None:
             watch.session_began(self.session.id, self.session.principal)
 
     def _tell_ended(self) -> None:
         watch = self._engine.session_watch
-        if watch is not None and self._is_watched:
+        if watch is not None:
             watch.session_ended(self.session.id)
 
     def _make_room(self) -> None:

@@ -182,8 +182,19 @@ async def test_each_test_may_make_an_app_of_its_own() -> None:
         async with asyncio.timeout(10), hybrid.test_client("alice") as client:
             await client.publish("chat:a", round)
             assert [item.data for item in await hybrid.history("chat:a")] == [round]
-    gone = weakref.ref(app)
-    del app, client
+
+
+def test_apps_that_are_over_are_not_kept() -> None:
+    hybrid = Hybrid(settings=settings())
+
+    async def serve() -> weakref.ref[Quart]:
+        app = Quart("somebody")
+        hybrid.init_app(app)
+        async with asyncio.timeout(10), hybrid.test_client("alice") as client:
+            await client.publish("chat:a", 1)
+        return weakref.ref(app)
+
+    gone = asyncio.run(serve())  # a loop keeps what its timers were made in for as long as it lives
     gc.collect()
     assert gone() is None
 

@@ -49,8 +49,10 @@ async def test_a_channel_is_read_where_it_is_not_published(redis: RedisServer) -
             await here.publish_many([Message("chat:a", number) for number in range(5)])
             assert [(await anext(reading)).data for _ in range(5)] == list(range(5))
             await redis.restart()  # without what it held: a loss, which is told
+            publishing = asyncio.create_task(published(here, 5))
             with pytest.raises(UnrecoverablePosition):
-                await asyncio.gather(published(here, 5), anext(reading))
+                await anext(reading)
+            await publishing
             await here.publish("chat:a", 6)
             while (await anext(reading)).data != 6:
                 pass
