@@ -1,6 +1,6 @@
 """Channels over WebSocket, Server-Sent Events and long polling.
 
-    from hybrid import Client, create_app, load_settings
+    from hybrid import Client, Hybrid, HybridMiddleware, create_app, load_settings
 
 What stands in `__all__` is the public surface; it is loaded when it is first used, so that importing `hybrid` (and
 `hybrid --help`) costs next to nothing.
@@ -12,7 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from hybrid.broker.base import Appended
     from hybrid.client import Client
+    from hybrid.embed.asgi import HybridMiddleware
+    from hybrid.embed.extension import Hybrid, Message
+    from hybrid.embed.hooks import ConnectedSession
+    from hybrid.engine.calls import Call
     from hybrid.errors import HybridError
     from hybrid.model import Grant, Position, Principal, Publication
     from hybrid.settings import Settings
@@ -22,9 +27,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Appended",
+    "Call",
     "Client",
+    "ConnectedSession",
     "Grant",
+    "Hybrid",
     "HybridError",
+    "HybridMiddleware",
+    "Message",
     "Position",
     "Principal",
     "Publication",
@@ -35,7 +46,13 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "Appended": ("hybrid.broker.base", "Appended"),
+    "Call": ("hybrid.engine.calls", "Call"),
     "Client": ("hybrid.client", "Client"),
+    "ConnectedSession": ("hybrid.embed.hooks", "ConnectedSession"),
+    "Hybrid": ("hybrid.embed.extension", "Hybrid"),
+    "HybridMiddleware": ("hybrid.embed.asgi", "HybridMiddleware"),
+    "Message": ("hybrid.embed.extension", "Message"),
     "HybridError": ("hybrid.errors", "HybridError"),
     "Grant": ("hybrid.model", "Grant"),
     "Position": ("hybrid.model", "Position"),

@@ -1,7 +1,7 @@
 """For the commands of ASGI servers: `hypercorn hybrid.asgi:app`, or those of uvicorn and Granian.
 
 Settings come from `hybrid.toml` and the environment; `public_url` and `allowed_hosts` must fit what the server binds
-to. Clients are not told to come back elsewhere when it stops: that drain is the work of `hybrid serve`.
+to.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ PACKAGES = {
     "tracing",
     "client",
     "web",
+    "embed",
     "cli",
     "bench",
     "hooks",
@@ -47,15 +48,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hooks": {"hooks", "auth.grants", "auth.hooks", "engine.calls", "broker.base"},
     "web": {"web", "tracing", "transports", "engine", "protocol", "broker", "auth", "hooks", "links", "settings"},
     "client": {"client", "protocol"},
+    "embed": {"embed", "web", "transports", "engine", "protocol", "broker.base", "auth", "client", "settings"},
+    "testing": {"embed"},
     "cli": {"cli", "client", "bench", "web", "settings", "settings_page", "protocol"},
     "bench": {"bench", "client", "protocol"},
     "asgi": {"web", "settings"},
     "__main__": {"cli"},
-    "__init__": {"client", "web", "settings"},
+    "__init__": {"client", "web", "settings", "embed", "broker.base", "engine.calls"},
 }
 
 HOMES: dict[str, set[str]] = {
-    "quart": {"web"},
+    "quart": {"web", "embed"},
     "werkzeug": {"web"},
     "hypercorn": {"web/launcher.py", "links/hypercorn.py", "links/hypercorn_requests.py"},
     "uvicorn": {"links/uvicorn.py"},

@@ -15,9 +15,15 @@ import hybrid.client
 
 def test_the_public_names_are_these() -> None:
     assert hybrid.__all__ == [
+        "Appended",
+        "Call",
         "Client",
+        "ConnectedSession",
         "Grant",
+        "Hybrid",
         "HybridError",
+        "HybridMiddleware",
+        "Message",
         "Position",
         "Principal",
         "Publication",
@@ -42,6 +48,11 @@ def test_each_is_what_its_home_defines() -> None:
     assert hybrid.Settings is Settings
     assert hybrid.load_settings is load
     assert hybrid.create_app is create_app
+
+
+def test_every_name_can_be_had() -> None:
+    for name in hybrid.__all__:
+        assert getattr(hybrid, name), name
 
 
 def test_the_clients_names_are_these() -> None:

@@ -38,7 +38,7 @@ def load_settings(options: argparse.Namespace, **more: Any) -> Settings:
     """The settings with the command line's on top; port 0 is replaced by a free port. Raises SettingsError."""
     settings = read_settings(options, **more)
     # The port is part of the public URL and thereby of every token, so it must be known before the app is made.
-    return settings.at_port(_free_port(settings.host)) if settings.port == 0 else settings
+    return settings.at_port(free_port(settings.host)) if settings.port == 0 else settings
 
 
 def read_settings(options: argparse.Namespace, **more: Any) -> Settings:
@@ -72,7 +72,7 @@ def configure_logging(level: str, form: str = "readable", worker: int = 0) -> No
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
     """A port that nobody listens on; another process could take it in the moment until we do, and then we say so."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:

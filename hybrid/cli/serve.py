@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hybrid.settings import Settings
 
 _DESCRIPTION = """Run the server.
 
@@ -18,6 +21,10 @@ Examples:
   HYBRID_BROKER=redis://127.0.0.1:6379/0 hybrid serve --workers 4
   hybrid serve --settings /etc/hybrid.toml --check
   HYBRID_ISSUERS=https://id.example.com HYBRID_PUBLIC_URL=https://live.example.com hybrid serve
+  hybrid serve --app shop.site:app
+
+With --app it serves an application that embeds hybrid (docs/embedding.md), by the application's own settings, which
+the options reach as variables such as HYBRID_PORT.
 
 Ctrl-C or SIGTERM tells all clients to come back elsewhere and ends within limits.shutdown_grace_s; a second one ends
 at once. It prints its URL on stdout as soon as it accepts connections, with workers as soon as all of them do.
@@ -47,6 +54,7 @@ def add_command(commands: Any) -> None:
         metavar="N",
         help="processes that serve the port; more than one needs Redis (default: 1)",
     )
+    parser.add_argument("--app", metavar="MODULE:NAME", help="serve an application of your own that embeds hybrid")
     parser.add_argument("--check", action="store_true", help="say whether the settings are good, and end")
     parser.add_argument("--worker", help=argparse.SUPPRESS)  # what a supervisor tells its workers, and nobody else
     parser.set_defaults(run=run)
@@ -58,7 +66,13 @@ def run(options: argparse.Namespace) -> int:
 
     more = {name: getattr(options, name) for name in ("public_url", "development_issuer")}
     overrides = {name: value for name, value in more.items() if value is not None}
-    settings = load_settings(options, **overrides)
+    app: Any = None
+    if options.app:
+        from hybrid.cli.application import load_application
+
+        app, settings = load_application(options, overrides)
+    else:
+        settings = load_settings(options, **overrides)
     if settings.workers > 1 and not options.worker and not options.check:
         from hybrid.cli.supervising import supervise
 
@@ -66,13 +80,16 @@ def run(options: argparse.Namespace) -> int:
     from hybrid.cli.serving import run_server, run_worker
     from hybrid.web.app import create_app
 
+    def make_app(settings: Settings) -> Any:
+        return create_app(settings) if app is None else app
+
     if options.check:
-        create_app(settings)
+        make_app(settings)
         print("hybrid: the settings are good")
         return 0
     if options.worker:
-        return run_worker(settings, create_app, options.worker)
-    return run_server(settings, create_app, _announce)
+        return run_worker(settings, make_app, options.worker)
+    return run_server(settings, make_app, _announce)
 
 
 def _announce(url: str) -> None:

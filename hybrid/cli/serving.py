@@ -77,7 +77,7 @@ def run_server(settings: Settings, make_app: Callable[[Settings], Any], announce
                 drain=drain,
                 abort_links=app.extensions["hybrid"].abort_all,
                 listener=listener,
-                streams_under=streams_under(settings),
+                streams_under=streams_under(settings, app),
             )
 
     run(serve_until_told, settings.loop)
@@ -126,7 +126,7 @@ def run_worker(settings: Settings, make_app: Callable[[Settings], Any], assignme
                     drain=app.extensions["hybrid"].drain,
                     abort_links=app.extensions["hybrid"].abort_all,
                     listener=listener,
-                    streams_under=streams_under(settings),
+                    streams_under=streams_under(settings, app),
                 )
         finally:
             lifeline.close()

@@ -39,6 +39,8 @@ def supervise(
     configure_logging(settings.log_level, settings.log_format)
 
     def reread() -> Limits | None:
+        if options.app:
+            return None  # its settings are its own, and this process has its old code
         try:
             new = read_settings(options, **overrides)
         except SettingsError:

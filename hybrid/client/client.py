@@ -25,6 +25,7 @@ import msgspec
 
 from hybrid.client.credentials import Credentials, TokenFailed, TokenSource
 from hybrid.client.endpoint import Dial, Endpoint
+from hybrid.client.in_process import AsgiApp, InProcess
 from hybrid.client.legs import LEGS, Timing
 from hybrid.client.session import Session
 from hybrid.client.subscription import Subscription
@@ -48,9 +49,10 @@ class Client:
     """See the module's text. `get_token` gives an access token, or None to be anonymous, and may be a coroutine.
 
     `transport` is one name or several, the best first: websocket, sse, longpoll. `encoding` "msgpack" concerns the
-    WebSocket. `dial` sends the bytes elsewhere than the URL says (see `endpoint`). `on_subscribe(channel, position)` is
-    called when the server asks for a subscription to a channel after a position; to have it, `subscribe`. Raises
-    SettingsError for a URL or a transport that does not exist.
+    WebSocket. `dial` sends the bytes elsewhere than the URL says (see `endpoint`); `app` is an ASGI application in this
+    process that is asked instead, without sockets. `on_subscribe(channel, position)` is called when the server asks for
+    a subscription to a channel after a position; to have it, `subscribe`. Raises SettingsError for a URL or a transport
+    that does not exist.
     """
 
     def __init__(
@@ -65,11 +67,18 @@ class Client:
         timing: Timing | None = None,
         buffer_max: int = BUFFER_MAX,
         on_subscribe: Callable[[str, Position], object] | None = None,
+        app: AsgiApp | None = None,
     ) -> None:
         self._on_subscribe = on_subscribe
         self._timing = timing or Timing()
         self._transports = check_transports(transport)
-        self._endpoint = Endpoint(url, dial=dial, tls=tls, connect_timeout_s=self._timing.connect_timeout_s)
+        self._endpoint = Endpoint(
+            url,
+            dial=dial,
+            tls=tls,
+            connect_timeout_s=self._timing.connect_timeout_s,
+            in_process=None if app is None else InProcess(app),
+        )
         self._credentials = Credentials(get_token)
         self._encoding = encoding
         self._buffer_max = buffer_max

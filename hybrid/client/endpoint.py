@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from hybrid.client.ending import Ending, network, of_http
+from hybrid.client.in_process import InProcess
 from hybrid.errors import SettingsError
 
 Dial: TypeAlias = tuple[str, int] | Callable[[str], tuple[str, int]]
@@ -39,7 +40,10 @@ class Endpoint:
         dial: Dial | None = None,
         tls: ssl.SSLContext | None = None,
         connect_timeout_s: float = 10.0,
+        in_process: InProcess | None = None,
     ) -> None:
+        """`in_process` is asked in place of a server that would have to be dialled."""
+        self.in_process = in_process
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise SettingsError(detail=f"The URL must read http://host[:port] or https://host[:port], not {url!r}.")
@@ -78,6 +82,7 @@ class Endpoint:
         """Make the HTTP client. Proxies and netrc of the environment are not used: a token must not go astray."""
         self._http = httpx2.AsyncClient(
             trust_env=False,
+            transport=self.in_process,
             # Reading the system's certificates takes a tenth of a second; without TLS there is nothing to verify.
             verify=self.tls if self.tls is not None else self.is_secure,
             timeout=httpx2.Timeout(None, connect=self.connect_timeout_s),

@@ -7,7 +7,7 @@ clients run, bytes are cheaper than the time to inflate them.
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -40,6 +40,9 @@ async def open_websocket(
 
     `ping_interval_s` is for streams without heartbeats of their own: a peer that answers no ping is dropped.
     """
+    if endpoint.in_process is not None:
+        opened = await endpoint.in_process.websocket(endpoint.websocket_url(path), headers, subprotocols or [])
+        return opened if isinstance(opened, Ending) else cast(ClientConnection, opened)
     try:
         return await connect(
             endpoint.websocket_url(path),

@@ -32,12 +32,14 @@ from hybrid.engine.counts import FRESH, REBUILT, REFUSED, RESUMED, UNKNOWN, Coun
 from hybrid.engine.departure import Departure, plan_departure
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.farewells import Farewells
+from hybrid.engine.feed import Started
 from hybrid.engine.flight import Bodies, SlowLinks
 from hybrid.engine.heartbeat import Heartbeats
 from hybrid.engine.holders import Holder
 from hybrid.engine.hub import Hub
 from hybrid.engine.lag import Lag
 from hybrid.engine.leg import StreamLeg
+from hybrid.engine.local import LocalReader
 from hybrid.engine.locate import Located
 from hybrid.engine.management import Management
 from hybrid.engine.nodes import NodeInfo, Nodes
@@ -53,7 +55,7 @@ from hybrid.engine.recheck import Recheck, Rechecker
 from hybrid.engine.registry import RETRY_MAX_S, RETRY_MIN_S, Registry
 from hybrid.engine.revoking import Revoked, Revoking, one_of
 from hybrid.engine.router import NODE_ID_BYTES, Router
-from hybrid.engine.runner import SessionRunner
+from hybrid.engine.runner import SessionRunner, SessionWatch
 from hybrid.engine.steward import Steward
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.transport_counts import TransportCounts
@@ -122,7 +124,10 @@ class Engine:
         self.broker = broker
         self.revocations = Revocations(limits, clock, draw)
         self.revocations.is_known = not revocation_store.is_shared
-        self.verifier = RevocationVerifier(verifier, self.revocations)
+        judge = RevocationVerifier(verifier, self.revocations)
+        self.verifier: TokenVerifier = judge
+        self.token_outcomes = judge.outcomes
+        """How tokens were judged, by outcome."""
         self.allows_anonymous = allows_anonymous
         self.tasks = Tasks()
         self.wheel = Wheel(clock)
@@ -195,9 +200,12 @@ class Engine:
         self.manage = Management(self, orders)
         """For whoever manages the server: all its nodes, their sessions and channels."""
         self.ticket_streams = self.router.ticket_streams
+        self.local_readers: set[LocalReader] = set()
+        self.session_watch: SessionWatch | None = None
         self.is_draining = False
         self._started_s = clock.wall_s()
         self._has_started = False
+        self._has_closed = False
 
     def make_operations(self, *parts: Any) -> Operations:
         """Called once, by `__init__`: for a subclass that has others."""
@@ -223,6 +231,8 @@ class Engine:
 
     async def close(self) -> None:
         """Release everything; safe to call twice. Links that are still open are aborted."""
+        self._has_closed = True
+        self.end_local_readers()
         self.transport_counts.tell()
         self.lag.close()
         self.abort_all()
@@ -231,6 +241,21 @@ class Engine:
         await self.hub.close()
         self.wheel.close()
         await self.verifier.close()
+
+    @property
+    def is_serving(self) -> bool:
+        """From `start` to `close`."""
+        return self._has_started and not self._has_closed
+
+    @property
+    def has_closed(self) -> bool:
+        """Whether it is over: an engine serves once."""
+        return self._has_closed
+
+    def end_local_readers(self) -> None:
+        """Let everybody who reads a channel inside this process come to the end."""
+        for reader in list(self.local_readers):
+            reader.close()
 
     async def drain(self, grace_s: float) -> None:
         """Tell every client to come back elsewhere, close its link, and abort what is left after `grace_s`.
@@ -536,6 +561,22 @@ class Engine:
         return await self.operations.publish(
             SERVER, PublishRequest(channel=channel, data=raw, form=form, type=type, key=key)
         )
+
+    async def read_locally(
+        self, channel: str, position: Position | None, history: int, max_bytes: int
+    ) -> tuple[LocalReader, Started]:
+        """Read a channel on behalf of the server itself, as `Feed.add` begins it. Close the reader at the end.
+
+        Raises ChannelError `forbidden` where the channel has no namespace. Waits for a broker that is away.
+        """
+        self.operations.namespace(channel)
+        reader = LocalReader(self.hub, channel, max_bytes, self.local_readers.discard)
+        self.local_readers.add(reader)
+        try:
+            return reader, await reader.start(position, history)
+        except BaseException:
+            reader.close()
+            raise
 
     async def revoke(
         self,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -51,6 +51,19 @@ _LOST: Final = "lost"
 """Why a session is over that nobody has ended: its client did not come back."""
 QUEUE_MAX = 16
 """Commands of one session that wait to be carried out; then its leg reads no more of them."""
+
+
+class SessionWatch(Protocol):
+    """Who is told of the sessions of this node. Neither may raise or wait."""
+
+    def session_began(self, session: str, principal: Principal) -> None:
+        """A client is here, and seen to be: a leg was confirmed. Told again with each further leg of the session."""
+
+    def session_ended(self, session: str) -> None:
+        """The client said goodbye, was sent away, or did not come back within `session_kept_s`.
+
+        Also told of one that was never seen to be here.
+        """
 
 
 class Shown(Refresh, frozen=True, kw_only=True):
@@ -289,6 +302,7 @@ class SessionRunner:
                         self._engine.registry.forget(self)
                         self._engine.presence.settle(self.session.id)
                         self._engine.observer.session_closed(self.session.id, self.session.principal, reason)
+                        self._tell_ended()
         self._schedule()
 
     def _schedule(self) -> None:
@@ -366,6 +380,7 @@ class SessionRunner:
 
     def took_over(self, principal: Principal) -> None:
         """The client is here now, and seen to be: the leg that it may still have at another node can end."""
+        self._tell_began()
         former, self.former = self.former, ""
         if former and self.session.current is not None:
             self._engine.tasks.spawn(self._take_over(principal, former, self.session.current.attempt))
@@ -376,6 +391,16 @@ class SessionRunner:
         if adopted is not None:
             adopted.end("replaced")
         await self._engine.router.moved(principal, former, attempt)
+
+    def _tell_began(self) -> None:
+        watch = self._engine.session_watch
+        if watch is not None:
+            watch.session_began(self.session.id, self.session.principal)
+
+    def _tell_ended(self) -> None:
+        watch = self._engine.session_watch
+        if watch is not None:
+            watch.session_ended(self.session.id)
 
     def _make_room(self) -> None:
         if self._roomy is not None:

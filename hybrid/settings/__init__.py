@@ -1,8 +1,9 @@
 """`hybrid.toml` and `HYBRID_*` -> frozen `Settings`. The only reader of the environment.
 
-What is later in this list wins: the defaults, the file, the environment, the options of the command line. A key that is
-not known, a value of the wrong type and two keys that contradict each other are all refused with one sentence that
-names the key and says what is accepted: a server that starts has understood everything it was told.
+What is later in this list wins: the defaults, the file, the environment, the configuration of an app that embeds
+hybrid, the options of the command line. A key that is not known, a value of the wrong type and two keys that contradict
+each other are all refused with one sentence that names the key and says what is accepted: a server that starts has
+understood everything it was told.
 
 `settings_page.describe()` writes `docs/settings.md` from what stands here.
 """
@@ -12,6 +13,7 @@ from hybrid.settings.environment import (
     ServiceEnvironment,
     client_environment,
     service_environment,
+    tell_environment,
     worker_environment,
 )
 from hybrid.settings.hooks import HooksSettings
@@ -41,5 +43,6 @@ __all__ = [
     "is_loopback",
     "load",
     "service_environment",
+    "tell_environment",
     "worker_environment",
 ]

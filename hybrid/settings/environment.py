@@ -46,6 +46,12 @@ def service_environment(environ: Mapping[str, str] | None = None, pid: int | Non
     )
 
 
+def tell_environment(settings: Mapping[str, object]) -> None:
+    """Put settings into this process's environment, for an application that reads its own from there."""
+    for name, value in settings.items():
+        os.environ[f"HYBRID_{name.upper()}"] = str(value)
+
+
 def worker_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a worker: this process's own, without what only its supervisor may use."""
     environ = os.environ if environ is None else environ

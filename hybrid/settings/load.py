@@ -31,22 +31,27 @@ def load(
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
+    config: Mapping[str, Any] | None = None,
     fill_in_issuer: bool = False,
+    needs_issuer: bool = True,
 ) -> Settings:
-    """Read the file, then the environment, then `overrides` (fields of Settings by name).
+    """Read the file, then the environment, then `config`, then `overrides` (fields of Settings by name).
 
     `path` None reads the file that `HYBRID_SETTINGS` names, else `hybrid.toml` where there is one; a file that was
-    named must exist. `environ` None is this process's own. With `fill_in_issuer`, a server without any issuer that is
-    bound to loopback gets the development issuer, unless it was told `development_issuer = false`. Raises
-    SettingsError.
+    named must exist. `environ` None is this process's own. `config` is the configuration of an application: names of
+    the environment, whose values may be text or of their own types, tables as dictionaries; other names are not looked
+    at. With `fill_in_issuer`, a server without any issuer that is bound to loopback gets the development issuer, unless
+    it was told `development_issuer = false`. Without `needs_issuer` it may have none. Raises SettingsError.
     """
     environ = os.environ if environ is None else environ
     tree = _read_file(path, environ)
-    _merge_environment(tree, environ)
+    _merge_environment(tree, environ, "The environment variable")
+    if config is not None:
+        _merge_environment(tree, config, "The key of the application's configuration")
     for key, value in (overrides or {}).items():
         tree[key] = value
     settings = _build(tree)
-    if settings.issuers or settings.development_issuer:
+    if settings.issuers or settings.development_issuer or not needs_issuer:
         return settings
     if fill_in_issuer and "development_issuer" not in tree and is_loopback(settings.host):
         return replace(settings, development_issuer=True)
@@ -76,30 +81,45 @@ def _read_file(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
         raise refusal(f"The settings file {name} has a number that is too long, or is nested too deep.") from None
 
 
-def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Put `HYBRID_PORT` and its like into the tree, as text that `_convert` understands."""
+def _merge_environment(tree: dict[str, Any], environ: Mapping[str, Any], what: str) -> None:
+    """Put `HYBRID_PORT` and its like into the tree, text as what `_convert` understands; `what` is for refusals."""
     plain = {item.name.upper(): item.name for item in fields(Settings) if item.name not in _TABLES}
     limits = {item.name.upper(): item.name for item in fields(Limits)}
     hooks = {item.name.upper(): item.name for item in fields(HooksSettings)}
     for variable in sorted(environ):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
             continue
-        rest, text = variable.removeprefix(ENVIRONMENT_PREFIX), environ[variable]
-        if rest == "ISSUERS":
-            tree["issuers"] = [{"url": url} for url in split_list(text)]
+        rest, value = variable.removeprefix(ENVIRONMENT_PREFIX), environ[variable]
+        text = Text(value, variable) if isinstance(value, str) else value
+        if rest == "ISSUERS" and isinstance(value, str):
+            tree["issuers"] = [{"url": url} for url in split_list(value)]
         elif rest in plain:
-            tree[plain[rest]] = Text(text, variable)
+            tree[plain[rest]] = text
+        elif rest in ("LIMITS", "HOOKS", "NAMESPACES") and not isinstance(value, str):
+            _merge_table(tree, rest.lower(), value, variable)
         elif rest.startswith("LIMITS_") and rest.removeprefix("LIMITS_") in limits:
-            table_of(tree, "limits")[limits[rest.removeprefix("LIMITS_")]] = Text(text, variable)
+            table_of(tree, "limits")[limits[rest.removeprefix("LIMITS_")]] = text
         elif rest.startswith("HOOKS_") and rest.removeprefix("HOOKS_") in hooks:
-            table_of(tree, "hooks")[hooks[rest.removeprefix("HOOKS_")]] = Text(text, variable)
+            table_of(tree, "hooks")[hooks[rest.removeprefix("HOOKS_")]] = text
         elif rest.startswith("NAMESPACES_"):
-            _merge_namespace(tree, variable, rest.removeprefix("NAMESPACES_"), text)
+            _merge_namespace(tree, variable, rest.removeprefix("NAMESPACES_"), text, what)
         else:
-            raise refusal(f"The environment variable {variable} is no setting; docs/settings.md lists them all.")
+            raise refusal(f"{what} {variable} is no setting; docs/settings.md lists them all.")
 
 
-def _merge_namespace(tree: dict[str, Any], variable: str, rest: str, text: str) -> None:
+def _merge_table(tree: dict[str, Any], key: str, value: Any, variable: str) -> None:
+    """A dictionary on top of a table, one level deep for namespaces: `{"chat": {"history_size": 500}}`."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise refusal(f"{variable} must be a dictionary.")
+    table = table_of(tree, key)
+    for name, options in value.items():
+        if key == "namespaces" and isinstance(options, Mapping):
+            table_of(table, name, "namespaces.").update(options)
+        else:
+            table[name] = options
+
+
+def _merge_namespace(tree: dict[str, Any], variable: str, rest: str, text: Any, what: str) -> None:
     """`CHAT_HISTORY_SIZE` -> namespaces.chat.history_size; a name in the file is found whatever its case and dashes."""
     for key in sorted((item.name for item in fields(Namespace) if item.name != "name"), key=len, reverse=True):
         if rest.endswith(f"_{key.upper()}"):
@@ -107,9 +127,9 @@ def _merge_namespace(tree: dict[str, Any], variable: str, rest: str, text: str) 
             namespaces = table_of(tree, "namespaces")
             known = {name.upper().replace("-", "_").replace(".", "_"): name for name in namespaces}
             name = known.get(spelled, spelled.lower())
-            table_of(namespaces, name, "namespaces.")[key] = Text(text, variable)
+            table_of(namespaces, name, "namespaces.")[key] = text
             return
-    raise refusal(f"The environment variable {variable} names no option of a namespace; docs/settings.md lists them.")
+    raise refusal(f"{what} {variable} names no option of a namespace; docs/settings.md lists them.")
 
 
 def _build(tree: dict[str, Any]) -> Settings:
@@ -125,8 +145,10 @@ def _build(tree: dict[str, Any]) -> Settings:
         values["hooks"] = HooksSettings(**convert_all(table, HooksSettings, "hooks."))
     if "namespaces" in values:
         values["namespaces"] = {
-            name: _build_namespace(name, table_of(values["namespaces"], name, "namespaces."))
-            for name in table_of(tree, "namespaces")
+            name: table
+            if isinstance(table, Namespace)
+            else _build_namespace(name, table_of(values["namespaces"], name, "namespaces."))
+            for name, table in table_of(tree, "namespaces").items()
         }
     if "issuers" in values:
         values["issuers"] = tuple(_build_issuers(values["issuers"]))

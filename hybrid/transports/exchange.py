@@ -252,7 +252,7 @@ class Exchange:
                 await self.send({"type": "http.response.body", "body": answer, "more_body": True})
                 await self._discard_body()
                 answer = b""
-            await self.send({"type": "http.response.body", "body": answer})
+            await self.send({"type": "http.response.body", "body": answer, "more_body": False})
         except OSError:
             raise PeerGone from None
 
@@ -274,7 +274,7 @@ class Exchange:
         """Answer a HEAD request with status 200 and these headers."""
         try:
             await self.send({"type": "http.response.start", "status": 200, "headers": list(headers)})
-            await self.send({"type": "http.response.body", "body": b""})
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:
             raise PeerGone from None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-from quart import Quart
+from quart import Blueprint, Quart
 
 from hybrid import __version__
 from hybrid.auth.derive import derive_key
@@ -44,6 +44,7 @@ from hybrid.web.guard import guard
 from hybrid.web.hooks import Hooks
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
 from hybrid.web.issuers import make_verifier
+from hybrid.web.lifespan import Lifespan
 from hybrid.web.metadata import RESOURCE_METADATA_PATH, metadata_blueprint
 from hybrid.web.metrics import EXTENSION as METRICS
 from hybrid.web.metrics.collect import Collector
@@ -54,8 +55,15 @@ from hybrid.web.session_cookie import SessionCookie, SessionHook
 from hybrid.web.static import find_static_root, static_blueprint
 
 _log = logging.getLogger(__name__)
+_OURS = frozenset(("dev_issuer", "hybrid_metadata", "hybrid_metrics", "hybrid_static"))
 EXTENSION = "hybrid"
 """Where an app's engine stands in `app.extensions`."""
+SETTINGS = "hybrid_settings"
+"""Likewise, its settings."""
+_ENTRY = "hybrid_entry"
+
+ALL_SCOPES = " ".join((FULL_SCOPE, REVOKE_SCOPE, METRICS_SCOPE, *MANAGING_SCOPES))
+"""The most that the development issuer gives to anybody, unless it is told otherwise."""
 
 
 def create_app(
@@ -63,23 +71,57 @@ def create_app(
     *,
     verifier: TokenVerifier | None = None,
     clock: Clock | None = None,
-    issuer_scope: str = " ".join((FULL_SCOPE, REVOKE_SCOPE, METRICS_SCOPE, *MANAGING_SCOPES)),
+    issuer_scope: str = ALL_SCOPES,
     grants: GrantsHook | None = None,
     authorise: AuthoriseHook | None = None,
     signed_in: SessionHook | None = None,
 ) -> Quart:
-    """A Quart app that serves the channels of `settings` under `/v1`, with health and metadata beside them.
+    """A Quart app of our own, and nobody else's, with `install`; all its routes are for known hosts and origins only.
 
-    `verifier` replaces the one made from the settings' issuers; `grants` and `authorise` decide what those cannot say,
-    see `auth.hooks`. `signed_in` tells whom the session of the app speaks for, where `session_cookie` is set: the app
-    that is returned is the one to sign in with, and needs a `secret_key`. `issuer_scope` is the most that the
-    development issuer gives to anybody. The browser client is served below `/static`. The engine is
-    `app.extensions["hybrid"]`; its `drain` should be awaited before the server stops (the launcher does). Raises
-    SettingsError.
+    The arguments are those of `install`. The browser client is served below `/static`. Raises SettingsError.
     """
-    clock = clock or SystemClock()
     app = Quart("hybrid", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.body_max_bytes
+    install(
+        app,
+        settings,
+        verifier=verifier,
+        clock=clock,
+        issuer_scope=issuer_scope,
+        grants=grants,
+        authorise=authorise,
+        signed_in=signed_in,
+        files=static_blueprint(find_static_root(settings.static_dir)),
+        guards_all=True,
+    )
+    return app
+
+
+def install(
+    app: Quart,
+    settings: Settings,
+    *,
+    files: Blueprint,
+    verifier: TokenVerifier | None = None,
+    clock: Clock | None = None,
+    issuer_scope: str = ALL_SCOPES,
+    grants: GrantsHook | None = None,
+    authorise: AuthoriseHook | None = None,
+    signed_in: SessionHook | None = None,
+    guards_all: bool = False,
+    has_health: bool = True,
+) -> Engine:
+    """Serve the channels of `settings` under `/v1` of an app, with health and metadata beside them; `files` is how the
+    browser client is served.
+
+    `verifier` replaces the one made from the settings' issuers; `grants` and `authorise` decide what those cannot say,
+    see `auth.hooks`. `signed_in` tells whom the session of the app speaks for, where `session_cookie` is set; the app
+    needs a `secret_key` then. `issuer_scope` is the most that the development issuer gives to anybody. `guards_all`:
+    Host and Origin are checked for all of the app's routes, not only for ours. The engine is returned, and stands in
+    `app.extensions["hybrid"]`; its `drain` should be awaited before the server stops (the launcher does; under other
+    servers it happens when they end the lifespan). Raises SettingsError.
+    """
+    clock = clock or SystemClock()
     issuer = _development_issuer(settings, clock, issuer_scope)
     stores = _stores(settings, clock)
     hooks = Hooks(settings, clock, stores.occupancy)
@@ -116,12 +158,12 @@ def create_app(
         app.register_blueprint(issuer_blueprint(issuer))
         _follow_revocations(issuer, engine)
     issuer_urls = [config.url for config in settings.issuers] + ([issuer.issuer] if issuer else [])
-    app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls))
+    app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls, has_health=has_health))
     metrics = _metrics(app, engine, stores.broker, settings)
-    app.register_blueprint(static_blueprint(find_static_root(settings.static_dir)))
+    app.register_blueprint(files)
     cookie = _cookie(app, settings, signed_in, clock)
     door_policy = _door_policy(settings)
-    guard(app, door_policy)
+    guard(app, door_policy, None if guards_all else _OURS)
 
     @app.before_serving
     async def _start() -> None:
@@ -137,7 +179,7 @@ def create_app(
     transports = make_transports(
         engine,
         door_policy,
-        cast(Any, app.asgi_app),
+        Lifespan(cast(Any, app.asgi_app), lambda: say_goodbye(engine)),
         allow_handoff=settings.handoff,
         may_keep=settings.handoff and settings.fast_requests,
         may_deflate=settings.compression,
@@ -153,12 +195,31 @@ def create_app(
     proxies = TrustedProxies(settings.trusted_proxies)
     # In front of everything, Quart's own routes included: nothing may decide by a proxy's address or scheme.
     app.asgi_app = BehindProxies(transports, proxies) if proxies else transports  # type: ignore[method-assign,assignment]
-    return app
+    app.extensions[_ENTRY] = app.asgi_app
+    app.extensions[SETTINGS] = settings
+    return engine
 
 
-def streams_under(settings: Settings) -> bytes | None:
-    """Below which path `launcher.serve` may let streams be read in front of the HTTP server; None: nowhere."""
-    return PREFIX if settings.handoff and settings.fast_accept else None
+async def say_goodbye(engine: Engine) -> None:
+    """Drain where that has not been done: for servers that tell an app only that it ends."""
+    if engine.is_serving and not engine.is_draining:
+        await engine.drain(engine.limits.shutdown_grace_s)
+    engine.end_local_readers()  # a task of the app that reads for ever ends now, not when Quart loses patience
+
+
+def streams_under(settings: Settings, app: Any = None) -> bytes | None:
+    """Below which path `launcher.serve` may let streams be read in front of the HTTP server; None: nowhere.
+
+    Of an `app` that is somebody else's, only where nothing was put in front of what `install` has put there.
+    """
+    if not (settings.handoff and settings.fast_accept):
+        return None
+    if app is None:
+        return PREFIX
+    if hasattr(app, "streams_under"):
+        own: bytes = app.streams_under
+        return own
+    return PREFIX if app.asgi_app is app.extensions[_ENTRY] else None
 
 
 def _door_policy(settings: Settings) -> DoorPolicy:

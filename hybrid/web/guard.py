@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from quart import Quart, Response, request
 
 from hybrid.auth.origin import DoorPolicy
@@ -13,12 +15,15 @@ _PROBES = ("/healthz", "/readyz", "/metrics")
 the last one looks for itself who asks."""
 
 
-def guard(app: Quart, door_policy: DoorPolicy) -> None:
-    """Refuse requests to any of the app's own routes that the policy does not let in (403, 4504)."""
+def guard(app: Quart, door_policy: DoorPolicy, blueprints: Collection[str] | None = None) -> None:
+    """Refuse requests to any of the app's routes that the policy does not let in (403, 4504).
+
+    With `blueprints` only theirs: the rest of an app that embeds us is its own affair.
+    """
 
     @app.before_request
     async def check() -> Response | None:
-        if request.path in _PROBES:
+        if request.path in _PROBES or (blueprints is not None and request.blueprint not in blueprints):
             return None
         try:
             door_policy.check(request.scope["headers"], scheme=request.scheme)

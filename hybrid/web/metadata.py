@@ -21,16 +21,16 @@ HEALTH_S = 0.5
 """How long an answer of the broker counts: anybody may ask whether we are ready, and must not be able to ask Redis."""
 
 
-def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str]) -> Blueprint:
-    """The routes. None of them tells anything about clients or channels."""
+def metadata_blueprint(
+    engine: Engine, settings: Settings, issuers: Sequence[str], *, has_health: bool = True
+) -> Blueprint:
+    """The routes, without those of health where the app has its own. None tells anything about clients or channels."""
     blueprint = Blueprint("hybrid_metadata", __name__)
     checkup = Shared(engine.broker.health, engine.clock, HEALTH_S)
 
-    @blueprint.get("/healthz")
     async def health() -> Response:
         return jsonify({"status": "alive"})
 
-    @blueprint.get("/readyz")
     async def readiness() -> Response:
         health = await checkup()
         if health.is_good and not engine.revocations.is_known:
@@ -41,6 +41,10 @@ def metadata_blueprint(engine: Engine, settings: Settings, issuers: Sequence[str
             response.status_code = 503
             response.headers["Retry-After"] = "1"
         return response
+
+    if has_health:
+        blueprint.add_url_rule("/healthz", view_func=health)
+        blueprint.add_url_rule("/readyz", view_func=readiness)
 
     @blueprint.get(RESOURCE_METADATA_PATH)
     async def resource() -> Response:

@@ -83,6 +83,17 @@ async def send_page_file(root: Path, name: str) -> Response:
     return response
 
 
+def client_blueprint(root: Path, path: str) -> Blueprint:
+    """The routes of the browser client alone: its modules and its one-file builds, all right below `path`."""
+    blueprint = Blueprint("hybrid_static", __name__)
+
+    @blueprint.get(f"{path}/<path:name>")
+    async def file(name: str) -> Response:
+        return await send_page_file(root if name.startswith("hybrid.") else root / "hybrid", name)
+
+    return blueprint
+
+
 def static_blueprint(root: Path) -> Blueprint:
     """The route of all files below `root`."""
     blueprint = Blueprint("hybrid_static", __name__)

@@ -80,6 +80,11 @@ class Process:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, when it has ended."""
+        return None if self._process is None else self._process.poll()
+
     def launch(self) -> None:
         """Start the program, and return before it is ready."""
         assert not self.is_running, f"{self.name} runs already"

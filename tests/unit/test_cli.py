@@ -219,7 +219,7 @@ def test_an_address_of_another_machine_is_one_line_and_2(capsys: pytest.CaptureF
     assert cli.main(["serve", "--host", "192.0.2.1", "--port", "0", "--development-issuer"]) == 2
     assert "allow_public_development_issuer" in one_line(capsys)
     with pytest.raises(SettingsError, match=r"Cannot listen on 192\.0\.2\.1"):
-        running._free_port("192.0.2.1")
+        running.free_port("192.0.2.1")
 
 
 def test_options_win_over_the_file_and_port_0_becomes_a_real_port(tmp_path: Path) -> None:

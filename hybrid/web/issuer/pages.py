@@ -26,6 +26,7 @@ from hybrid.auth.development import (
 )
 from hybrid.web.issuer.browser import Browser
 from hybrid.web.issuer.words import permissions, suggested_name
+from hybrid.web.static import find_static_root, send_page_file
 
 _STYLE: Final = Path(__file__).with_name("style.css")
 _CODE_MAX_CHARACTERS: Final = 32
@@ -51,6 +52,17 @@ def add_pages(blueprint: Blueprint, issuer: DevelopmentIssuer, path: str) -> Non
     blueprint.add_url_rule(f"{path}/authorize", "decide", pages.take_consent, methods=["POST"])
     blueprint.add_url_rule(f"{path}/device", "device", pages.show_device, methods=["GET"])
     blueprint.add_url_rule(f"{path}/device", "decide_device", pages.take_device, methods=["POST"])
+
+    root = find_static_root()
+
+    # Below our own path: an app that embeds us has files of its own below `/static`.
+    @blueprint.get(f"{path}/font.woff2")
+    async def font() -> Response:
+        return await send_page_file(root, "demo/fonts/inter-latin.woff2")
+
+    @blueprint.get(f"{path}/icon.svg")
+    async def icon() -> Response:
+        return await send_page_file(root, "favicon.svg")
 
     @blueprint.get(f"{path}/style.css")
     async def stylesheet() -> Response:

@@ -188,7 +188,7 @@ def _refusals(engine: Engine) -> Iterator[Family]:
         "hybrid_tokens",
         "Access tokens that were judged, by outcome.",
         ("outcome",),
-        bounded(engine.verifier.outcomes, words.TOKENS),
+        bounded(engine.token_outcomes, words.TOKENS),
         [(outcome,) for outcome in words.TOKENS],
     )
     yield by_label(

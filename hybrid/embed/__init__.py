@@ -1,0 +1,1 @@
+"""hybrid inside of an application: `Hybrid` for Quart, `HybridMiddleware` for any other ASGI application."""

@@ -1,0 +1,1 @@
+"""hybrid inside of applications."""
