@@ -17,9 +17,9 @@ PEERS ?=
 SETTLED ?= 60
 PUBLICATIONS ?= 1000000
 # What npm installs for the tests: programs that were not written here.
-FOREIGN := issuer runtimes undici
+FOREIGN := issuer runtimes undici eventsources
 
-.PHONY: help demo issuer runtimes undici serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici eventsources serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,7 @@ tests/foreign/%/node_modules/.installed: tests/foreign/%/package.json tests/fore
 
 issuer: tests/foreign/issuer/node_modules/.installed ## Install the authorization server of the tests, which was not written here
 undici: tests/foreign/undici/node_modules/.installed ## Install what takes Node through proxies, in the tests
+eventsources: tests/foreign/eventsources/node_modules/.installed ## Install the event sources of the tests that were not written here
 runtimes: tests/foreign/runtimes/node_modules/.installed ## Install the JavaScript runtimes of the tests beside Node
 
 demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
