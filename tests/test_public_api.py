@@ -45,7 +45,16 @@ def test_each_is_what_its_home_defines() -> None:
 
 
 def test_the_clients_names_are_these() -> None:
-    assert hybrid.client.__all__ == ["Client", "LegEvent", "ReceivedPublication", "Stats", "Subscription", "Timing"]
+    assert hybrid.client.__all__ == [
+        "Client",
+        "HistoryPage",
+        "LegEvent",
+        "ReceivedPublication",
+        "Stats",
+        "Subscription",
+        "Timing",
+        "Unreachable",
+    ]
     assert all(hasattr(hybrid.client, name) for name in hybrid.client.__all__)
 
 
