@@ -20,9 +20,9 @@ PUBLICATIONS ?= 1000000
 MINUTES ?= 30
 TIMES ?= 1000
 # What npm installs for the tests: programs that were not written here.
-FOREIGN := issuer runtimes undici asyncapi
+FOREIGN := issuer runtimes undici asyncapi eventsources
 
-.PHONY: help demo issuer runtimes undici asyncapi schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici asyncapi eventsources schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,7 @@ tests/foreign/%/node_modules/.installed: tests/foreign/%/package.json tests/fore
 
 issuer: tests/foreign/issuer/node_modules/.installed ## Install the authorization server of the tests, which was not written here
 undici: tests/foreign/undici/node_modules/.installed ## Install what takes Node through proxies, in the tests
+eventsources: tests/foreign/eventsources/node_modules/.installed ## Install the event sources of the tests that were not written here
 runtimes: tests/foreign/runtimes/node_modules/.installed ## Install the JavaScript runtimes of the tests beside Node
 asyncapi: tests/foreign/asyncapi/node_modules/.installed ## Install the schemas of AsyncAPI, for the tests
 

@@ -56,7 +56,16 @@ def test_every_name_can_be_had() -> None:
 
 
 def test_the_clients_names_are_these() -> None:
-    assert hybrid.client.__all__ == ["Client", "LegEvent", "ReceivedPublication", "Stats", "Subscription", "Timing"]
+    assert hybrid.client.__all__ == [
+        "Client",
+        "HistoryPage",
+        "LegEvent",
+        "ReceivedPublication",
+        "Stats",
+        "Subscription",
+        "Timing",
+        "Unreachable",
+    ]
     assert all(hasattr(hybrid.client, name) for name in hybrid.client.__all__)
 
 

@@ -1,8 +1,17 @@
 """The Python client."""
 
 from hybrid.client.client import Client
-from hybrid.client.legs import Timing
 from hybrid.client.subscription import Subscription
-from hybrid.client.values import LegEvent, ReceivedPublication, Stats
+from hybrid.client.timing import Timing
+from hybrid.client.values import HistoryPage, LegEvent, ReceivedPublication, Stats, Unreachable
 
-__all__ = ["Client", "LegEvent", "ReceivedPublication", "Stats", "Subscription", "Timing"]
+__all__ = [
+    "Client",
+    "HistoryPage",
+    "LegEvent",
+    "ReceivedPublication",
+    "Stats",
+    "Subscription",
+    "Timing",
+    "Unreachable",
+]

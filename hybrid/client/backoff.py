@@ -7,20 +7,33 @@ from collections.abc import Callable
 from typing import Final
 
 _EXPONENT_MAX: Final = 16  # 2**16 is past every ceiling; larger exponents would only overflow
+_PATIENT_TRIES: Final = 15
 
 
 class Backoff:
-    """Delays drawn evenly from 0 to a bound that doubles with each failure, from `base_s` up to `max_s` seconds."""
+    """Delays drawn evenly from 0 to a bound that doubles with each failure, from `base_s` up to `max_s` seconds.
 
-    def __init__(self, base_s: float = 0.5, max_s: float = 20.0, random: Callable[[], float] = _random.random) -> None:
+    For the first fifteen `patient_s` is the ceiling, where it is given.
+    """
+
+    def __init__(
+        self,
+        base_s: float = 0.5,
+        max_s: float = 20.0,
+        random: Callable[[], float] = _random.random,
+        *,
+        patient_s: float | None = None,
+    ) -> None:
         self._base_s = base_s
         self._max_s = max_s
+        self._patient_s = max_s if patient_s is None else min(patient_s, max_s)
         self._random = random
         self.failures = 0
 
     def next_delay_s(self) -> float:
         """The next delay in seconds; each call counts as one failure."""
-        bound_s = min(self._max_s, self._base_s * 2.0 ** min(self.failures, _EXPONENT_MAX))
+        ceiling_s = self._patient_s if self.failures < _PATIENT_TRIES else self._max_s
+        bound_s = min(ceiling_s, self._base_s * 2.0 ** min(self.failures, _EXPONENT_MAX))
         self.failures += 1
         return self._random() * bound_s
 

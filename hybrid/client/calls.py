@@ -32,6 +32,7 @@ class Call:
     command: AnyCommand
     answer: Callable[[Answer], None]
     first_sent_s: float | None = None
+    sent_s: float | None = None
     session: str = ""
     n: int = 0
     is_in_flight: bool = False
@@ -120,6 +121,7 @@ class Calls:
                 continue
             leg.send(self._for_leg(call, leg, sealed))
             call.is_in_flight = True
+            call.sent_s = now_s
             if call.first_sent_s is None:
                 call.first_sent_s = now_s
 

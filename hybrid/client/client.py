@@ -26,16 +26,18 @@ import msgspec
 from hybrid.client.credentials import Credentials, TokenFailed, TokenSource
 from hybrid.client.endpoint import Dial, Endpoint
 from hybrid.client.in_process import AsgiApp, InProcess
-from hybrid.client.legs import LEGS, Timing
+from hybrid.client.legs import LEGS
 from hybrid.client.session import Session
 from hybrid.client.subscription import Subscription
-from hybrid.client.values import LegEvent, ReceivedPublication, Stats, received
+from hybrid.client.timing import Timing
+from hybrid.client.values import ClientState, HistoryPage, Hooks, LegEvent, Stats, received
 from hybrid.errors import ProtocolError
 from hybrid.model import Position, PresenceEntry
 from hybrid.protocol.channels import parse_channel, parse_type
 from hybrid.protocol.commands import Call, History, Presence, Publish
 from hybrid.protocol.cursor import from_wire, to_wire
 from hybrid.protocol.data import bytes_to_json, check_json
+from hybrid.protocol.pushes import AttachedLimits
 
 BUFFER_MAX: Final = 1_000
 """Publications that one subscription holds for a slow reader; see `Subscription` for what happens past it."""
@@ -53,6 +55,9 @@ class Client:
     process that is asked instead, without sockets. `on_subscribe(channel, position)` is called when the server asks for
     a subscription to a channel after a position; to have it, `subscribe`. Raises SettingsError for a URL or a transport
     that does not exist.
+
+    Told in the loop, and what they raise is logged: `on_state(state, reason)`; `on_leg(event)`, every line of `log`;
+    `on_error(error)`, Unreachable after each round in which all transports failed, HybridError when it is over.
     """
 
     def __init__(
@@ -68,6 +73,9 @@ class Client:
         buffer_max: int = BUFFER_MAX,
         on_subscribe: Callable[[str, Position], object] | None = None,
         app: AsgiApp | None = None,
+        on_state: Callable[[ClientState, str], None] | None = None,
+        on_leg: Callable[[LegEvent], None] | None = None,
+        on_error: Callable[[Exception], None] | None = None,
     ) -> None:
         self._on_subscribe = on_subscribe
         self._timing = timing or Timing()
@@ -82,6 +90,7 @@ class Client:
         self._credentials = Credentials(get_token)
         self._encoding = encoding
         self._buffer_max = buffer_max
+        self._hooks = Hooks(on_state, on_leg, on_error)
         self._calls = asyncio.Semaphore(CALLS_MAX)
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,9 +107,11 @@ class Client:
             encoding=self._encoding,
             timing=self._timing,
             buffer_max=self._buffer_max,
+            hooks=self._hooks,
             group=self._group,
             on_subscribe=self._on_subscribe,
         )
+        self._hooks.state("connecting", "")
         self._tasks = [self._group.create_task(self._live.legs.run()), self._group.create_task(self._live.legs.probe())]
         return self
 
@@ -164,8 +175,9 @@ class Client:
 
     async def history(
         self, channel: str, after: Position | None = None, limit: int = 100, reverse: bool = False
-    ) -> list[ReceivedPublication]:
-        """Publications that are kept: after a position, or the first `limit`, or (reverse) the newest first.
+    ) -> HistoryPage:
+        """Publications that are kept: after a position, or the first `limit`, or (reverse) the newest first. A list,
+        with the position of the newest one there is as its `head`.
 
         Raises HybridError: `not_offered`, `unrecoverable`, `forbidden`. Cancel-safe.
         """
@@ -177,7 +189,8 @@ class Client:
         )
         async with self._calls:
             reply = await self._session.call(command)
-        return [received(publication) for publication in reply.publications or ()]
+        head = Position(0) if reply.head is None else from_wire(reply.head)
+        return HistoryPage([received(publication) for publication in reply.publications or ()], head)
 
     async def presence(self, channel: str) -> list[PresenceEntry]:
         """Who is on the channel now. Raises HybridError `not_offered`, `forbidden`. Cancel-safe."""
@@ -225,9 +238,30 @@ class Client:
         """
         await self._session.legs.move_to(check_transports(transport)[0])
 
+    def wake(self) -> None:
+        """Say that the network has changed, or that the machine has slept: a client that waits comes back now, and one
+        that is connected asks whether its leg still lives, with two seconds' patience.
+        """
+        self._session.legs.wake()
+
     def cut(self) -> None:
         """Drop the open transport without a word, as a cut cable would; the client comes back by itself."""
         self._session.legs.cut()
+
+    @property
+    def state(self) -> ClientState:
+        """disconnected before the block and when it is over, connecting, or connected."""
+        return "disconnected" if self._live is None else self._live.legs.state
+
+    @property
+    def session(self) -> str | None:
+        """The session's id; None before the first attach."""
+        return self._session.id or None
+
+    @property
+    def limits(self) -> AttachedLimits | None:
+        """What the server told at the last attach, such as `data_max_bytes`; None before the first one."""
+        return self._session.limits
 
     @property
     def transport(self) -> str | None:

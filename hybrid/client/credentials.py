@@ -34,6 +34,7 @@ class Credentials:
         self._get_token = get_token
         self._token: str | None = None
         self._is_needed = True
+        self._ends_at_s: float | None = None
         self._asking = asyncio.Lock()
 
     async def token(self) -> str | None:
@@ -43,6 +44,8 @@ class Credentials:
         `token_refused` for what is no token; it is not quoted.
         """
         async with self._asking:
+            if self._ends_at_s is not None and asyncio.get_running_loop().time() >= self._ends_at_s:
+                self._is_needed = True
             if self._is_needed and self._get_token is not None:
                 try:
                     answer = self._get_token()
@@ -54,8 +57,13 @@ class Credentials:
                 if token and not is_token(token):
                     raise AuthError("token_refused", "What get_token gave is no token (RFC 6750, section 2.1).")
                 self._token = token
+                self._ends_at_s = None
             self._is_needed = False
             return self._token
+
+    def expires_in(self, seconds: float | None) -> None:
+        """The server has told how long the token at hand lives from now; None: it did not say."""
+        self._ends_at_s = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     def invalidate(self) -> None:
         """The server did not want the token at hand, or it is about to end: the next use asks for a new one."""

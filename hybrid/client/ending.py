@@ -27,13 +27,17 @@ _RETRY_AFTER_MAX_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a leg is over. `number` 0: the network. `delay_s` is what the server asked for, None when it did not."""
+    """Why a leg is over. `number` 0: the network. `delay_s` is what the server asked for, None when it did not.
+
+    `status`: of HTTP, or a close code, where somebody on the way has said so much; 0 for a cut.
+    """
 
     number: int = 0
     detail: str = ""
     comes_back: bool = True
     delay_s: float | None = None
     limit: str = ""
+    status: int = 0
 
     @property
     def is_network(self) -> bool:
@@ -76,10 +80,10 @@ def is_passing(number: int, retry_after_s: float | None = None) -> bool:
     return number in _PASSING_NUMBERS or (number == _LIMIT_EXCEEDED and bool(retry_after_s))
 
 
-def network(detail: object) -> Ending:
+def network(detail: object, status: int = 0) -> Ending:
     """A failure below the protocol."""
     text = str(detail).strip().splitlines()
-    return Ending(0, text[0][:200] if text else type(detail).__name__)
+    return Ending(0, text[0][:200] if text else type(detail).__name__, status=status)
 
 
 def of_number(number: int, detail: str = "", delay_s: float | None = None, comes_back: bool | None = None) -> Ending:
@@ -99,7 +103,7 @@ def of_close(code: int, reason: str) -> Ending:
         return of_number(code, "" if row is not None and reason == row.name else reason)
     if code in _WEBSOCKET_STAY_AWAY:
         return Ending(code, reason or f"The WebSocket was closed with {code}.", comes_back=False)
-    return network(f"closed with {code} {reason}".strip())
+    return network(f"closed with {code} {reason}".strip(), 0 if code == 1006 else code)
 
 
 def of_http(status: int, headers: Mapping[str, str], body: bytes) -> Ending:
@@ -118,7 +122,7 @@ def of_http(status: int, headers: Mapping[str, str], body: bytes) -> Ending:
             delay_s = float(exact_s)
     if number:
         return replace(of_number(number, detail, delay_s), limit=limit)
-    return Ending(0, f"HTTP {status}", delay_s=delay_s)
+    return Ending(0, f"HTTP {status}", delay_s=delay_s, status=status)
 
 
 def _retry_after_s(value: str | None) -> float | None:

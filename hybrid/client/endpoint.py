@@ -6,6 +6,7 @@ or a function that gives one for the name of a transport. Host header and TLS na
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
@@ -22,6 +23,8 @@ Dial: TypeAlias = tuple[str, int] | Callable[[str], tuple[str, int]]
 _BODY_MAX_BYTES: Final = 33_554_432
 """Of one answer, such as a poll after a long absence; a server that sends more is not ours."""
 
+_LAST_S: Final = 0.2
+"""What is asked beside has so long to end by itself when the client is closed."""
 HTTP_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL)
 """Everything that the library raises for what a network or a peer did."""
 
@@ -59,6 +62,7 @@ class Endpoint:
         self.path = parts.path.rstrip("/")
         self._dial = dial
         self._http: httpx2.AsyncClient | None = None
+        self._beside: set[asyncio.Task[bytes | Ending]] = set()
 
     def websocket_url(self, path: str) -> str:
         """The ws or wss URL of a path."""
@@ -91,6 +95,12 @@ class Endpoint:
 
     async def close(self) -> None:
         """Release connections; safe to call twice."""
+        if self._beside:
+            await asyncio.wait(self._beside, timeout=_LAST_S)
+            left = list(self._beside)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
         if self._http is not None:
             await self._http.aclose()
             self._http = None
@@ -120,6 +130,27 @@ class Endpoint:
         if response.status_code in (200, 201):
             return body
         return of_http(response.status_code, response.headers, body)
+
+    async def request_beside(
+        self, max_s: float, method: str, path: str, transport: str, headers: dict[str, str], **options: Any
+    ) -> bytes | Ending:
+        """As `request`, for `max_s` at most; it goes on, until `close`, when who waits for it is cancelled.
+
+        What is cancelled while it connects leaves an open socket behind (anyio 4, Python 3.11), and what is asked by
+        the way is cancelled often.
+        """
+
+        async def ask() -> bytes | Ending:
+            try:
+                async with asyncio.timeout(max_s):
+                    return await self.request(method, path, transport, headers, **options)
+            except TimeoutError:
+                return network("no answer in time")
+
+        task = asyncio.get_running_loop().create_task(ask())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        return await asyncio.shield(task)
 
 
 async def read_bounded(response: httpx2.Response) -> bytes:

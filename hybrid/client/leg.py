@@ -14,9 +14,9 @@ from typing import ClassVar, Final, Protocol
 import msgspec
 
 from hybrid.client.credentials import Credentials
-from hybrid.client.ending import Ending, of_number
+from hybrid.client.ending import Ending, network, of_number
 from hybrid.client.endpoint import Endpoint
-from hybrid.protocol.commands import AnyCommand, Attach, AttachSubscription, Call, PolledPosition, Publish
+from hybrid.protocol.commands import AnyCommand, Attach, AttachSubscription, Call, Heartbeat, PolledPosition, Publish
 from hybrid.protocol.data import to_msgpack
 from hybrid.protocol.pushes import Attached, Push
 
@@ -24,6 +24,8 @@ STREAM_PATH: Final = "/v1/stream"
 COMMAND_PATH: Final = "/v1/command"
 SILENT_INTERVALS: Final = 2.5
 """A leg on which nothing was heard for this many heartbeat intervals is dropped."""
+_QUIET_S: Final = 5.0
+"""Where nothing has come for so long, an answer that does not come would be missed by the next heartbeat only."""
 
 
 class LegHost(Protocol):
@@ -63,6 +65,16 @@ class Leg:
         self.is_aborted = False
         self.task: asyncio.Task[None] | None = None
         self.disconnected: Ending | None = None
+        self.started_s = self.heard_s = asyncio.get_running_loop().time()
+        self.latency_s = 0.0  # from its start to the nonce
+        self.ready_s: float | None = None  # since when it carries the session
+        self.fault = ""  # how it went deaf: "mute" or "held"
+        self.is_woken = False  # what is asked after sleep needs no explanation where it is not answered
+        self.echoed = 0
+        self.has_echoed = asyncio.Event()
+        self.is_doubted = asyncio.Event()
+        self.asked = 0
+        self._verdict: Ending | None = None
         self._outbox: deque[AnyCommand] = deque()
         self._has_commands = asyncio.Event()
 
@@ -98,6 +110,24 @@ class Leg:
         """Send it as soon as possible, in order. Bounded by the session's number of calls in flight."""
         self._outbox.append(command)
         self._has_commands.set()
+        if self.idle_s >= _QUIET_S:
+            self.is_doubted.set()
+
+    @property
+    def idle_s(self) -> float:
+        """For how long nothing has been heard."""
+        return asyncio.get_running_loop().time() - self.heard_s
+
+    def ask(self) -> int:
+        """Ask for a heartbeat, now; the number that it will bring."""
+        self.asked += 1
+        self.send_ahead(Heartbeat(last_seq=self.host.last_seq, echo=self.asked))
+        return self.asked
+
+    def send_ahead(self, command: Heartbeat) -> None:
+        """Send what must not wait behind commands that are not answered yet."""
+        self._outbox.appendleft(command)
+        self._has_commands.set()
 
     def poll_anew(self) -> None:
         """What polls are made of has changed; does nothing on a stream."""
@@ -105,15 +135,30 @@ class Leg:
     async def goodbye(self) -> None:
         """Tell the server that the client will not come back, where the transport can say so."""
 
-    def abort(self) -> None:
-        """End at once, as a cut cable would."""
+    def abort(self, verdict: Ending | None = None, fault: str = "") -> None:
+        """End at once, as a cut cable would. `verdict` says why; `fault` how its transport failed, where that is so."""
+        if not self.is_aborted:
+            self._verdict, self.fault = verdict, fault
         self.is_aborted = True
         if self.task is not None:
             self.task.cancel()
 
+    @property
+    def verdict(self) -> Ending:
+        """How it ended where it was aborted."""
+        return self._verdict or network("it was cut")
+
     def take_push(self, push: Push) -> None:
         """Look at what concerns the leg itself, then hand it to the session."""
+        self.heard_s = asyncio.get_running_loop().time()
+        if push.heartbeat is not None:
+            if push.heartbeat.echo:
+                self.echoed = push.heartbeat.echo
+                self.has_echoed.set()
+            return
         if push.attached is not None:
+            if self.attached is None:
+                self.latency_s = self.heard_s - self.started_s
             self.attached = push.attached
             self._has_commands.set()  # whoever sends heartbeats learns their interval
         if push.disconnect is not None:

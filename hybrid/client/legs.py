@@ -15,16 +15,20 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Protocol
 
 from hybrid.client.backoff import Backoff
 from hybrid.client.credentials import TokenFailed
+from hybrid.client.doubts import Doubts
 from hybrid.client.ending import Ending, network, of_number
+from hybrid.client.ladder import Ladder
 from hybrid.client.leg import Leg, LegHost
 from hybrid.client.longpoll import LongPollLeg
 from hybrid.client.sse import SseLeg
-from hybrid.client.values import LegEvent, Stats
+from hybrid.client.timing import Timing
+from hybrid.client.values import ClientState, Hooks, LegEvent, Stats
 from hybrid.client.websocket import WebSocketLeg
 from hybrid.errors import HybridError
 from hybrid.protocol.commands import Attach, AttachSubscription, ClientInfo
@@ -36,19 +40,8 @@ _LOG_MAX: Final = 1_000
 _ROTATED: Final = 4412
 _REPLACED: Final = 4509
 _CREDENTIAL_FAILURES_MAX: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What the client waits for, in seconds."""
-
-    connect_timeout_s: float = 10.0  # from the first byte to the nonce
-    head_start_s: float = 0.5  # of a transport before the next worse one starts beside it
-    settled_after_s: float = 5.0  # a leg that lived this long was no failure: the backoff starts from short again
-    backoff_base_s: float = 0.5
-    backoff_max_s: float = 20.0
-    probe_interval_s: float = 60.0  # between two looks for a better transport; doubles with each failure
-    probe_interval_max_s: float = 600.0
+_SLOW_TIMES: Final = 4  # of the present leg's time to open, and a second: what comes in lumps opens late
+_HEAD_START_MAX_S: Final = 1.0  # of what took longer when it worked last
 
 
 class LegsOwner(LegHost, Protocol):
@@ -83,8 +76,15 @@ class Legs:
     """See the module's text. `run` and the tasks it starts live in `group`."""
 
     def __init__(
-        self, owner: LegsOwner, transports: tuple[str, ...], timing: Timing, stats: Stats, group: asyncio.TaskGroup
+        self,
+        owner: LegsOwner,
+        transports: tuple[str, ...],
+        timing: Timing,
+        stats: Stats,
+        hooks: Hooks,
+        group: asyncio.TaskGroup,
     ) -> None:
+        self.state: ClientState = "connecting"
         self.current: Leg | None = None
         self.taking: Leg | None = None
         self.is_moving = False
@@ -93,17 +93,20 @@ class Legs:
         self._transports = transports
         self._timing = timing
         self._stats = stats
+        self._hooks = hooks
         self._group = group
         self._loop = asyncio.get_running_loop()
-        self._order = list(transports)
+        self._ladder = Ladder(transports, self._loop.time)
+        self._doubts = Doubts(owner.endpoint, self._ladder, timing, hooks, group)
+        self._has_been_ready = False
+        self._woken = asyncio.Event()
         self._open_legs: set[Leg] = set()
         self._attempt = 0
-        self._backoff = Backoff(timing.backoff_base_s, timing.backoff_max_s)
+        self._backoff = Backoff(timing.backoff_base_s, timing.backoff_max_s, patient_s=timing.backoff_patient_s)
         self._one_at_a_time = asyncio.Lock()
         self._lost = asyncio.Event()
         self._last_ending = Ending()
         self._credential_failures = 0
-        self._is_pinned = False
         self._waiting: list[asyncio.Future[None]] = []
 
     async def run(self) -> None:
@@ -123,29 +126,28 @@ class Legs:
         interval_s = self._timing.probe_interval_s
         while True:
             await asyncio.sleep(interval_s * (0.75 + self._backoff.jitter_s(0.5)))
-            leg = self.current
-            if leg is None or self._is_pinned or leg.transport not in self._transports:
+            if self.current is None:
                 continue
-            for better in self._transports[: self._transports.index(leg.transport)]:
+            for better in self._ladder.better(self.current.transport):
                 try:
-                    await self.move_to(better, is_pinned=False)
+                    await self.move_to(better, is_probe=True)
                 except (HybridError, ConnectionError):
                     interval_s = min(interval_s * 2, self._timing.probe_interval_max_s)
                 else:
                     interval_s = self._timing.probe_interval_s
                     break
 
-    async def move_to(self, transport: str, *, is_pinned: bool = True) -> None:
+    async def move_to(self, transport: str, *, is_probe: bool = False) -> None:
         """Carry the session over to another transport, make before break. Raises ConnectionError, or HybridError.
 
-        The old leg stays current when it fails. Cancel-safe.
+        The old leg stays current when it fails. What is only a `probe` has to open about as fast as that and to live
+        for a while before it is used. Cancel-safe.
         """
         await self.connected()
         async with self._one_at_a_time:
             former = self.current
             if former is None:
                 raise ConnectionError(f"{transport}: the leg to move from ended meanwhile")
-            self._is_pinned = self._is_pinned or is_pinned
             leg = self._open(transport, is_confirmed=False)
             self.note("moving", leg)
             try:
@@ -153,6 +155,8 @@ class Legs:
                     await self.until(lambda: leg.opened.done() or self.current is not former)
                     if leg.opened.done() and isinstance(ended := leg.opened.result(), Ending):
                         raise ConnectionError(f"{transport}: {ended.detail}")
+                    if is_probe:
+                        await self._prove(leg, former)
                     self.is_moving = True
                     if leg.is_polled or former.is_polled or leg.session != former.session:
                         # Numbers and seals do not mix, and another node's session has numbers of its own: what is
@@ -161,11 +165,13 @@ class Legs:
                 if self.current is not former or leg not in self._open_legs:
                     raise ConnectionError(f"{transport}: a leg ended meanwhile")
                 self._confirm(leg)
-                was_confirmed = await self._became_current(leg)
+                was_confirmed = await self._became_current(leg, self._timing.patience_s + 2 * leg.latency_s, "held")
                 former.abort()
                 if not was_confirmed:
                     raise ConnectionError(f"{transport}: it ended before it was used")
                 self._stats.moves += 1
+                if not is_probe:
+                    self._ladder.pin(transport)
             except TimeoutError:
                 raise ConnectionError(f"{transport}: no answer in time") from None
             finally:
@@ -173,6 +179,29 @@ class Legs:
                 if leg is not self.taking:
                     leg.abort()
                 self._owner.send_all()
+
+    async def _prove(self, leg: Leg, former: Leg) -> None:
+        """Longer than what kills a stream after its handshake takes. Raises ConnectionError."""
+        if leg.latency_s > _SLOW_TIMES * former.latency_s + 1.0:
+            self._ladder.failed(leg.transport, "slow")
+            raise ConnectionError(f"{leg.transport}: it is slow to open")
+        try:
+            async with asyncio.timeout(self._timing.probation_s):
+                await self.until(lambda: leg not in self._open_legs or self.current is not former)
+        except TimeoutError:
+            return
+        raise ConnectionError(f"{leg.transport}: a leg ended meanwhile")
+
+    def wake(self) -> None:
+        """The network has changed, or the machine has slept: come back now, or see whether the leg still lives.
+
+        A delay that the server asked for is kept all the same.
+        """
+        self._woken.set()
+        if self.current is not None:
+            self.current.is_woken = True
+            self.current.is_doubted.set()
+            self.current.poll_anew()
 
     def cut(self) -> None:
         """Drop the leg that is current, as a cut cable would."""
@@ -194,7 +223,14 @@ class Legs:
         """End every leg at once."""
         for leg in list(self._open_legs):
             leg.abort()
+        self._doubts.close()
         self.changed()
+
+    def become(self, state: ClientState, reason: str = "") -> None:
+        """Tell of another state."""
+        if state != self.state:
+            self.state = state
+            self._hooks.state(state, reason)
 
     # -- what the session saw on a leg
 
@@ -213,9 +249,15 @@ class Legs:
     def subscribed(self, leg: Leg) -> None:
         """The server has said what the leg that is taking carries: it is current."""
         self._credential_failures = 0
+        self._stats.reconnects += self.state == "connecting" and self._has_been_ready
+        self._has_been_ready = True
         self.current = leg
+        leg.ready_s = self._loop.time()
         leg.subscribed.set()
+        self._ladder.worked(leg.transport, leg.latency_s)
         self.note("current", leg)
+        self.become("connected")
+        self._doubts.watch(leg, lambda: leg is self.current)
         self._loop.call_later(self._timing.settled_after_s, self._settled, leg)
         self.changed()
 
@@ -233,14 +275,14 @@ class Legs:
         """
         legs: list[Leg] = []
         endings: dict[str, Ending] = {}
+        names = self._ladder.order()
+        is_only = len(names) == 1
         self._lost.clear()
         try:
-            for transport in self._order:
-                leg = self._open(transport, is_confirmed=len(self._order) == 1)
-                legs.append(leg)
-                is_last = len(legs) == len(self._order)
-                wait_s = self._timing.connect_timeout_s if is_last else self._timing.head_start_s
-                winner = await self._first_opened(legs, endings, wait_s)
+            while names or len(endings) < len(legs):
+                if names:
+                    legs.append(self._open(names.pop(0), is_confirmed=is_only))
+                winner = await self._first_opened(legs, endings, self._head_start_s(legs, names))
                 told = next((ending for ending in endings.values() if not ending.is_network), None)
                 if told is not None and told.delay_s is not None and len(endings) < len(legs):
                     # No more are let in now; a leg that is on its way already may have been.
@@ -250,17 +292,49 @@ class Legs:
                 if winner is not None:
                     if winner is not self.taking:
                         self._confirm(winner)
-                    if await self._became_current(winner):
-                        self._order = [winner.transport, *(t for t in self._order if t != winner.transport)]
+                    has_others = bool(names) or len(endings) + 1 < len(legs)
+                    patience_s = self._timing.patience_s + 2 * winner.latency_s
+                    if await self._became_current(winner, patience_s if has_others else None):
                         return None
-                    return self._last_ending
-                if told is not None:
+                    if not self._last_ending.is_network or self._owner.error is not None:
+                        return self._last_ending
+                    # It opened, and then nothing came of it: another one may do better.
+                    endings[winner.transport] = self._last_ending
+                elif told is not None:
                     return told  # the server itself has spoken; another transport would hear the same
+                elif not names and len(endings) < len(legs):
+                    for leg in legs:
+                        if leg.transport not in endings:
+                            self._ladder.failed(leg.transport, "mute")
+                            endings[leg.transport] = network("no answer in time")
+                elif names and await self._is_away(legs[-1], endings):
+                    break
+            self._doubts.tell_unreachable(endings, lambda: self.current is None and self._owner.error is None)
             return network("; ".join(f"{name}: {ending.detail}" for name, ending in endings.items()) or "no answer")
         finally:
             for leg in legs:
                 if leg is not self.taking:
+                    if self.current is not None and leg.transport not in endings:
+                        self._ladder.failed(leg.transport, "slow")
                     leg.abort()
+
+    async def _is_away(self, leg: Leg, endings: dict[str, Ending]) -> bool:
+        """What worked until now has failed, but so would all else: it is not given up for a server that is away."""
+        has_failed = leg.transport == self._doubts.sound and leg.transport in endings
+        return has_failed and not await self._doubts.is_server_there()
+
+    def _head_start_s(self, legs: list[Leg], names: list[str]) -> float:
+        """How long the last one opened is waited for before the next."""
+        timing, transport = self._timing, legs[-1].transport
+        if not names:
+            return timing.connect_timeout_s
+        if self._ladder.is_demoted(names[0]):
+            return timing.last_resort_s
+        if len(legs) == 1 and transport == self._doubts.sound:
+            return timing.head_start_sound_s
+        if len(legs) == 1 and self._ladder.has_worked(transport):
+            return max(timing.head_start_s, min(_HEAD_START_MAX_S, 3 * self._ladder.latency_s))
+        return timing.head_start_s
 
     async def _first_opened(self, legs: list[Leg], endings: dict[str, Ending], wait_s: float) -> Leg | None:
         deadline_s = self._loop.time() + wait_s
@@ -283,14 +357,19 @@ class Legs:
                 return None
         return None
 
-    async def _became_current(self, leg: Leg) -> bool:
-        """Wait for `subscribed` on a confirmed leg; False, and the leg aborted, when it did not come."""
+    async def _became_current(self, leg: Leg, patience_s: float | None = None, fault: str = "") -> bool:
+        """Wait for `subscribed` on a confirmed leg; False, and the leg aborted, when it did not come in time.
+
+        `fault`: what that says of its transport.
+        """
         task = leg.task
         assert task is not None
         subscribed = asyncio.create_task(leg.subscribed.wait())
         try:
             await asyncio.wait(
-                {subscribed, task}, timeout=self._timing.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
+                {subscribed, task},
+                timeout=self._timing.connect_timeout_s if patience_s is None else patience_s,
+                return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             subscribed.cancel()
@@ -299,7 +378,9 @@ class Legs:
             return True
         if not task.done():
             self._last_ending = network("the leg was confirmed, but nothing came of it")
-            leg.abort()
+            self._ladder.failed(leg.transport, "held")
+            leg.abort(self._last_ending, fault)
+            await asyncio.wait({task})
         return False
 
     def _open(self, transport: str, *, is_confirmed: bool) -> Leg:
@@ -313,6 +394,8 @@ class Legs:
             last_seq=last_seq,
             client=ClientInfo("hybrid-python"),
             confirm=is_confirmed,
+            heartbeat_s=self._ladder.heartbeat_s,
+            tried=self._ladder.tried(transport),
         )
         leg = kind(self._owner, attach)
         self._open_legs.add(leg)
@@ -328,7 +411,7 @@ class Legs:
         except asyncio.CancelledError:
             if not leg.is_aborted:
                 raise
-            ending = network("it was cut")
+            ending = leg.verdict
         except TokenFailed as error:
             ending = network(error)
         except HybridError as error:
@@ -337,11 +420,15 @@ class Legs:
         self.note("ended", leg, ending)
         if not leg.opened.done():
             leg.opened.set_result(ending)
+        self._doubts.judge(leg, ending, is_taking=leg is self.taking)
         if leg is self.taking:
+            was_current = self.current is leg
             self._last_ending = ending
             self.taking = self.current = None
             self._owner.leg_lost()
             self._lost.set()
+            if was_current:
+                self.become("connecting", ending.detail)
         self.changed()
 
     def _confirm(self, leg: Leg) -> None:
@@ -381,15 +468,26 @@ class Legs:
             delay_s = ending.delay_s
         else:
             delay_s = self._backoff.next_delay_s()
-        self.log.append(LegEvent(self._loop.time(), "waiting", "", self._attempt, ending.number, f"{delay_s:.3f} s"))
-        await asyncio.sleep(delay_s)
+        self.record(LegEvent(self._loop.time(), "waiting", "", self._attempt, ending.number, f"{delay_s:.3f} s"))
+        self._woken.clear()
+        if ending.delay_s is not None:
+            await asyncio.sleep(delay_s)  # a place that is kept for us at that time
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._woken.wait()
 
     # -- waiting
 
     def note(self, what: str, leg: Leg, ending: Ending | None = None) -> None:
         """Write a line of the log."""
         number, detail = (ending.number, ending.detail) if ending is not None else (0, "")
-        self.log.append(LegEvent(self._loop.time(), what, leg.transport, leg.attempt, number, detail))
+        self.record(LegEvent(self._loop.time(), what, leg.transport, leg.attempt, number, detail))
+
+    def record(self, event: LegEvent) -> None:
+        """Write it into the log, and tell of it."""
+        self.log.append(event)
+        self._hooks.leg(event)
 
     def changed(self) -> None:
         """Wake whoever waits in `until`."""

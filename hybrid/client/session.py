@@ -21,9 +21,10 @@ from hybrid.client.credentials import Credentials, TokenFailed
 from hybrid.client.ending import error_of, error_of_wire, is_passing
 from hybrid.client.endpoint import Endpoint
 from hybrid.client.leg import Leg
-from hybrid.client.legs import Legs, Timing
+from hybrid.client.legs import Legs
 from hybrid.client.subscription import Outcome, State, Subscription
-from hybrid.client.values import LegEvent, Stats, received
+from hybrid.client.timing import Timing
+from hybrid.client.values import Hooks, LegEvent, Stats, received
 from hybrid.errors import ChannelError, HybridError, ProtocolError
 from hybrid.model import Position, PresenceEntry
 from hybrid.protocol.commands import (
@@ -35,7 +36,16 @@ from hybrid.protocol.commands import (
     Unsubscribe,
 )
 from hybrid.protocol.cursor import from_wire, to_wire
-from hybrid.protocol.pushes import Attached, Invitation, Push, Reply, Subscribed, SubscribedAll, WirePublication
+from hybrid.protocol.pushes import (
+    Attached,
+    AttachedLimits,
+    Invitation,
+    Push,
+    Reply,
+    Subscribed,
+    SubscribedAll,
+    WirePublication,
+)
 
 _Value = TypeVar("_Value")
 _log: Final = logging.getLogger(__name__)
@@ -57,6 +67,7 @@ class Session:
         encoding: str,
         timing: Timing,
         buffer_max: int,
+        hooks: Hooks,
         group: asyncio.TaskGroup,
         on_subscribe: Callable[[str, Position], object] | None = None,
     ) -> None:
@@ -68,8 +79,9 @@ class Session:
         self.sealed = ""
         self.poll_wait_s = 25.0
         self.error: HybridError | None = None
+        self.limits: AttachedLimits | None = None
         self.stats = Stats()
-        self.legs = Legs(self, transports, timing, self.stats, group)
+        self.legs = Legs(self, transports, timing, self.stats, hooks, group)
         self._buffer_max = buffer_max
         self._group = group
         self._loop = asyncio.get_running_loop()
@@ -77,6 +89,7 @@ class Session:
         self._joined: set[str] = set()
         self._resting: set[str] = set()  # asked for in vain, and again in a while
         self._calls = Calls()
+        self._hooks = hooks
         self._session = ""
 
     # -- for the client
@@ -135,17 +148,26 @@ class Session:
         if self.legs.current is not None and self.legs.current.is_polled:
             self.legs.current.poll_anew()  # every poll brings its token along
         elif self.legs.current is not None and token is not None:
-            await self.call(Refresh(token=token))
+            reply = await self.call(Refresh(token=token))
+            self.credentials.expires_in(reply.token_expires_in_s)
 
     def close(self, error: HybridError | None = None) -> None:
         """End everything that waits or reads: with an error, or None where the client itself is done."""
         if self.error is None:
             self.error = error or HybridError("session_unknown", "The client is closed.")
+            self.legs.become("disconnected", str(error or ""))
+            if error is not None:
+                self._hooks.error(error)
         for subscription in list(self._subscriptions.values()):
             subscription.end(error)
         self._subscriptions.clear()
         self._calls.fail_all(self.error)
         self.legs.abort_all()
+
+    @property
+    def id(self) -> str:
+        """As the server named it; "" before the first attach."""
+        return self._session
 
     # -- for the subscriptions and the legs
 
@@ -243,7 +265,9 @@ class Session:
                 self._adopt(leg, has_said_all=False)
             return
         if self.legs.opened(leg, attached):
+            self.limits = attached.limits
             self._calls.key_window_s = attached.limits.key_window_s
+            self.credentials.expires_in(attached.token_expires_in_s)
 
     def _is_known(self, seq: int) -> bool:
         """Numbered pushes come again until they are acknowledged."""
@@ -303,9 +327,9 @@ class Session:
         try:
             await self.refresh()
         except HybridError as error:
-            self.legs.log.append(LegEvent(self._loop.time(), "refresh failed", "", 0, error.row.number, str(error)))
+            self.legs.record(LegEvent(self._loop.time(), "refresh failed", "", 0, error.row.number, str(error)))
         except TokenFailed as error:
-            self.legs.log.append(LegEvent(self._loop.time(), "refresh failed", "", 0, 0, str(error)))
+            self.legs.record(LegEvent(self._loop.time(), "refresh failed", "", 0, 0, str(error)))
 
     def _published(self, wire: WirePublication) -> None:
         subscription = self._subscriptions.get(wire.channel)
@@ -483,6 +507,8 @@ class Session:
     def _replied(self, reply: Reply) -> None:
         call = self._calls.replied(reply)
         if call is not None:
+            if call.sent_s is not None:
+                self.stats.latency_s = self._loop.time() - call.sent_s
             call.answer(reply)
             self.legs.changed()
             self.send_all()

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+import msgspec
+
 from hybrid.client.ending import Ending, network, of_http, of_number
 from hybrid.client.endpoint import HTTP_ERRORS, read_bounded
-from hybrid.client.leg import STREAM_PATH, Leg
+from hybrid.client.leg import STREAM_PATH, Leg, LegHost
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON
-from hybrid.protocol.commands import AttachSubscription, Confirm
+from hybrid.protocol.commands import Attach, AttachSubscription, Confirm, Heartbeat
 from hybrid.protocol.eventstream import EventStreamParser
 
 EVENT_MAX_BYTES = 16_777_216
@@ -25,10 +27,18 @@ class SseLeg(Leg):
 
     transport: ClassVar[str] = "sse"
 
+    def __init__(self, host: LegHost, attach: Attach) -> None:
+        super().__init__(host, attach)
+        self._uplink = Uplink(self)
+
+    def send_ahead(self, command: Heartbeat) -> None:
+        """See `Leg.send_ahead`: in a POST of its own, whose answer may come on another way than the stream."""
+        self._uplink.post_ahead(msgspec.structs.replace(command, attempt=self.attempt))
+
     async def carry(self) -> Ending:
         """See `Leg.carry`."""
         reader = asyncio.create_task(self._read_all())
-        uplink = asyncio.create_task(Uplink(self).run())
+        uplink = asyncio.create_task(self._uplink.run())
         try:
             done, _ = await asyncio.wait({reader, uplink}, return_when=asyncio.FIRST_COMPLETED)
             return self.disconnected or (reader if reader in done else uplink).result()

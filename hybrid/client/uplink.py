@@ -17,7 +17,7 @@ from hybrid.client.ending import Ending, network
 from hybrid.client.leg import COMMAND_PATH, Leg, encode_command
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import DECODING_ERRORS
-from hybrid.protocol.commands import AnyCommand, Call, CommandPost
+from hybrid.protocol.commands import AnyCommand, Call, CommandPost, Heartbeat
 from hybrid.protocol.pushes import Push, Reply
 
 _COMMANDS_MAX: Final = 64
@@ -41,7 +41,7 @@ class Uplink:
 
     def __init__(self, leg: Leg) -> None:
         self._leg = leg
-        self._posts: set[asyncio.Task[Ending | None]] = set()
+        self._posts: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> Ending:
         """Send until it fails for good; returns why. Raises nothing but cancellation."""
@@ -54,6 +54,26 @@ class Uplink:
             for post in posts:
                 post.cancel()
             await asyncio.gather(*posts, return_exceptions=True)
+
+    def post_ahead(self, command: Heartbeat) -> None:
+        """Post it beside whatever is on its way, once; what becomes of it is seen on the stream."""
+
+        async def post() -> None:
+            body = msgspec.json.encode(CommandPost(self._leg.session, [msgspec.Raw(encode_command(command, "json"))]))
+            host = self._leg.host
+            headers = {**await host.credentials.headers(), "Content-Type": "application/json"}
+            await host.endpoint.request_beside(
+                _ANSWER_TIMEOUT_S, "POST", COMMAND_PATH, self._leg.transport, headers, content=body
+            )
+
+        task = asyncio.get_running_loop().create_task(post())
+        self._posts.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._posts.discard(task)
+        if not task.cancelled():
+            task.exception()  # a token that cannot be had is met by the next command, too
 
     def _begin(self, posting: Coroutine[Any, Any, Ending | None], ended: asyncio.Future[Ending]) -> None:
         def finished(task: asyncio.Task[Ending | None]) -> None:

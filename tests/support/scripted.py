@@ -33,14 +33,22 @@ def position(offset: int, epoch: str = "k") -> Message:
     return {"offset": offset, "epoch": epoch, "tag": f"{offset:08x}"} if offset else {"offset": 0}
 
 
-def attached(attach: Message, *, session: str = "s1", heartbeat_interval_s: float = 20.0, **more: Any) -> Message:
-    """The answer that opens a leg."""
+def attached(
+    attach: Message,
+    *,
+    session: str = "s1",
+    heartbeat_interval_s: float = 20.0,
+    echo_interval_s: float = 0.0,
+    **more: Any,
+) -> Message:
+    """The answer that opens a leg; of a server that knows no echo, if not told otherwise."""
     limits = {
         "data_max_bytes": 65_536,
         "command_max_bytes": 69_632,
         "channels_max": 256,
         "key_window_s": 300.0,
         "poll_wait_max_s": 25.0,
+        **({"echo_interval_s": echo_interval_s} if echo_interval_s else {}),
     }
     return {
         "attached": {
@@ -85,6 +93,16 @@ class WebSocketLeg:
                 if command["method"] != "heartbeat":
                     assert isinstance(command, dict)
                     return command
+
+    async def asked(self) -> int:
+        """The number of the next heartbeat that asks for one."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                command = json.loads(await self.socket.recv())
+                if command["method"] == "heartbeat" and "echo" in command:
+                    number = command["echo"]
+                    assert isinstance(number, int)
+                    return number
 
     async def send(self, *pushes: Message) -> None:
         if self.socket.subprotocol == "hybrid.v1.msgpack":
@@ -190,10 +208,15 @@ class Request:
 
 
 class Scripted:
-    """The two servers. `refuse_websockets` answers every upgrade with 426, as a proxy would."""
+    """The two servers. `refuse_websockets` answers every upgrade with 426, as a proxy would.
+
+    `GET /v1/ping` is answered by itself: as by a server that is there, or else as by the gateway of one that is not.
+    """
 
     def __init__(self) -> None:
         self.refuse_websockets = False
+        self.is_there = True
+        self.pings = 0
         self._websockets: asyncio.Queue[WebSocketLeg] = asyncio.Queue()
         self._requests: asyncio.Queue[Request] = asyncio.Queue()
         self._open: list[WebSocketLeg | Request] = []
@@ -236,6 +259,10 @@ class Scripted:
             return
         request = Request(method, path, headers, body, writer)
         self._open.append(request)
+        if path == "/v1/ping":
+            self.pings += 1
+            await request.respond({"at_ms": 1} if self.is_there else {}, 200 if self.is_there else 502)
+            return
         self._requests.put_nowait(request)
         await request.done.wait()
 

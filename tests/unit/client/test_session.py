@@ -697,7 +697,7 @@ async def test_a_move_takes_publications_from_the_old_leg_until_the_confirm_and_
 
 async def test_on_a_lesser_transport_a_better_one_is_looked_for(server: Scripted) -> None:
     server.refuse_websockets = True
-    timing = Timing(backoff_base_s=0.01, head_start_s=60.0, probe_interval_s=0.05)
+    timing = Timing(backoff_base_s=0.01, head_start_s=60.0, probe_interval_s=0.05, probation_s=0.01)
     async with connecting(server, ("websocket", "sse"), timing=timing) as client:
         stream = await server.request()
         await stream.begin_stream(attached(stream.json))

@@ -53,12 +53,16 @@ class Firefox:
         try:
             async with asyncio.timeout(LOADING_MAX_S):
                 await self._send("browsingContext.navigate", context=self._context, url=self._url, wait="complete")
-                await self._evaluate(READY)
+                await self.evaluate(READY)
         except TimeoutError:
             raise DriverError("the page does not load") from None
 
+    async def open(self, url: str) -> None:
+        """Show another page than the course's."""
+        await self._send("browsingContext.navigate", context=self._context, url=url, wait="complete")
+
     async def call(self, method: str, **arguments: Any) -> Any:
-        return await self._evaluate(expression(method, arguments))
+        return await self.evaluate(expression(method, arguments))
 
     async def tab(self) -> Firefox:
         """Another tab beside this one, in which nothing is loaded yet."""
@@ -90,7 +94,8 @@ class Firefox:
             if not answer.done():
                 answer.set_exception(DriverError("Firefox has ended"))
 
-    async def _evaluate(self, source: str) -> Any:
+    async def evaluate(self, source: str) -> Any:
+        """The JSON-able value of a JavaScript expression, awaited. Raises DriverError."""
         answer = await self._send(
             "script.evaluate",
             expression=f"(async () => JSON.stringify((await {source}) ?? null))()",

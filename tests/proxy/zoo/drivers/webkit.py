@@ -44,12 +44,18 @@ class WebKit:
                 async with self._turn:
                     await self._look_at_ours()
                     await self._post("/url", url=self._url)
-                await self._evaluate(READY)
+                await self.evaluate(READY)
         except TimeoutError:
             raise DriverError("the page does not load") from None
 
+    async def open(self, url: str) -> None:
+        """Show another page than the course's."""
+        async with self._turn:
+            await self._look_at_ours()
+            await self._post("/url", url=url)
+
     async def call(self, method: str, **arguments: Any) -> Any:
-        return await self._evaluate(expression(method, arguments))
+        return await self.evaluate(expression(method, arguments))
 
     async def tab(self) -> WebKit:
         """Another tab beside this one, in which nothing is loaded yet."""
@@ -69,7 +75,8 @@ class WebKit:
         change()
         return False  # WebDriver has no way to tell it
 
-    async def _evaluate(self, source: str) -> Any:
+    async def evaluate(self, source: str) -> Any:
+        """The JSON-able value of a JavaScript expression, awaited. Raises DriverError."""
         async with self._turn:
             await self._look_at_ours()
             answer = await self._post("/execute/async", script=_CALL % source, args=[])
