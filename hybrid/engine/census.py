@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias
 
 from hybrid.auth.door import address_group
 from hybrid.auth.revocation import Key
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, address_of
+from hybrid.engine.shares import Shares
 from hybrid.errors import TABLE, HybridError
 from hybrid.model import Principal
 
 Party: TypeAlias = tuple[str, str]
 """Issuer and subject."""
-_NOBODY: Final[Party] = ("", "")  # of a stream that is not there
-_Key = TypeVar("_Key")
+_ABSENT: Final = object()
 
 
 class Stream(Protocol):
@@ -52,10 +52,13 @@ class WaitingPoll:
     `error` is what it has to answer with, where it was sent away.
     """
 
-    __slots__ = ("_principal", "ended", "error")
+    __slots__ = ("_principal", "address", "ended", "error", "party")
 
-    def __init__(self, principal: Principal | None) -> None:
+    def __init__(self, principal: Principal | None, address: str = "", party: Party | None = None) -> None:
+        """`address` is a group's; it and `party` are whom it counts for."""
         self._principal = principal
+        self.address = address
+        self.party = party
         self.error: HybridError | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -91,10 +94,11 @@ class Census:
     __slots__ = ("_emptied", "_per_address", "_per_party", "_streams", "_waiting")
 
     def __init__(self) -> None:
-        self._streams: dict[Stream, Party | None] = {}  # a set of many has two thirds of its places empty
+        # Of each whom it counts for. A set of many has two thirds of its places empty.
+        self._streams: dict[Stream, Principal | None] = {}
         self._waiting: set[WaitingPoll] = set()
-        self._per_address: dict[str, int] = {}
-        self._per_party: dict[Party, int] = {}
+        self._per_address = Shares()
+        self._per_party = Shares()
         self._emptied: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -105,32 +109,58 @@ class Census:
         return list(self._streams)
 
     def of_address(self, address: str) -> int:
-        """How many of them, and waiting polls, are of this address."""
-        return self._per_address.get(address_group(address), 0)
+        """How many of them, and waiting polls, are of this address; perhaps some of another one among them."""
+        return self._per_address.at_most(address_group(address))
 
     def of_principal(self, principal: Principal) -> int:
-        """How many are of this principal; none are of anybody anonymous."""
-        return self._per_party.get((principal.issuer, principal.subject), 0)
+        """How many are of this principal, likewise."""
+        return self._per_party.at_most(_party(principal))
+
+    def is_full_of_address(self, address: str, limit: int) -> bool:
+        """Whether that many are of this address, and of no other."""
+        return self._per_address.reaches(address_group(address), limit, self._addresses)
+
+    def is_full_of_principal(self, principal: Principal, limit: int) -> bool:
+        """Whether that many are of this principal, and of no other; nobody anonymous has any."""
+        return not principal.is_anonymous and self._per_party.reaches(_party(principal), limit, self._parties)
 
     def add(self, stream: Stream) -> None:
         """A stream was opened."""
         self._streams[stream] = None
-        _count(self._per_address, address_group(address_of(stream.link.peer)), 1)
+        self._per_address.change(address_group(address_of(stream.link.peer)), 1)
 
     def identified(self, stream: Stream, principal: Principal) -> None:
-        """It is known whose an open stream is. Again, or for one that has ended, it changes nothing."""
-        if self._streams.get(stream, _NOBODY) is None and not principal.is_anonymous:
-            party = self._streams[stream] = (principal.issuer, principal.subject)
-            _count(self._per_party, party, 1)
+        """It is known whose an open stream is, or it has shown another token of the same one.
+
+        For one that has ended it changes nothing.
+        """
+        counted = self._streams.get(stream, _ABSENT)
+        if counted is _ABSENT or principal.is_anonymous:
+            return
+        if counted is None:
+            self._per_party.change(_party(principal), 1)
+        self._streams[stream] = principal  # the newest: the one before shall not be kept for this
 
     def discard(self, stream: Stream) -> None:
         """A stream has ended."""
-        party = self._streams.pop(stream, _NOBODY)
-        if party is not _NOBODY:
-            _count(self._per_address, address_group(address_of(stream.link.peer)), -1)
-            if party is not None:
-                _count(self._per_party, party, -1)
+        if stream in self._streams:
+            counted = self._streams.pop(stream)
+            self._per_address.change(address_group(address_of(stream.link.peer)), -1)
+            if counted is not None:
+                self._per_party.change(_party(counted), -1)
         self._tell()
+
+    def _addresses(self) -> Iterator[str]:
+        for stream in self._streams:
+            yield address_group(address_of(stream.link.peer))
+        for poll in self._waiting:
+            yield poll.address
+
+    def _parties(self) -> Iterator[Party | None]:
+        for principal in self._streams.values():
+            yield None if principal is None else _party(principal)
+        for poll in self._waiting:
+            yield poll.party
 
     def waiting(self) -> list[WaitingPoll]:
         """The requests that wait."""
@@ -144,21 +174,21 @@ class Census:
 
         `principal` is whose it is, where no session is; `party` who it counts for, where a session is.
         """
-        poll = WaitingPoll(principal)
         counted = principal or party
         group = address_group(address)
-        key = None if counted is None or counted.is_anonymous else (counted.issuer, counted.subject)
+        key = None if counted is None or counted.is_anonymous else _party(counted)
+        poll = WaitingPoll(principal, group, key)
         self._waiting.add(poll)
-        _count(self._per_address, group, 1)
+        self._per_address.change(group, 1)
         if key is not None:
-            _count(self._per_party, key, 1)
+            self._per_party.change(key, 1)
         try:
             yield poll
         finally:
             self._waiting.discard(poll)
-            _count(self._per_address, group, -1)
+            self._per_address.change(group, -1)
             if key is not None:
-                _count(self._per_party, key, -1)
+                self._per_party.change(key, -1)
             poll.ended.cancel()
             self._tell()
 
@@ -178,10 +208,5 @@ class Census:
             self._emptied.set()
 
 
-def _count(counts: dict[_Key, int], key: _Key, change: int) -> None:
-    """Who has none takes no room."""
-    count = counts.get(key, 0) + change
-    if count:
-        counts[key] = count
-    else:
-        del counts[key]
+def _party(principal: Principal) -> Party:
+    return principal.issuer, principal.subject

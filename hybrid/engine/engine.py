@@ -343,11 +343,11 @@ class Engine:
 
     def check_share(self, principal: Principal, more: int = 1) -> None:
         """Raises LimitError when a principal would have too many streams and waiting polls, with so many `more`."""
-        if self.open.of_principal(principal) + more > self.limits.links_per_principal_max:
+        if self.open.is_full_of_principal(principal, self.limits.links_per_principal_max + 1 - more):
             raise self._full("links_per_principal_max", "Too many streams of this principal are open")
 
     def _check_address(self, address: str) -> None:
-        if self.open.of_address(address) >= self.limits.links_per_address_max:
+        if self.open.is_full_of_address(address, self.limits.links_per_address_max):
             raise self._full("links_per_address_max", "Too many streams are open from this address")
 
     def _full(self, limit: str, detail: str, *, name: str = "rate_limited") -> LimitError:
