@@ -169,7 +169,10 @@ class ReplyList(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error (RFC 9457). `number` and `name` are the line of the table of errors that programs go by."""
+    """An error (RFC 9457). `number` and `name` are the line of the table of errors that programs go by.
+
+    `limit` is the name of the limit that was hit, where it was one.
+    """
 
     title: str
     status: int
@@ -177,6 +180,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     detail: str = ""
     retry_after_s: float | None = None
+    limit: str = ""
 
 
 StreamRequest: TypeAlias = Attach | Poll

@@ -205,4 +205,4 @@ def as_specified(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """Whatever a test sends and gets has to be as the published documents say."""
     recorder = recording(monkeypatch)
     yield recorder
-    assert recorder.faults == []
+    assert recorder.faults == [], "\n".join(map(str, recorder.faults[:3]))
