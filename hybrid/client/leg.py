@@ -55,6 +55,8 @@ class Leg:
     is_polled: ClassVar[bool] = False
     sends_token: ClassVar[bool] = False
     """Whether a refresh carries its token in the command rather than in a header."""
+    asks_after_s: ClassVar[float] = 0.0
+    """How long a leg has carried the session when it is asked for its first sign of life."""
 
     def __init__(self, host: LegHost, attach: Attach) -> None:
         self.host = host

@@ -26,6 +26,7 @@ class SseLeg(Leg):
     """See `Leg`."""
 
     transport: ClassVar[str] = "sse"
+    asks_after_s: ClassVar[float] = 0.5  # a POST of its own: not one for each leg where legs are cut at once
 
     def __init__(self, host: LegHost, attach: Attach) -> None:
         super().__init__(host, attach)

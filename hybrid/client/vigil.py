@@ -27,10 +27,12 @@ class Vigil:
         self._loop = asyncio.get_running_loop()
 
     async def until_in_doubt(self) -> None:
-        """Ask now, and then whenever nothing has come for too long or somebody has a doubt; return when no answer came.
+        """Ask soon, and whenever nothing has come for too long or somebody has a doubt; return when no answer came.
 
         Cancel-safe.
         """
+        if self._leg.ready_s is not None:
+            await asyncio.sleep(max(0.0, self._leg.ready_s + self._leg.asks_after_s - self._loop.time()))
         while True:
             asked_s = self._loop.time()
             if not await self._is_answered():
