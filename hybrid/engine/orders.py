@@ -22,6 +22,7 @@ from hybrid.protocol.control import ControlMessage, Order, Outcome
 from hybrid.protocol.orders import AnyOrder
 
 _log = logging.getLogger(__name__)
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _Answer = TypeVar("_Answer")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(AnyOrder).decode
@@ -114,7 +115,7 @@ class Orders:
             raise HybridError(outcome.error if outcome.error in TABLE else "internal", outcome.detail)
         try:
             return msgspec.msgpack.decode(outcome.result, type=kind)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             _log.error("what node %s answered cannot be read: %s", node, error)
             raise HybridError("internal") from None
 
@@ -130,7 +131,7 @@ class Orders:
     async def _obey(self, sender: str, message: Order) -> None:
         try:
             order = _decode(message.order)
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             _log.warning("node %s asks for something that this version does not know", sender)
             return
         if self._carrying >= self._limits.carried_max:

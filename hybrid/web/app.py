@@ -219,7 +219,8 @@ def streams_under(settings: Settings, app: Any = None) -> bytes | None:
     if hasattr(app, "streams_under"):
         own: bytes = app.streams_under
         return own
-    return PREFIX if app.asgi_app is app.extensions[_ENTRY] else None
+    entry = app.extensions.get(_ENTRY)
+    return PREFIX if entry is not None and app.asgi_app is entry else None
 
 
 def _door_policy(settings: Settings) -> DoorPolicy:
