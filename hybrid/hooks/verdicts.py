@@ -45,6 +45,12 @@ class Verdicts:
             return None
         return verdict
 
+    def settle(self, key: Key) -> None:
+        """Keep an answer, if there is one, for `SETTLED_S` from now at least, even where that was over."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept[key] = (kept[0], max(kept[1], self._clock.monotonic_s() + SETTLED_S))
+
     def keep(self, key: Key, principal: Principal, verdict: Verdict, cache_s: float = SETTLED_S) -> None:
         """Remember an answer for `cache_s` seconds, at least `SETTLED_S`, at most to the end of the token."""
         left_s = principal.expires_at_s - self._clock.wall_s()

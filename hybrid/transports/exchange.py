@@ -176,7 +176,7 @@ class Exchange:
                 if not message.get("more_body", False):
                     self._is_body_read = True
                     return parts[0] if len(parts) == 1 else b"".join(parts)
-                if self.bodies is not None:
+                if part and self.bodies is not None:
                     self.bodies.hold(self.address, len(part))
                     held += len(part)
         finally:

@@ -173,6 +173,7 @@ class ManagementRequests:
         if not any(grant.action == action for grant in principal.grants):
             raise _refused(action)
         self._engine.revocations.check(principal)
+        self._engine.rates.check_command(principal, exchange.address)
         return principal
 
     def _check_channel(self, principal: Principal, action: Action, name: str) -> None:

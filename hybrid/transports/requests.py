@@ -12,7 +12,7 @@ from hybrid.auth.tickets import CHANNELS_PURPOSE, SESSION_PURPOSE, Ticket
 from hybrid.broker.base import Appended
 from hybrid.engine.engine import Engine
 from hybrid.engine.operations import PublishRequest
-from hybrid.engine.rates import is_over_rate
+from hybrid.engine.rates import is_over_rate, who_is
 from hybrid.errors import AuthError, HybridError, LimitError, ProtocolError
 from hybrid.limits import KEY_MAX_BYTES
 from hybrid.protocol.channels import channel_from_path, parse_channel
@@ -130,6 +130,7 @@ class Requests:
         self._engine.rates.check_command(principal, exchange.address)
         if exchange.query_one("count") in ("", "1", "true"):
             channel = channel_from_path(segment)
+            await self._engine.operations.ask_subscribe(principal, (channel,))
             self._engine.operations.check_subscribe(principal, channel)
             counts = await self._engine.operations.count_present(channel)
             answer = PresenceCounts(counts.principals, counts.sessions)
@@ -162,6 +163,7 @@ class Requests:
             self._engine.check_subscriptions(command.subscriptions)
             self._engine.tickets.check_issuable(principal)
             # It may be used at another node, whose room is not ours to judge.
+            self._engine.rates.connect(who_is(principal, exchange.address))
             self._engine.arrivals.admit(principal, command.session, exchange.address)
         else:
             raise ProtocolError(

@@ -117,7 +117,7 @@ async def test_the_programs_for_micropython(python: Callable[[], str], tmp_path:
         assert await output(executable, files[1], folder=folder) == expected
         (folder / "last_id").write_text("zzzz-7-00000000")
         taking = asyncio.create_task(output(executable, files[1], folder=folder))
-        while not server.engine.open:  # noqa: ASYNC110 -- nothing tells that it is there
+        while not server.engine.hub.stats().live_links:  # noqa: ASYNC110 -- nothing tells that it has begun
             await asyncio.sleep(0.01)
         await server.engine.publish("commands:kitchen", "stop")
         assert await taking == "some were lost\ndo stop\n"

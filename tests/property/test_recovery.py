@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import UnrecoverablePosition
-from hybrid.model import START, Position, Publication
+from hybrid.model import START, UNVERIFIED_TAG, Position, Publication
 from hybrid.protocol.recovery import first_after, take_page
 
 
@@ -15,14 +15,17 @@ def histories(draw: st.DrawFn) -> tuple[list[Publication], int]:
     """All publications of one epoch, and how many of the last are still kept."""
     count = draw(st.integers(0, 8))
     everything = [
-        Publication("a", offset, "k", draw(st.sampled_from(["00000000", "00000001"])), b"x" * draw(st.integers(1, 9)))
+        Publication("a", offset, "k", draw(st.sampled_from(["00000001", "00000002"])), b"x" * draw(st.integers(1, 9)))
         for offset in range(1, count + 1)
     ]
     return everything, draw(st.integers(0, count))
 
 
 afters = st.just(START) | st.builds(
-    Position, st.integers(1, 9), st.sampled_from(["k", "other"]), st.sampled_from(["00000000", "00000001"])
+    Position,
+    st.integers(1, 9),
+    st.sampled_from(["k", "other"]),
+    st.sampled_from([UNVERIFIED_TAG, "00000001", "00000002"]),
 )
 
 
@@ -38,6 +41,8 @@ def test_continues_exactly_or_says_that_it_cannot(history: tuple[list[Publicatio
     else:
         known = [publication.position for publication in kept] + [head]
         can_continue = after in known and all(publication in kept for publication in missing)
+        # The place of a purge, which no entry has: all behind it is there.
+        can_continue |= after == Position(1, "k", UNVERIFIED_TAG) and kept[:1] == everything[1:2] != []
     try:
         first = first_after(kept, head, after)
         outcome: object = kept[first:]

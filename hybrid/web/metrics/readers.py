@@ -54,12 +54,11 @@ class Readers:
             return
         if credential.proof is not None:
             raise AuthError("unauthorized", "Only the Bearer scheme is taken here.", scope=METRICS_SCOPE)
-        verifier = self._engine.verifier
-        principal = verifier.cached(credential.token)
+        principal = self._engine.verifier.cached(credential.token)
         if principal is None:
             admission = self._engine.door.enter(address)
             try:
-                principal = await verifier.verify(credential.token)
+                principal = await self._engine.verified(credential.token, address)
             finally:
                 admission.leave()
         if principal.expires_at_s <= self._engine.clock.wall_s():

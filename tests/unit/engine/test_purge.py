@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from hybrid.model import START
+from hybrid.model import START, PresenceEntry
 from hybrid.protocol.states import ChannelState
 from tests.support.hubs import offsets, staged
 from tests.support.links import Reader
@@ -138,3 +138,25 @@ async def test_nobody_listens() -> None:
         stage.publish(2)
         stage.hub.purged("a", stage.broker.empty("a"))
         assert "a" not in stage.hub._channels
+
+
+@in_virtual_time
+async def test_who_came_just_before_a_purge_is_told_and_the_channel_comes_to_rest() -> None:
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        stage.publish(3)
+        await asyncio.sleep(0.01)
+        stage.publish(1)
+        stage.hub.presence_changed("a", PresenceEntry("early"), True)  # waits for the next flush, behind offset 4
+        stage.broker.empty("a")
+        await asyncio.sleep(0.01)
+        channel = stage.channel()
+        assert not channel._announcements
+        flushes = stage.hub.stats().flushes
+        await asyncio.sleep(1)
+        assert stage.hub.stats().flushes == flushes
+        stage.hub.presence_changed("a", PresenceEntry("late"), True)
+        await asyncio.sleep(0.01)
+        told = [payload for payload in reader.link.payloads if b'"join"' in payload]
+        assert b'"late"' in told[-1]

@@ -60,3 +60,18 @@ def test_past_the_bound_the_oldest_is_forgotten() -> None:
     verdicts.keep(keys[0], ALICE, NO, 60)
     verdicts.keep(keys[2], ALICE, YES, 60)
     assert [verdicts.find(key) for key in keys] == [NO, None, YES]
+
+
+def test_many_that_were_asked_for_in_turn_are_good_together() -> None:
+    clock = FakeClock()
+    verdicts = Verdicts(clock, 10)
+    first, last = (key_of(ALICE, "subscribe", f"chat:{number}") for number in range(2))
+    verdicts.keep(first, ALICE, YES, 0)
+    clock.advance(5)
+    verdicts.keep(last, ALICE, YES, 60)
+    for key in (first, last, key_of(ALICE, "publish", "chat:1")):
+        verdicts.settle(key)
+    assert verdicts.find(first) is YES
+    assert len(verdicts) == 2
+    clock.advance(SETTLED_S)
+    assert (verdicts.find(first), verdicts.find(last)) == (None, YES)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from hybrid.engine.flight import Bodies
+from hybrid.limits import Limits
 from hybrid.transports.exchange import Exchange, PeerGone
 
 
@@ -87,3 +89,14 @@ async def test_a_cancelled_request_is_cancelled() -> None:
     with pytest.raises((asyncio.CancelledError, PeerGone)):
         await asking
     assert answered.cancelled()
+
+
+async def test_empty_parts_of_a_body_leave_nothing_counted() -> None:
+    peer, bodies = Peer(), Bodies(Limits())
+    exchange = peer.exchange()
+    exchange.scope["client"] = ("192.0.2.1", 1)
+    exchange.bodies = bodies
+    for part, has_more in ((b"", True), (b"", True), (b"", False)):
+        peer.messages.put_nowait({"type": "http.request", "body": part, "more_body": has_more})
+    assert await exchange.body(10) == b""
+    assert (bodies.held_bytes, bodies._per_address) == (0, {})
