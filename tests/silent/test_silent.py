@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.silent.__main__ import OBJECTS_SLACK, Row, run, server, visit
+from tests.silent.__main__ import OBJECTS_SLACK, Row, Server, run, server, visit
 from tests.silent.peers import PEERS
 
 FEW = 12
@@ -20,14 +20,19 @@ def test_a_few_of_each_kind_at_once_leave_nothing_behind() -> None:
     async def scenario() -> None:
         async with server() as here:
             # Once for what libraries import and keep, then counted.
-            counts = []
-            for _ in range(2):
-                await asyncio.gather(*(visit(here, peer, FEW, PATIENCE_S) for peer in PEERS if peer.name not in LATE))
-                await asyncio.sleep(2.5)  # a session is kept for 2 s
-                counts.append((here.descriptors(), await here.objects()))
-            (old_descriptors, old_objects), (descriptors, objects) = counts
-            assert descriptors <= old_descriptors
-            assert objects <= old_objects + OBJECTS_SLACK
+            await visits(here)
+            await asyncio.sleep(2.5)  # a session is kept for 2 s
+            old_descriptors, old_objects = here.descriptors(), await here.objects()
+            await visits(here)
+            for _ in range(20):  # what ends late on a busy machine has ended then, and what stays is still there
+                await asyncio.sleep(1.0)
+                descriptors, objects = here.descriptors(), await here.objects()
+                if descriptors <= old_descriptors and objects <= old_objects + OBJECTS_SLACK:
+                    return
+            raise AssertionError((old_descriptors, descriptors, old_objects, objects))
+
+    async def visits(here: Server) -> None:
+        await asyncio.gather(*(visit(here, peer, FEW, PATIENCE_S) for peer in PEERS if peer.name not in LATE))
 
     asyncio.run(scenario())
 
