@@ -102,7 +102,11 @@ class LocalSubscription(AsyncIterator[ReceivedPublication]):
         self._is_closed = False
 
     async def __aenter__(self) -> LocalSubscription:
-        await self._start()
+        try:
+            await self._start()
+        except BaseException:  # or what was begun would go on: nobody leaves a block that was not entered
+            self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -149,9 +153,13 @@ class LocalSubscription(AsyncIterator[ReceivedPublication]):
     async def _start(self) -> None:
         if self._is_closed or self._reader is not None:
             return
-        self._reader, started = await self._engine.read_locally(
+        reader, started = await self._engine.read_locally(
             self.channel, self.position, self._history, self._buffer_max_bytes
         )
+        if self._is_closed:  # meanwhile
+            reader.close()
+            return
+        self._reader = reader
         if not started.was_recovered:
             self._lost(started.position)
         elif self.position is None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
+from hybrid.protocol.routes import ROUTES
 from hybrid.tracing.spans import Spans, Value, refused
 from hybrid.transports.app import Transports
 from hybrid.transports.exchange import Exchange
 
-_PATHS: Final = frozenset(
-    f"/v1/{name}" for name in ("stream", "command", "publish", "ticket", "revoke", "ping", "channels")
-)
-_OF_CHANNELS: Final = frozenset(("channels", "history", "presence"))
+_PATHS: Final = frozenset(route.path for route in ROUTES if "{" not in route.path)
+_TEMPLATES: Final = {route.path.partition("{")[0]: route.path for route in ROUTES if "{" in route.path}
+"""By what stands before the name."""
 _PATH_MAX_BYTES: Final = 512
 _SWITCHING: Final = 101
 _OK: Final = 200
@@ -68,6 +68,4 @@ def route_of(path: str) -> str:
     """A path without the names in it; empty for one that is nothing here."""
     if path in _PATHS:
         return path
-    _, _, rest = path.partition("/v1/")
-    kind, slash, name = rest.partition("/")
-    return f"/v1/{kind}/{{channel}}" if kind in _OF_CHANNELS and slash and name else ""
+    return next((route for before, route in _TEMPLATES.items() if path.startswith(before) and path != before), "")

@@ -112,6 +112,22 @@ async def test_a_position_that_cannot_be_continued() -> None:
         reading.close()
 
 
+async def test_what_was_never_entered_or_ended_while_it_began_is_not_left_open() -> None:
+    async with served() as hybrid:
+        await publish(hybrid, "chat:a", range(3))
+        with pytest.raises(UnrecoverablePosition):
+            async with hybrid.channel("chat:a").subscribe(Position(2, "other", "00000001")):
+                pass
+        assert not hybrid.engine.local_readers
+        reading = hybrid.channel("chat:cold").subscribe()
+        beginning = asyncio.ensure_future(anext(reading, None))
+        while not hybrid.engine.local_readers:  # noqa: ASYNC110 -- nothing tells that it has begun
+            await asyncio.sleep(0)
+        reading.close()
+        assert await beginning is None
+        assert not hybrid.engine.local_readers
+
+
 async def test_a_cancelled_wait_loses_nothing() -> None:
     async with served() as hybrid:
         async with hybrid.channel("chat:a").subscribe() as reading:

@@ -150,6 +150,9 @@ async def test_no_credential_stands_in_a_span(spans: InMemorySpanExporter) -> No
         ("/v1/channels/a/b", "/v1/channels/{channel}"),
         ("/v1/history/a", "/v1/history/{channel}"),
         ("/v1/channels/", ""),
+        ("/v1/broadcast", "/v1/broadcast"),
+        ("/v1/info/channels/a/b", "/v1/info/channels/{channel}"),
+        ("/v1/info/sessions/s", "/v1/info/sessions/{session}"),
         (f"/v1/{MARKER}", ""),
     ],
 )
