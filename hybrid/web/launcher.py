@@ -40,6 +40,7 @@ _KEEP_ALIVE_S: Final = 20.0  # also bounds the time for a request's head
 _TLS_HANDSHAKE_S: Final = 10.0
 _HEAD_MAX_BYTES: Final = 16_384  # an 8 KB token, a 2 KB cursor and what browsers add
 _REAP_INTERVAL_S: Final = 0.2
+_LEAVING_TURNS: Final = 10  # or a process that stood still for so long would close connections with requests unread
 _GRACEFUL_MIN_S: Final = 0.5
 _LEAVING_S: Final = 1.0  # a distant client's first request follows its connection within that
 _LEAVING_SHARE: Final = 0.3  # of the grace, at most
@@ -179,7 +180,8 @@ async def serve(
             leaving_s = min(_LEAVING_S, limits.shutdown_grace_s * _LEAVING_SHARE)
             for server in servers:
                 server.close()
-            await asyncio.sleep(leaving_s)
+            for _ in range(_LEAVING_TURNS):
+                await asyncio.sleep(leaving_s / _LEAVING_TURNS)
         if drain is not None:
             try:
                 async with asyncio.timeout_at(deadline_s):

@@ -311,7 +311,9 @@ def test_it_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
     ("loop", "spreads"), [("asyncio", True), pytest.param("uvloop", False, marks=pytest.mark.slow)]
 )
 def test_a_reload_under_load_fails_no_request_and_renews_every_worker(tmp_path: Path, loop: str, spreads: bool) -> None:
-    with supervised(tmp_path, spreads=spreads, environment={"CREW_LOOP": loop}) as boss:
+    # With the grace that a server has, or a client that a busy machine holds up between connect and request is late.
+    environment = {"CREW_LOOP": loop, "CREW_GRACE_S": "10"}
+    with supervised(tmp_path, spreads=spreads, limits={"shutdown_grace_s": 10}, environment=environment) as boss:
         old = boss.workers()
         most = 0
         with load(boss) as short, load(boss, keeps_alive=True) as lasting:
