@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -34,3 +35,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
             if f"needs {name}" in reason:
                 report.outcome = "failed"
                 report.longrepr = f"{name} is required here and missing: {reason}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Find what was left open in the file that left it, not in an innocent one that happens to be next."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
