@@ -60,7 +60,7 @@ class Limits:
     links_per_address_max: int = 10_000  # two thirds of links_max: one network leaves room for others; more: 429
     connects_per_s: float = 500.0  # streams opened, half of admissions_per_s; more: 429
     connects_burst_s: float = 8.0  # so many seconds' worth at once: a large office, a carrier's gateway comes back
-    failed_auths_per_s: float = 10.0  # bad tokens of an address; more: its unknown tokens get 429, and are not checked
+    failed_auths_per_s: float = 10.0  # bad tokens, proofs of an address; more: its unknown ones get 429, unchecked
     failed_auths_burst_s: float = 60.0  # so many seconds' worth at once: a fleet behind one address was revoked
     commands_per_s: float = 1_000.0  # but publishes and heartbeats: a twentieth of a core; more: limit_exceeded
     publishes_per_s: float = 5_000.0  # by all ways, a tenth of a core in batches; more: limit_exceeded
