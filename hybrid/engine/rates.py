@@ -129,6 +129,11 @@ class Rates:
         return LimitError(limit, detail, name=name, retry_after_s=math.ceil(wait_s * 1000) / 1000)
 
 
+def is_rate(limit: str) -> bool:
+    """Whether a limit, by its name, is one that `Rates` counts: also that of a namespace."""
+    return limit.rpartition(".")[2] in RATES
+
+
 def is_over_rate(error: BaseException) -> bool:
     """Whether a command was refused for its rate, and nothing else."""
-    return isinstance(error, LimitError) and error.limit.rpartition(".")[2] in RATES
+    return isinstance(error, LimitError) and is_rate(error.limit)
