@@ -123,6 +123,7 @@ class Limits:
 
     # -- hooks
     hook_asks_max: int = 128  # decisions asked of the backend at once; more: keys_unavailable. Calls likewise, apart
+    hook_asks_per_principal_max: int = 32  # of these, a quarter: made-up names leave room for others; more: the same
     hook_ask_timeout_s: float = 5.0  # for an answer, then none: half of what a client waits for its own
     hook_answer_max_bytes: int = 131_072  # of one answer: a call's largest result and its envelope; more: no answer
     hook_verdicts_max: int = 50_000  # answers remembered; more: the oldest is forgotten, and asked for again. 25 MB
