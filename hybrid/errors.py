@@ -145,7 +145,10 @@ class KeyConflict(BrokerError):
 
 
 class LimitError(HybridError):
-    """A bound was crossed. `limit` is its name in `limits.Limits` or the settings."""
+    """A bound was crossed. `limit` is its name in `limits.Limits` or the settings.
+
+    `is_counted`: it stands in the process's counts already (`engine.counts`).
+    """
 
     default_row = "limit_exceeded"
 
@@ -154,6 +157,7 @@ class LimitError(HybridError):
     ) -> None:
         super().__init__(name, detail or f"The limit {limit} is reached.", retry_after_s=retry_after_s)
         self.limit = limit
+        self.is_counted = False
 
 
 class SettingsError(HybridError):

@@ -60,7 +60,7 @@ class Limits:
     links_per_address_max: int = 10_000  # two thirds of links_max: one network leaves room for others; more: 429
     connects_per_s: float = 500.0  # streams opened, half of admissions_per_s; more: 429
     connects_burst_s: float = 8.0  # so many seconds' worth at once: a large office, a carrier's gateway comes back
-    failed_auths_per_s: float = 10.0  # bad tokens of an address; more: its unknown tokens get 429, and are not checked
+    failed_auths_per_s: float = 10.0  # bad tokens, proofs of an address; more: its unknown ones get 429, unchecked
     failed_auths_burst_s: float = 60.0  # so many seconds' worth at once: a fleet behind one address was revoked
     commands_per_s: float = 1_000.0  # but publishes and heartbeats: a twentieth of a core; more: limit_exceeded
     publishes_per_s: float = 5_000.0  # by all ways, a tenth of a core in batches; more: limit_exceeded
@@ -123,6 +123,7 @@ class Limits:
 
     # -- hooks
     hook_asks_max: int = 128  # decisions asked of the backend at once; more: keys_unavailable. Calls likewise, apart
+    hook_asks_per_principal_max: int = 32  # of these, a quarter: made-up names leave room for others; more: the same
     hook_ask_timeout_s: float = 5.0  # for an answer, then none: half of what a client waits for its own
     hook_answer_max_bytes: int = 131_072  # of one answer: a call's largest result and its envelope; more: no answer
     hook_verdicts_max: int = 50_000  # answers remembered; more: the oldest is forgotten, and asked for again. 25 MB

@@ -35,6 +35,8 @@ AGE_MAX_S: Final = 60.0
 ID_MAX_CHARACTERS: Final = 256
 RSA_BITS: Final = range(2_048, 4_097)
 _EXPONENT: Final = 65_537
+_MEMBERS: Final = {"EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "RSA": ("n", "e")}
+"""What makes a key of each kind, and its thumbprint (RFC 7638, section 3.2)."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -65,6 +67,16 @@ class ProofDesk:
         self._store = store
         self._clock = clock
         self._registry = _Registry(algorithms=list(ALGORITHMS), strict_check_header=False)
+
+    def claimed_key(self, text: str) -> str:
+        """The thumbprint of the key in a proof's header, read and not believed; empty for what is no proof."""
+        try:
+            member = _header(text)["jwk"] if len(text) <= PROOF_MAX_BYTES else {}
+            names = sorted(("kty", *_MEMBERS[member["kty"]]))
+            canonical = json.dumps({name: member[name] for name in names}, separators=(",", ":"))
+            return urlsafe_b64encode(sha256(canonical.encode()).digest()).rstrip(b"=").decode()
+        except Exception:  # as in `check`, which will say so
+            return ""
 
     def check(self, text: str, token: str, *, method: str, urls: Sequence[str]) -> Proof:
         """The proof in a `DPoP` header, if it is for this token and a request to one of these URLs.
@@ -134,8 +146,7 @@ def _key(header: dict[str, Any]) -> RSAKey | ECKey | OKPKey:
     member = header["jwk"]
     if not isinstance(member, dict) or member.get("kty") not in ("EC", "OKP", "RSA") or "d" in member:
         raise _Refusal("a key that is not a public one")
-    names = {"EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "RSA": ("n", "e")}[member["kty"]]
-    key = JWKRegistry.import_key({"kty": member["kty"], **{name: member[name] for name in names}})
+    key = JWKRegistry.import_key({name: member[name] for name in ("kty", *_MEMBERS[member["kty"]])})
     if isinstance(key, RSAKey):
         # A stranger chooses it, and a long exponent makes one check cost what twenty do.
         if key.public_key.key_size in RSA_BITS and key.public_key.public_numbers().e == _EXPONENT:

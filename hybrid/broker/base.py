@@ -74,10 +74,12 @@ class BrokerListener(Protocol):
     def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None:
         """A principal came to a channel for the first time, or left it for the last."""
 
-    def purged(self, channel: str, position: Position) -> None:
+    def purged(self, channel: str, position: Position, former: str) -> None:
         """The log was emptied, here or on another node: what follows comes after `position`, in another epoch.
 
-        In order with `published`. At most once, as all live delivery; comparing heads heals it.
+        `former` is the epoch that ended so, empty where it is not told: epochs have no order of their own, and a log
+        that was read may be ahead of what is announced. In order with `published`. At most once, as all live
+        delivery; comparing heads heals it.
         """
 
     def gap(self, channels: Sequence[str] | None) -> None:

@@ -207,7 +207,7 @@ class MemoryBroker:
         log.forgotten_at_s = self._clock.monotonic_s() + self._limits.meta_ttl_s
         if channel in self._subscribed and self._listener is not None:
             try:
-                self._listener.purged(channel, log.head)
+                self._listener.purged(channel, log.head, former.epoch)
             except Exception:
                 _log.exception("a listener failed on a purge")
         return log.head

@@ -235,12 +235,18 @@ class Channel:
         self._wake_joiners()
         self._wake_watchers()
 
-    def purged(self, position: Position) -> None:
-        """The log was emptied: what was published before is nobody's to have, what follows comes after `position`."""
-        if not self.is_followed:
-            self.gap()  # what is read now may be of before or after
-        elif self.head.epoch != position.epoch:  # a healing may have been there first
+    def purged(self, position: Position, former: str) -> None:
+        """The log was emptied: what was published before is nobody's to have, what follows comes after `position`.
+
+        `former` is the epoch that ended. Where that is not ours, a healing was here first and has read what became of
+        the log since, another purge perhaps, or an earlier one was missed: only the log can tell.
+        """
+        if self.is_followed and self.head.epoch == position.epoch:
+            return
+        if self.is_followed and self.head.epoch == former:
             self.restart(position)
+        else:
+            self.gap()
 
     @property
     def held(self) -> int:

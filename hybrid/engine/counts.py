@@ -96,17 +96,21 @@ class Counts:
     def refused(self, error: HybridError) -> None:
         """Somebody is told this error."""
         self.refusals[error.row.name] += 1
-        if isinstance(error, LimitError):
-            self.limits[error.limit] += 1
+        self._hit(error)
 
     def published_one(self, result: Appended | HybridError) -> None:
         """What became of one publication."""
         if isinstance(result, HybridError):
             self.published[result.row.name] += 1
-            if isinstance(result, LimitError):
-                self.limits[result.limit] += 1
+            self._hit(result)
         else:
             self.published["repeated" if result.was_repeated else "appended"] += 1
+
+    def _hit(self, error: HybridError) -> None:
+        """Once for each error: a publication's is counted with its outcome, and told to somebody behind that."""
+        if isinstance(error, LimitError) and not error.is_counted:
+            error.is_counted = True
+            self.limits[error.limit] += 1
 
     def left(self, transport: str, code: int) -> None:
         """A stream has ended with this close code, whoever sent it."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVarTuple
 
@@ -375,26 +375,47 @@ class Engine:
             self.counts.attaches[UNKNOWN, REFUSED] += 1
             raise
 
-    async def verified(self, token: str, address: str, proven_key: str = "") -> Principal:
-        """Whom a token speaks for that is shown from this address. Cancel-safe.
+    async def verified(self, token: str, address: str) -> Principal:
+        """Whom a bearer token speaks for that is shown from this address. Cancel-safe.
 
         Raises AuthError; LimitError `failed_auths_per_s` for an unknown token after too many bad ones from there.
         """
-        principal = self.verifier.cached(token, proven_key)
+        principal = self.verifier.cached(token)
         if principal is not None:
             return principal
-        self.rates.check_failures(address)
-        with self.judged(address):
-            return await self.verifier.verify(token, proven_key)
+        with self._judged(address_group(address)):
+            return await self.verifier.verify(token)
+
+    async def proven(self, token: str, text: str, address: str, *, method: str, urls: Sequence[str]) -> Principal:
+        """As `verified`, for a token that is shown with a proof of possession (`ProofDesk.check`), which is used up.
+
+        A proof has to be looked at each time. For a token that is known, bad ones count for that token at this address,
+        so that a neighbour's do no harm to it. Raises BrokerError as well.
+        """
+        key = self.proofs.claimed_key(text)
+        known = self.verifier.cached(token, key) if key else None
+        group = address_group(address)
+        with self._judged(group if known is None else (group, known.token_hash)):
+            proof = self.proofs.check(text, token, method=method, urls=urls)
+            principal = known if known is not None and proof.key == key else None
+            if principal is None:
+                principal = await self.verifier.verify(token, proof.key)
+            with self.told_apart():
+                await self.proofs.use_up(proof)  # last: what proves nothing takes no room
+        return principal
 
     @contextmanager
-    def judged(self, address: str) -> Iterator[None]:
-        """Count it against the address when a credential turns out to be bad, inside; what has expired was good."""
+    def _judged(self, sender: Hashable) -> Iterator[None]:
+        """Count it against the sender when a credential turns out to be bad, inside; what has expired was good.
+
+        Raises LimitError `failed_auths_per_s` at once where that was so too often.
+        """
+        self.rates.check_failures(sender)
         try:
             yield
         except AuthError as error:
             if error.row.name in _BAD:
-                self.rates.failed(address)
+                self.rates.failed(sender)
             raise
 
     @contextmanager

@@ -243,11 +243,11 @@ class Hub:
             change = PresencePush(channel, entry.subject, entry.client)
             node_channel.announce(Push(join=change) if has_joined else Push(leave=change))
 
-    def purged(self, channel: str, position: Position) -> None:
+    def purged(self, channel: str, position: Position, former: str) -> None:
         """See `BrokerListener.purged`."""
         node_channel = self._channels.get(channel)
         if node_channel is not None:
-            node_channel.purged(position)
+            node_channel.purged(position, former)
 
     def gap(self, channels: Sequence[str] | None) -> None:
         """See `BrokerListener.gap`. The broker must deliver these channels again before it calls this."""

@@ -64,16 +64,16 @@ class Rates:
         if wait_s:
             raise self._refusal("connects_per_s", wait_s, "Too many connections were opened", name="rate_limited")
 
-    def check_failures(self, address: str) -> None:
-        """Before a token is checked that is not known yet. Raises LimitError `failed_auths_per_s` (429)."""
-        wait_s = self._failures.wait_s(address_group(address), self._clock.monotonic_s())
+    def check_failures(self, sender: Hashable) -> None:
+        """Before a token or a proof is checked that is not known yet. Raises LimitError `failed_auths_per_s` (429)."""
+        wait_s = self._failures.wait_s(sender, self._clock.monotonic_s())
         if wait_s:
-            detail = "Too many tokens from this address were refused"
+            detail = "Too many tokens or proofs from this address were refused"
             raise self._refusal("failed_auths_per_s", wait_s, detail, name="rate_limited")
 
-    def failed(self, address: str) -> None:
-        """A token, or a proof of possession, from this address was bad."""
-        self._failures.take(address_group(address), self._clock.monotonic_s())
+    def failed(self, sender: Hashable) -> None:
+        """A token, or a proof of possession, of this sender was bad."""
+        self._failures.take(sender, self._clock.monotonic_s())
 
     def command(self, who: Who) -> LimitError | None:
         """Count a command; what to refuse it with (`commands_per_s`) where there are too many."""
@@ -129,6 +129,11 @@ class Rates:
         return LimitError(limit, detail, name=name, retry_after_s=math.ceil(wait_s * 1000) / 1000)
 
 
+def is_rate(limit: str) -> bool:
+    """Whether a limit, by its name, is one that `Rates` counts: also that of a namespace."""
+    return limit.rpartition(".")[2] in RATES
+
+
 def is_over_rate(error: BaseException) -> bool:
     """Whether a command was refused for its rate, and nothing else."""
-    return isinstance(error, LimitError) and error.limit.rpartition(".")[2] in RATES
+    return isinstance(error, LimitError) and is_rate(error.limit)

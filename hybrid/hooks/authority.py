@@ -33,7 +33,6 @@ from hybrid.model import Grant, Principal
 AT_ONCE: Final = 8
 """Questions of one client under way: an attach that names 256 channels leaves room for others."""
 _AWAY: Final = "The application's backend cannot be asked now; try again."
-_FULL: Final = "Too many questions to the application's backend are under way (hook_asks_max); try again."
 _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
 
@@ -160,5 +159,5 @@ def _granted(grants: Grants, principal: Principal) -> tuple[Grant, ...]:
 def _unanswered(unanswered: Unanswered | None) -> Verdict:
     """What is refused meanwhile; None: this process ends."""
     retry_after_s = 1.0 if unanswered is None else unanswered.retry_after_s
-    is_full = unanswered is not None and unanswered.is_full
-    return Verdict(False, _FULL if is_full else _AWAY, retry_after_s)
+    detail = unanswered.excess if unanswered is not None and unanswered.limit else _AWAY
+    return Verdict(False, detail, retry_after_s)

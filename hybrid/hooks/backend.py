@@ -7,46 +7,65 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Any, Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from hybrid.clock import Clock
 from hybrid.hooks.breaker import Breaker
+from hybrid.hooks.messages import Who
 from hybrid.hooks.post import Failure, Poster, PostError
 from hybrid.hooks.signature import Signer
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 ID_BYTES: Final = 16
+IN_ALL: Final = "hook_asks_max"
+PER_PRINCIPAL: Final = "hook_asks_per_principal_max"
 
 
 class Unanswered(Exception):
     """There is no answer. `is_sent`: the backend may have seen the question, and acted on it.
 
-    `is_full`: it was not asked, for too many questions are under way. `is_refused`: it has said something that is no
-    answer. `retry_after_s` is when to come back.
+    `limit`: it was not asked, for too many questions are under way, by this limit. `is_refused`: it has said something
+    that is no answer. `retry_after_s` is when to come back.
     """
 
-    def __init__(
-        self, *, is_sent: bool, is_full: bool = False, is_refused: bool = False, retry_after_s: float = 1.0
-    ) -> None:
+    def __init__(self, *, is_sent: bool, limit: str = "", is_refused: bool = False, retry_after_s: float = 1.0) -> None:
         super().__init__()
         self.is_sent = is_sent
-        self.is_full = is_full
+        self.limit = limit
         self.is_refused = is_refused
         self.retry_after_s = retry_after_s
+
+    @property
+    def excess(self) -> str:
+        """For the client, where there were too many: what of, and what to do."""
+        whose = "of yours " if self.limit == PER_PRINCIPAL else ""
+        return f"Too many questions {whose}to the application's backend are under way ({self.limit}); try again."
+
+
+class Question(Protocol):
+    """What is asked, as it is written: on whose behalf, at least."""
+
+    @property
+    def principal(self) -> Who:
+        """Whose share of all questions it is counted against."""
 
 
 class Backend:
     """See the module's text. One for decisions and one for calls, so that slow calls are in no decision's way."""
 
-    def __init__(self, poster: Poster, signer: Signer, clock: Clock, *, asks_max: int) -> None:
+    def __init__(
+        self, poster: Poster, signer: Signer, clock: Clock, *, asks_max: int, asks_per_principal_max: int
+    ) -> None:
         self._poster = poster
         self._signer = signer
         self._clock = clock
         self._asks_max = asks_max
+        self._asks_per_principal_max = asks_per_principal_max
         self._open = 0
+        self._open_of: dict[tuple[str, str], int] = {}
         self.breaker = Breaker(clock)
 
     @property
@@ -54,17 +73,22 @@ class Backend:
         """Questions without an answer yet."""
         return self._open
 
-    async def ask(self, question: Any, answer_type: type[_Answer], *, is_repeatable: bool) -> _Answer:
+    async def ask(self, question: Question, answer_type: type[_Answer], *, is_repeatable: bool) -> _Answer:
         """The backend's answer, of the type given. Raises Unanswered.
 
         `is_repeatable`: to ask twice does no harm; then a connection that broke is tried again, once. One that could
         not be made is in any case. Cancelling it leaves open whether the backend was asked.
         """
+        asker = (question.principal.issuer, question.principal.subject)
+        here = self._open_of.get(asker, 0)
+        if here >= self._asks_per_principal_max:
+            raise Unanswered(is_sent=False, limit=PER_PRINCIPAL)
         if self._open >= self._asks_max:
-            raise Unanswered(is_sent=False, is_full=True)
+            raise Unanswered(is_sent=False, limit=IN_ALL)
         if not self.breaker.admits():
             raise Unanswered(is_sent=False, retry_after_s=max(0.5, self.breaker.opens_in_s()))
         self._open += 1
+        self._open_of[asker] = here + 1
         try:
             body = msgspec.json.encode(question)
             message_id = f"ask_{secrets.token_urlsafe(ID_BYTES)}"
@@ -80,6 +104,9 @@ class Backend:
             raise Unanswered(is_sent=True, is_refused=True) from None
         finally:
             self._open -= 1
+            self._open_of[asker] -= 1
+            if not self._open_of[asker]:
+                del self._open_of[asker]
         self.breaker.succeeded()
         return answer
 

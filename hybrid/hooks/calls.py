@@ -35,9 +35,8 @@ class CallHook:
         try:
             answer = await self._backend.ask(question, CallAnswer, is_repeatable=False)
         except Unanswered as unanswered:
-            if unanswered.is_full:
-                detail = "Too many questions to the application's backend are under way (hook_asks_max); try again."
-                raise NotRun("limit_exceeded", detail, retry_after_s=unanswered.retry_after_s) from None
+            if unanswered.limit:
+                raise NotRun("limit_exceeded", unanswered.excess, retry_after_s=unanswered.retry_after_s) from None
             if not unanswered.is_sent:
                 raise NotRun("keys_unavailable", AWAY, retry_after_s=unanswered.retry_after_s) from None
             if unanswered.is_refused:

@@ -134,15 +134,11 @@ class Gate:
             admission.leave()
 
     async def _proven(self, exchange: Exchange, credential: Credential, text: str) -> Principal:
-        token = credential.token
         admission = self.enter(exchange)
         try:
-            with self._engine.judged(exchange.address):
-                proof = self._engine.proofs.check(text, token, method=exchange.method, urls=self._urls(exchange))
-            principal = await self._engine.verified(token, exchange.address, proof.key)
-            with self._engine.told_apart():
-                await self._engine.proofs.use_up(proof)  # last: what proves nothing takes no room
-            return principal
+            return await self._engine.proven(
+                credential.token, text, exchange.address, method=exchange.method, urls=self._urls(exchange)
+            )
         finally:
             admission.leave()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from hybrid.engine import reply as replies
 from hybrid.engine.engine import Engine
 from hybrid.engine.leg import MAY_WAIT, publish_request
-from hybrid.engine.rates import is_over_rate, who_is
+from hybrid.engine.rates import Who, is_rate, who_is
 from hybrid.errors import HybridError, LimitError
 from hybrid.model import Principal
 from hybrid.protocol.codec import JSON, decode_post
@@ -22,9 +24,11 @@ from hybrid.protocol.commands import (
     Unsubscribe,
 )
 from hybrid.protocol.cursor import from_wire
-from hybrid.protocol.pushes import Reply
+from hybrid.protocol.pushes import Reply, WireError
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
+
+_NO_SESSION: Final = "session_unknown"
 
 
 class Uplink:
@@ -59,22 +63,30 @@ class Uplink:
         await exchange.respond(200, b'{"replies":[%b]}' % b",".join(answers))
 
     async def _answer(self, raw: bytes, post: CommandPost, principal: Principal, address: str) -> Reply | None:
-        command_id = 0
+        command: AnyCommand | None = None
         try:
             self._engine.revocations.check(principal)  # each may have waited for the ones before it
             command = JSON.decode_command(raw, self._engine.limits.command_max_bytes)
-            command_id = command.id
             self._count(command, principal, address)
-            return await self._carry_out(command, raw, post, principal, address)
+            reply = await self._carry_out(command, raw, post, principal, address)
         except HybridError as error:
-            if is_over_rate(error):
-                self._engine.rates.is_flood(who_is(principal, address))
             self._engine.counts.refused(error)
-            return replies.refused(error, command_id or JSON.command_id(raw))
+            command_id = 0 if command is None else command.id
+            reply = replies.refused(error, command_id or JSON.command_id(raw))
+        if reply is not None and reply.error is not None:
+            self._refused(command, reply.error, who_is(principal, address))
+        return reply
+
+    def _refused(self, command: AnyCommand | None, error: WireError, who: Who) -> None:
+        """Count what was refused for its rate, here or where its session is; and what no session was there to count."""
+        rates = self._engine.rates
+        is_uncounted = error.name == _NO_SESSION and _is_counted_later(command)
+        if is_rate(error.limit) or (is_uncounted and rates.command(who) is not None):
+            rates.is_flood(who)
 
     def _count(self, command: AnyCommand, principal: Principal, address: str) -> None:
         """As `StreamLeg` does. Raises LimitError for what may wait."""
-        if isinstance(command, Publish) or (isinstance(command, Subscribe) and not command.sealed):
+        if isinstance(command, Publish) or _is_counted_later(command):
             return
         who = who_is(principal, address)
         refusal = self._engine.rates.command(who)
@@ -112,3 +124,8 @@ class Uplink:
             case _:
                 pass
         return await self._engine.router.ask(principal, post.session, command, raw, post.last_seq)
+
+
+def _is_counted_later(command: AnyCommand | None) -> bool:
+    """Where its session is, when its number has its turn."""
+    return isinstance(command, Subscribe) and not command.sealed

@@ -39,8 +39,16 @@ class Hooks:
                 answer_max_bytes=limits.hook_answer_max_bytes,
                 connections_max=2 * limits.hook_asks_max,
             )
-            decides = Backend(poster, self._signer, clock, asks_max=limits.hook_asks_max)
-            carries_out = Backend(poster, self._signer, clock, asks_max=limits.hook_asks_max)
+            decides, carries_out = (
+                Backend(
+                    poster,
+                    self._signer,
+                    clock,
+                    asks_max=limits.hook_asks_max,
+                    asks_per_principal_max=limits.hook_asks_per_principal_max,
+                )
+                for _ in range(2)
+            )
             self.authority = Authority(decides, clock, verdicts_max=limits.hook_verdicts_max)
             self.calls = CallHook(carries_out, hooks.calls)
         self.teller = self._teller(settings, clock) if hooks.tell else None

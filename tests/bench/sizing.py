@@ -71,7 +71,7 @@ class Counter:
     def presence_changed(self, channel: str, entry: PresenceEntry, has_joined: bool) -> None:
         pass
 
-    def purged(self, channel: str, position: Position) -> None:
+    def purged(self, channel: str, position: Position, former: str) -> None:
         pass
 
     def gap(self, channels: Sequence[str] | None) -> None:

@@ -497,11 +497,11 @@ async def test_a_purge_is_announced_between_what_was_before_and_after(
     broker: Broker, listener: RecordingListener
 ) -> None:
     await broker.subscribe("a")
-    await published(broker, 2)
+    *_, last = await published(broker, 2)
     start = await broker.purge("a")
     await publish(broker, append())
     await listener.until(lambda: len(listener.publications) == 3)
-    assert listener.purges == [("a", start)]
+    assert listener.purges == [("a", start, last.epoch)]
     assert [publication.offset for publication in listener.of("a")] == [1, 2, 2]
     assert listener.gaps == []
 

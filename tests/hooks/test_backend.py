@@ -26,19 +26,27 @@ ALLOW = b'{"allow": true}'
 
 @asynccontextmanager
 async def backend_of(
-    here: Receiver, *, timeout_s: float = 5.0, asks_max: int = 8, clock: Clock | None = None, max_bytes: int = 4_096
+    here: Receiver,
+    *,
+    timeout_s: float = 5.0,
+    asks_max: int = 8,
+    asks_per_principal_max: int = 8,
+    clock: Clock | None = None,
+    max_bytes: int = 4_096,
 ) -> AsyncIterator[Backend]:
     poster = Poster(here.url, timeout_s=timeout_s, answer_max_bytes=max_bytes, connections_max=asks_max)
     signer = Signer([read_secret(OTHER_SECRET), read_secret(SECRET)])
-    backend = Backend(poster, signer, clock or SystemClock(), asks_max=asks_max)
+    backend = Backend(
+        poster, signer, clock or SystemClock(), asks_max=asks_max, asks_per_principal_max=asks_per_principal_max
+    )
     try:
         yield backend
     finally:
         await backend.close()
 
 
-async def ask(backend: Backend) -> Answer:
-    return await backend.ask(QUESTION, Answer, is_repeatable=True)
+async def ask(backend: Backend, question: AskSubscribe = QUESTION) -> Answer:
+    return await backend.ask(question, Answer, is_repeatable=True)
 
 
 async def test_questions_are_signed_and_share_kept_connections() -> None:
@@ -152,11 +160,34 @@ async def test_more_than_are_taken_at_once_are_not_asked() -> None:
         assert backend.under_way == 3
         with pytest.raises(Unanswered) as caught:
             await ask(backend)
-        assert caught.value.is_full
+        assert caught.value.limit == "hook_asks_max"
         assert not caught.value.is_sent
         gate.set()
         assert all([(await asked).allow for asked in asking])
         assert backend.under_way == 0
+
+
+async def test_one_principal_leaves_room_for_others() -> None:
+    gate = asyncio.Event()
+
+    async def wait(request: Request) -> Any:
+        await gate.wait()
+        return {"allow": True}
+
+    async with receiver() as here, backend_of(here, asks_max=4, asks_per_principal_max=3) as backend:
+        here.answer = wait
+        made_up = [AskSubscribe(Who("https://issuer.example", "alice", f"c{n}"), f"chat:{n}") for n in range(4)]
+        asking = [asyncio.create_task(ask(backend, question)) for question in made_up[:3]]
+        await here.until(lambda: len(here.requests) == 3)
+        with pytest.raises(Unanswered) as caught:
+            await ask(backend, made_up[3])
+        assert (caught.value.limit, caught.value.is_sent) == ("hook_asks_per_principal_max", False)
+        asking.append(asyncio.create_task(ask(backend, AskSubscribe(Who("https://issuer.example", "bob"), "chat:0"))))
+        await here.until(lambda: len(here.requests) == 4)
+        gate.set()
+        assert all([(await asked).allow for asked in asking])
+        assert (await ask(backend, made_up[3])).allow
+        assert not backend._open_of
 
 
 async def test_a_dead_backend_holds_nobody_up_and_is_noticed_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:

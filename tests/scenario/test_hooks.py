@@ -166,3 +166,27 @@ async def test_a_call_that_may_have_been_heard_is_of_unknown_outcome(pipe: Pipe)
                 await client.call("pay", 1, key=error)
             assert caught.value.row.name == error
             assert len(backend.requests) == before + 1, "asked once"
+
+
+async def test_made_up_channels_of_one_client_leave_room_for_others(pipe: Pipe) -> None:
+    limits = Limits(hook_asks_max=3, hook_asks_per_principal_max=2, reconnect_delay_max_ms=50)
+    gate = asyncio.Event()
+
+    async def slow(request: Request) -> Any:
+        if request.json["channel"].startswith("hook:made-up"):
+            await gate.wait()
+        return {"allow": True}
+
+    async with receiver() as backend, world(settings_of(backend, True, limits)) as here:
+        backend.answer = slow
+        flood = [await here.client(pipe) for _ in range(3)]
+        bystander = await here.client(pipe, "bob")
+        first = [asyncio.create_task(client.publish(f"hook:made-up{n}", n)) for n, client in enumerate(flood[:2])]
+        await backend.until(lambda: len(backend.asked) == 2)
+        with pytest.raises(HybridError, match="hook_asks_per_principal_max") as caught:
+            await flood[2].publish("hook:made-up2", 2)
+        assert caught.value.row.name == "keys_unavailable"
+        assert caught.value.retry_after_s
+        await bystander.publish("hook:open", 1)
+        gate.set()
+        await asyncio.gather(*first)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hybrid.auth.dpop import ALGORITHMS
 from hybrid.errors import BrokerError
+from hybrid.limits import Limits
 from tests.support.bytewise import EVENTS, JSON, WEBSOCKET, Answer, call, connected, request, text, websocket
 from tests.support.proofs import CLIENT_KEY, OTHER_CLIENT_KEY, proof
 from tests.support.server import AUDIENCE, ISSUER, RunningServer, running_server, settings_for
@@ -155,3 +157,74 @@ async def test_where_what_was_used_cannot_be_remembered_nobody_is_let_in(server:
     answer = await call(server, "GET", "/v1/history/room%3Aa", proven(shown, "GET", "/v1/history/room%3Aa"))
     assert (answer.status, answer.name) == (503, "broker_unavailable")
     assert (await call(server, "GET", "/v1/history/room%3Aa", bearer(token(is_bound=False)))).status == 200
+
+
+# -- too many of them
+
+GUESSES = Limits(failed_auths_per_s=0.001, failed_auths_burst_s=3_000.0)
+"""Three, and then none for a long time."""
+HERE, ELSEWHERE = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+
+
+@pytest.fixture
+async def guessed() -> AsyncIterator[tuple[RunningServer, list[str]]]:
+    """A server behind a proxy, and the proofs that it has looked at."""
+    settings = replace(settings_for(limits=GUESSES), trusted_proxies=("127.0.0.1",))
+    async with running_server(settings) as running:
+        running.issuer.keys.replace([EC_KEY])
+        desk, looked_at = running.engine.proofs, []
+        check = desk.check
+
+        def counting(text: str, *arguments: Any, **options: Any) -> Any:
+            looked_at.append(text)
+            return check(text, *arguments, **options)
+
+        desk.check = counting  # type: ignore[method-assign]
+        yield running, looked_at
+
+
+HISTORY = "/v1/history/room%3Aa"
+
+
+async def history(server: RunningServer, headers: dict[str, str]) -> Answer:
+    return await call(server, "GET", HISTORY, headers)
+
+
+async def test_bad_proofs_of_an_address_are_not_looked_at_for_ever(guessed: tuple[RunningServer, list[str]]) -> None:
+    server, looked_at = guessed
+    neighbour = token(jti="neighbour")
+    assert (await history(server, {**proven(neighbour, "GET", HISTORY), **HERE})).status == 200
+    wrong = [{**proven(token(jti=str(n)), "PUT", HISTORY), **HERE} for n in range(5)]
+    answers = [await history(server, each) for each in wrong]
+    assert [answer.status for answer in answers] == [401, 401, 401, 429, 429]
+    assert (answers[-1].name, answers[-1].json()["limit"]) == ("rate_limited", "failed_auths_per_s")
+    assert len(looked_at) == 4, "the neighbour's, and three"
+    good = token(jti="good")
+    assert (await history(server, {**proven(good, "GET", HISTORY), **HERE})).status == 429, "nobody knows it yet"
+    assert len(looked_at) == 4
+    assert (await history(server, {**proven(neighbour, "GET", HISTORY), **HERE})).status == 200, "it is known"
+    assert (await history(server, {**proven(good, "GET", HISTORY), **ELSEWHERE})).status == 200
+
+
+@pytest.mark.parametrize("fault", ["another request", "again"])
+async def test_bad_proofs_for_a_token_that_is_known(guessed: tuple[RunningServer, list[str]], fault: str) -> None:
+    server, looked_at = guessed
+    known = token()
+    good = proven(known, "GET", HISTORY)
+    assert (await history(server, {**good, **HERE})).status == 200
+    bad = good if fault == "again" else proven(known, "PUT", HISTORY)
+    assert [(await history(server, {**bad, **HERE})).status for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert len(looked_at) == 4
+    other = token(jti="other")
+    assert (await history(server, {**proven(other, "GET", HISTORY), **HERE})).status == 200, "its address is not guilty"
+    assert (await history(server, {**proven(known, "GET", HISTORY), **ELSEWHERE})).status == 200, "nor who owns it"
+
+
+async def test_proofs_by_another_key_than_that_of_a_known_token(guessed: tuple[RunningServer, list[str]]) -> None:
+    server, looked_at = guessed
+    known = token()
+    assert (await history(server, {**proven(known, "GET", HISTORY), **HERE})).status == 200
+    stolen = [proven(known, "GET", HISTORY, key=OTHER_CLIENT_KEY) for _ in range(5)]
+    assert [(await history(server, {**each, **HERE})).status for each in stolen] == [401, 401, 401, 429, 429]
+    assert len(looked_at) == 4
+    assert (await history(server, {**proven(known, "GET", HISTORY), **HERE})).status == 200

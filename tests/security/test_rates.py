@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,18 @@ import pytest
 from hybrid.engine.leg import StreamLeg
 from hybrid.limits import Limits
 from hybrid.settings import Namespace, Settings
-from tests.support.bytewise import JSON, Answer, Connection, bystander, call, frame, text, until, websocket
+from tests.support.bytewise import (
+    JSON,
+    Answer,
+    Connection,
+    bystander,
+    call,
+    event_stream,
+    frame,
+    text,
+    until,
+    websocket,
+)
 from tests.support.server import RunningServer, running_server, settings_for
 from tests.support.sessions import asked, attach, attached, heard, post
 from tests.support.world import Clock
@@ -106,6 +117,7 @@ async def test_all_ways_of_publishing_count_together_and_waiting_helps() -> None
             assert await way(server, socket) > 0.0
         assert (await post(server, "/v1/channels/a", 1, server.bearer("bob"))).status == 200
         assert server.engine.rates.refused["publishes_per_s"] == 4 + 2 * len(WAYS)
+        assert server.engine.counts.limits["publishes_per_s"] == 4 + 2 * len(WAYS), "each once"
         history = await call(server, "GET", "/v1/history/a", server.bearer())
         assert len(history.json()["publications"]) == 4 + len(WAYS) + 1, "what was refused is not in the log"
 
@@ -323,3 +335,27 @@ async def test_a_flood_of_posted_commands_is_refused_whole() -> None:
         assert (refused.status, refused.name, refused.json()["limit"]) == (429, "rate_limited", "refusals_per_s")
         clock.advance(refused.json()["retry_after_s"])
         assert (await post(server, COMMAND, body)).status == 200
+
+
+@pytest.mark.parametrize("pipe", ["sse", "longpoll", "none"])
+async def test_a_flood_of_posted_subscribes_is_refused_whole(pipe: str) -> None:
+    async with serving(limited(FLOOD)) as (server, clock), AsyncExitStack() as stack:
+        alice = server.bearer()
+        commands = [{"method": "subscribe", "id": n, "n": n, "channel": f"c{n}"} for n in range(1, 8)]
+        if pipe == "sse":
+            opening = json.dumps(attach("a")).encode()
+            headers = {**JSON, **alice}
+            stream = await stack.enter_async_context(event_stream(server, STREAM, headers, method="POST", body=opening))
+            pushes = [json.loads((await stream.event())["data"]) for _ in range(2)]
+        elif pipe == "none":
+            pushes = [{"attached": {"session": "nobodys"}}]
+        else:
+            pushes = (await post(server, STREAM, attach("a"), alice)).json()["pushes"]
+            commands = [{**command, "sealed": pushes[1]["subscribed"]["sealed"]} for command in commands]
+        body = {"session": pushes[0]["attached"]["session"], "commands": commands}
+        replies = (await post(server, COMMAND, body, alice)).json()["replies"]
+        assert ["error" in reply for reply in replies] == [pipe == "none"] + [True] * 6
+        refused = await post(server, COMMAND, body, alice)
+        assert (refused.status, refused.name, refused.json()["limit"]) == (429, "rate_limited", "refusals_per_s")
+        clock.advance(refused.json()["retry_after_s"])
+        assert (await post(server, COMMAND, body, alice)).status == 200

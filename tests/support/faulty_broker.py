@@ -83,12 +83,13 @@ class FaultyBroker:
         if log.head == START:
             return START
         self._lives += 1
+        former = log.head.epoch
         log.entries, log.head = [], Position(1, f"life{self._lives}", UNVERIFIED_TAG)
         self.parents[log.head] = START
         if self.lost_announcements:
             self.lost_announcements -= 1
         elif channel in self.subscribed and self._listener is not None and not self.is_away:
-            self._listener.purged(channel, log.head)
+            self._listener.purged(channel, log.head, former)
         return log.head
 
     # -- the contract

@@ -16,7 +16,7 @@ class RecordingListener:
     def __init__(self) -> None:
         self.publications: list[Publication] = []
         self.presence: list[tuple[str, PresenceEntry, bool]] = []
-        self.purges: list[tuple[str, Position]] = []
+        self.purges: list[tuple[str, Position, str]] = []
         self.gaps: list[Sequence[str] | None] = []
         self.on_publication: Callable[[Publication], None] | None = None
         self._changed = asyncio.Event()
@@ -31,8 +31,8 @@ class RecordingListener:
         self.presence.append((channel, entry, has_joined))
         self._changed.set()
 
-    def purged(self, channel: str, position: Position) -> None:
-        self.purges.append((channel, position))
+    def purged(self, channel: str, position: Position, former: str) -> None:
+        self.purges.append((channel, position, former))
         self._changed.set()
 
     def gap(self, channels: Sequence[str] | None) -> None:

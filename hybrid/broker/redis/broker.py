@@ -188,7 +188,7 @@ class RedisBroker:
         cursor, _, type_ = head[1:].decode("ascii").partition(" ")
         position = _position(cursor)
         if kind == _PURGED:
-            listener.purged(channel, position)
+            listener.purged(channel, position, data.decode("ascii"))
             return
         offset, epoch, tag = position.offset, position.epoch, position.tag
         listener.published(Publication(channel, offset, epoch, tag, data, type_ or None, kind == _BINARY))

@@ -66,7 +66,9 @@ def test_a_good_proof_tells_the_key() -> None:
 )
 def test_every_algorithm_that_is_told_is_taken(key: ECKey | RSAKey | OKPKey, alg: str) -> None:
     assert alg in ALGORITHMS
-    assert desk().check(made(key=key, alg=alg), TOKEN, method="GET", urls=[URL]).key == key.thumbprint()
+    text = made(key=key, alg=alg)
+    assert desk().check(text, TOKEN, method="GET", urls=[URL]).key == key.thumbprint()
+    assert desk().claimed_key(text) == key.thumbprint()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,9 @@ def test_an_encoded_channel_is_its_own() -> None:
 )
 def test_no_header_raises_anything_else(header: dict[str, Any]) -> None:
     _, payload, signature = made().split(".")
-    refused(f"{segment(header)}.{payload}.{signature}")
+    text = f"{segment(header)}.{payload}.{signature}"
+    refused(text)
+    assert isinstance(desk().claimed_key(text), str)
 
 
 # -- once

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from hybrid.model import START, PresenceEntry
+from hybrid.model import START, Position, PresenceEntry
 from hybrid.protocol.states import ChannelState
 from tests.support.hubs import offsets, staged
 from tests.support.links import Reader
@@ -133,10 +133,58 @@ async def test_a_purge_while_the_channel_is_healed() -> None:
 
 
 @in_virtual_time
+@pytest.mark.parametrize("tells_former", [True, False], ids=["as now", "by an older node"])
+async def test_announcements_of_purges_that_a_healing_was_ahead_of(tells_former: bool) -> None:
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        stage.publish(2)
+        await asyncio.sleep(0.01)
+        announced: list[tuple[Position, str]] = []
+        head = stage.broker.head("a")
+        stage.broker.lost_announcements = 6  # they are late
+        for _ in range(2):
+            announced.append((stage.broker.empty("a"), head.epoch if tells_former else ""))
+            late = stage.broker.publish("a"), stage.broker.publish("a")
+            head = stage.broker.head("a")
+        stage.hub.gap(None)
+        await asyncio.sleep(0.5)
+        assert offsets(reader.link.payloads) == [1, 2, -3]
+        for purged, former in announced:
+            stage.hub.purged("a", purged, former)
+            await asyncio.sleep(0.5)
+            assert stage.channel().head == head
+        for publication in late:
+            stage.hub.published(publication)
+        stage.publish(1)
+        await asyncio.sleep(0.5)
+        assert offsets(reader.link.payloads) == [1, 2, -3, 4], "no reset to what was, and nothing again"
+
+
+@in_virtual_time
+async def test_a_purge_behind_one_that_nobody_announced() -> None:
+    async with staged() as stage:
+        reader = Reader(stage.hub)
+        await reader.follow("a")
+        stage.publish(2)
+        await asyncio.sleep(0.01)
+        stage.broker.lost_announcements = 2
+        stage.broker.empty("a")
+        stage.publish(1)
+        stage.broker.empty("a")
+        stage.publish(1)
+        await asyncio.sleep(0.5)
+        told = offsets(reader.link.payloads)
+        assert told[:2] == [1, 2]
+        assert told[2] < 0
+        assert reader.feed.position("a") == stage.broker.head("a")
+
+
+@in_virtual_time
 async def test_nobody_listens() -> None:
     async with staged() as stage:
         stage.publish(2)
-        stage.hub.purged("a", stage.broker.empty("a"))
+        stage.hub.purged("a", stage.broker.empty("a"), "life1")
         assert "a" not in stage.hub._channels
 
 
