@@ -22,7 +22,7 @@ TIMES ?= 1000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici asyncapi eventsources
 
-.PHONY: help demo issuer runtimes undici asyncapi eventsources schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers clean check-python
+.PHONY: help demo issuer runtimes undici asyncapi eventsources schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers wheel clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -155,6 +155,9 @@ zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="c
 
 zoo-peers: $(VENV)/.tested ## The same proxies with other systems' clients and servers (ANIMALS=..., PEERS="Socket.IO; ..."), into docs/networks.md
 	@exec $(BIN)/python -m tests.proxy.zoo.peers --animals "$(ANIMALS)" --peers "$(PEERS)"
+
+wheel: $(VENV)/.installed ## Build the wheel into dist/, which pip installs anywhere: code, static files and scripts
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules tests/foreign/*/.venv .zoo/mitmproxy .zoo/npm .zoo/go .zoo/bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
