@@ -75,7 +75,7 @@ $(VENV)/.documented: $(VENV)/.installed
 	@touch $@
 
 docs: $(VENV)/.documented ## Build the site of the documentation into site/; a broken link or anchor fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet && echo "site/index.html is the first page"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict && echo "site/index.html is the first page"
 
 docs-serve: $(VENV)/.documented ## Show the site while you write (PORT=8000)
 	@NO_MKDOCS_2_WARNING=1 exec $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:$(PORT)

@@ -25,7 +25,7 @@ from mkdocs.structure.pages import Page
 from hybrid.cli import build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTSIDE = {"nginx.conf": "nginx-conf.md", "README.md": "index.md"}
+OUTSIDE = {"nginx.conf": "nginx-conf.md"}
 """Files beside docs/ that pages link to, and the pages of the site that stand for them."""
 LANGUAGES = {".py": "python", ".mjs": "js", ".html": "html", ".toml": "toml", ".yaml": "yaml", ".php": "php"}
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
@@ -41,7 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for folder in sorted((ROOT / "docs" / "examples").iterdir()):
         made[f"examples/{folder.name}/index.md"] = _example(folder)
     for file in list(files):
-        if re.fullmatch(r"examples/[^/]+/(README\.md|index\.html)", file.src_uri):
+        if re.fullmatch(r"examples/[^/]+/README\.md", file.src_uri):
             files.remove(file)
     for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))

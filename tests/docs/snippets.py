@@ -26,7 +26,8 @@ from tests.support.nodes import ROOT
 
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE: Final = re.compile(
-    r"(?:^[ ]*<!-- test:(?P<words>[^\n]*?)-->\n)?^(?P<indent>[ ]*)(?P<fence>```+)(?P<info>[^\n]*)\n(?P<text>.*?)^[ ]*(?P=fence)[ ]*$",
+    r"(?:^[ ]*<!-- test:(?P<words>[^\n]*?)-->\n)?^(?P<indent>[ ]*)(?P<fence>```+)(?P<info>[^\n]*)\n"
+    r"(?P<text>.*?)^[ ]*(?P=fence)[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
 _DIRECTIVE: Final = re.compile(
@@ -58,7 +59,8 @@ class Block:
 
     @property
     def place(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        page = self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page
+        return f"{page}:{self.line}"
 
     @property
     def is_run_here(self) -> bool:

@@ -9,6 +9,8 @@ import shlex
 import shutil
 import signal
 import sys
+import sysconfig
+import venv
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -25,10 +27,12 @@ _PORTS: Final = re.compile(r"(?<=127\.0\.0\.1:)(8000|8001|6379)\b|(?<=--port )(8
 # As installed: `hybrid` is on the path, of this checkout. A stream that would go on for ever is left after a moment,
 # and a person's curl has no proxy for the loopback.
 _PROFILE: Final = """
-hybrid() { "$PYTHON" -m hybrid "$@"; }
+[ -n "${INSTALLED-}" ] || hybrid() { "$PYTHON" -m hybrid "$@"; }
 python3() { "$PYTHON" "$@"; }
+pip() { "$PYTHON" -m pip "$@"; }
 curl() { if [ "$1" = -N ]; then command curl -sS --max-time 1 "$@" || [ $? = 28 ]; else command curl "$@"; fi; }
-export -f hybrid python3 curl
+export -f python3 pip curl
+[ -n "${INSTALLED-}" ] || export -f hybrid
 set -eu
 """
 _DONE: Final = "---- done"
@@ -37,7 +41,7 @@ _DONE: Final = "---- done"
 class Terminals:
     """What is typed and what runs, in one folder. The ports that a page names are free ones here."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_bare: bool = False) -> None:
         self.folder = folder
         self.ports = {port: free_port() for port in ("8000", "8001", "6379")}
         self.environment = {
@@ -51,8 +55,24 @@ class Terminals:
         }
         self.running: list[tuple[Block | None, Process]] = []
         self._number = 0
+        if is_bare:
+            self._bare()
         (folder / "docs").symlink_to(ROOT / "docs")
         self._shell: asyncio.subprocess.Process | None = None
+
+    def _bare(self) -> None:
+        """A machine on which the page still has to install hybrid: what it needs is there, so that it is quick."""
+        venv.create(self.folder / ".venv", with_pip=True)
+        python = self.folder / ".venv" / "bin" / "python"
+        [packages] = (self.folder / ".venv" / "lib").glob("python*/site-packages")
+        (packages / "theirs.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, self.folder)
+        for name in ("hybrid", "static"):
+            shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        path = os.pathsep.join((str(python.parent), os.environ["PATH"]))
+        self.environment |= {"PYTHON": str(python), "PYTHONPATH": "", "PYTHONSAFEPATH": "1", "PATH": path}
+        self.environment["INSTALLED"] = "yes"
 
     def here(self, text: str) -> str:
         """A text of a page with the ports of this run."""
@@ -161,13 +181,13 @@ class Terminals:
 
 
 @asynccontextmanager
-async def terminals(folder: Path) -> AsyncIterator[Terminals]:
+async def terminals(folder: Path, is_bare: bool = False) -> AsyncIterator[Terminals]:
     """Terminals of a page, all of which are closed behind it."""
     if not all(shutil.which(tool) for tool in ("bash", "curl")):
         pytest.skip("needs bash and curl: apt install bash curl")
-    opened = Terminals(folder)
+    opened = Terminals(folder, is_bare)
     try:
         yield opened
-        await opened.stop()
+        await opened.check()
     finally:
         await opened.close()

@@ -43,7 +43,7 @@ def own_test(block: Block) -> str:
     """The test that runs a block elsewhere; empty for none."""
     if block.run_by or block.why_not or block.is_marked:
         return block.run_by
-    rows = RUN_BY.get(str(block.page.relative_to(ROOT)), {})
+    rows = RUN_BY.get(block.page.relative_to(ROOT).as_posix() if block.page.is_relative_to(ROOT) else "", {})
     return next((test for languages, test in rows.items() if block.language in languages.split()), "")
 
 
@@ -81,15 +81,48 @@ def test_a_marker_that_is_not_understood_is_an_error(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- test: sasy hello -->\n```sh\necho hello\n```\n")
     with pytest.raises(ValueError, match="not understood"):
-        blocks_of_elsewhere(page)
+        blocks_of(page)
 
 
-def blocks_of_elsewhere(page: Path) -> list[Block]:
-    """The blocks of a page that is no page of the project."""
-    from unittest.mock import patch
+PAGE = """<!-- test: file greeting -->
+```text
+hello
+```
 
-    with patch("tests.docs.snippets.ROOT", page.parent):
-        return blocks_of(page)
+<!-- test: says "hello" -->
+```sh
+cat greeting
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("", "", None),
+        ("cat greeting", "cat elsewhere", "failed"),
+        ("cat greeting", "cat greeting\nfalse", "failed"),
+        ("cat greeting", "false | cat greeting && exit 3", "failed"),
+        ('says "hello"', 'says "good night"', "is not in"),
+    ],
+)
+async def test_what_does_not_hold_fails(tmp_path: Path, old: str, new: str, message: str | None) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace(old, new) if old else PAGE)
+    (folder := tmp_path / "folder").mkdir()
+    if message is None:
+        await follow(page, folder, slow=False)
+        return
+    with pytest.raises(AssertionError, match=message):
+        await follow(page, folder, slow=False)
+
+
+async def test_what_runs_on_has_to_say_what_the_page_promises(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text('<!-- test: runs on; says "two" -->\n```sh\necho one; exec sleep 0\n```\n')
+    (folder := tmp_path / "folder").mkdir()
+    with pytest.raises(RuntimeError, match="ended before it was heard to say 'two'"):
+        await follow(page, folder, slow=False)
 
 
 # -- what is not a command
@@ -133,7 +166,8 @@ def commands(*, slow: bool) -> list[Any]:
 
 
 async def follow(page: Path, folder: Path, *, slow: bool) -> None:
-    async with terminals(folder) as opened:
+    is_bare = slow and "pip install ." in page.read_text()
+    async with terminals(folder, is_bare) as opened:
         for block in blocks_of(page):
             if block.file:
                 save(opened, block)
@@ -168,7 +202,7 @@ async def give(opened: Terminals, block: Block) -> None:
             await opened.start(opened.here("redis-server --port 6379 --save ''"), "Ready to accept connections")
             export = f"export HYBRID_BROKER={broker} HYBRID_SECRET={SECRET}\n"
             await opened.start(f'{export}echo $$ > shell.pid\n exec "$PYTHON" -m {serve}', "http://127.0.0.1:8000")
-            (opened.folder / "shell.pid").rename(opened.folder / "hybrid.pid")
+                (opened.folder / "shell.pid").rename(opened.folder / "hybrid.pid")
 
 
 def empty(opened: Terminals) -> Path:
