@@ -201,8 +201,7 @@ async def give(opened: Terminals, block: Block) -> None:
             serve = f"hybrid serve --settings {empty(opened)} --workers 2"
             await opened.start(opened.here("redis-server --port 6379 --save ''"), "Ready to accept connections")
             export = f"export HYBRID_BROKER={broker} HYBRID_SECRET={SECRET}\n"
-            await opened.start(f'{export}echo $$ > shell.pid\n exec "$PYTHON" -m {serve}', "http://127.0.0.1:8000")
-                (opened.folder / "shell.pid").rename(opened.folder / "hybrid.pid")
+            await opened.start(f'{export}echo $$ > hybrid.pid\n exec "$PYTHON" -m {serve}', "http://127.0.0.1:8000")
 
 
 def empty(opened: Terminals) -> Path:
