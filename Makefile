@@ -22,7 +22,7 @@ TIMES ?= 1000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici asyncapi eventsources
 
-.PHONY: help demo issuer runtimes undici asyncapi eventsources schemathesis specifications serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers wheel clean check-python
+.PHONY: help demo issuer runtimes undici asyncapi eventsources schemathesis specifications serve docs docs-serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers wheel clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,16 @@ demo: $(VENV)/.installed ## Show the product in a browser (PORT=8000)
 
 serve: $(VENV)/.installed ## Serve with the embedded broker (PORT=8000)
 	@exec $(BIN)/hybrid serve --port $(PORT)
+
+$(VENV)/.documented: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
+docs: $(VENV)/.documented ## Build the site of the documentation into site/; a broken link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict && echo "site/index.html is the first page"
+
+docs-serve: $(VENV)/.documented ## Show the site while you write (PORT=8000)
+	@NO_MKDOCS_2_WARNING=1 exec $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:$(PORT)
 
 test: $(VENV)/.tested $(FOREIGN) schemathesis style types ## Install what the tests need and run them all but the slow ones (PROCESSES=3: many wait)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
@@ -160,5 +170,5 @@ wheel: $(VENV)/.installed ## Build the wheel into dist/, which pip installs anyw
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .venv-* tests/foreign/*/node_modules tests/foreign/*/.venv .zoo/mitmproxy .zoo/npm .zoo/go .zoo/bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .venv-* tests/foreign/*/node_modules tests/foreign/*/.venv .zoo/mitmproxy .zoo/npm .zoo/go .zoo/bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
