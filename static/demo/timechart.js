@@ -101,7 +101,7 @@ export class TimeChart {
     context.textBaseline = "alphabetic";
     const height = this.#height - 3;
     context.textAlign = "left";
-    context.fillText(`${this.#span_ms / 1000} s ago`, this.#left, height);
+    context.fillText(this.#span_ms < 120_000 ? `${this.#span_ms / 1000} s ago` : `${this.#span_ms / 60_000} min ago`, this.#left, height);
     context.textAlign = "right";
     context.fillText("now", this.#width - 1, height);
   }
