@@ -11,6 +11,8 @@ import { TRANSPORTS } from "./rates.js";
 import { perSecond } from "./words.js";
 
 export const SPAN_MS = 300_000;
+/** A chart of five minutes that are not there yet shows nothing but its edge: it grows with what is known. */
+const SPANS_MS = [60_000, 120_000, SPAN_MS];
 const GAP_MS = 15_000;
 const LAG_LEAST_MS = 20;
 const ALL = "";
@@ -23,6 +25,7 @@ const TILES = [
   ["Delivered", ({ delivered }) => `${perSecond(delivered)}/s`],
   ["Slow readers", ({ slow }) => count(slow), ({ slow }) => slow > 0],
   ["Refused", ({ refused }) => `${perSecond(refused)}/s`, ({ refused }) => refused > 0],
+  ["Nodes", ({ nodes }) => count(nodes)],
 ];
 
 /** `least` is the smallest top of the scale: a chart of next to nothing must not look like one of much. */
@@ -87,10 +90,12 @@ export class Overview {
   /** Draws the charts as they are at this moment; called a few times a second while the page is seen. */
   paint(now_ms) {
     if (!this.#isShown) return;
+    const known_ms = now_ms - (this.#rates.samples[0]?.at_ms ?? now_ms);
+    const span_ms = SPANS_MS.find((one) => one >= known_ms) ?? SPAN_MS;
     for (const { chart, series, least, label } of this.#charts) {
       const drawn = series.map(({ name, colour, fill = false }) => ({ points: this.#rates.points(name, this.#node), colour: palette[colour], fill }));
       const largest = drawn.reduce((most, { points }) => points.reduce((more, { value }) => Math.max(more, value), most), least);
-      chart.draw(now_ms, { scale: linearScale(roundUp(largest), label), series: drawn });
+      chart.draw(now_ms, { scale: linearScale(roundUp(largest), label), series: drawn, span_ms });
     }
   }
 
@@ -101,7 +106,7 @@ export class Overview {
         const values = this.#rates.points(name, this.#node).map(({ value }) => value);
         return values.length ? `${what} ${text(values.at(-1))}, at most ${text(Math.max(...values))}` : `${what} not known yet`;
       });
-      canvas.setAttribute("aria-label", `${title}, the last five minutes: ${told.join("; ")}`);
+      canvas.setAttribute("aria-label", `${title}, of the last five minutes: ${told.join("; ")}`);
     }
   }
 

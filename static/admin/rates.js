@@ -11,7 +11,8 @@ export const TRANSPORTS = ["websocket", "sse", "longpoll"];
 /**
  * @typedef {{websocket: number, sse: number, longpoll: number, connections: number, sessions: number, away: number,
  *   slow: number, behind: number, buffered: number, subscriptions: number, published: number | null,
- *   delivered: number | null, bytes: number | null, refused: number | null, cpu: number | null, lag_ms: number}} Figures
+ *   delivered: number | null, bytes: number | null, refused: number | null, cpu: number | null, lag_ms: number,
+ *   nodes: number}} Figures
  * @typedef {{at_ms: number, nodes: Map<string, Figures>}} Sample
  */
 export class Rates {
@@ -70,6 +71,7 @@ export class Rates {
       refused: rates.refused,
       cpu: rates.cpu_s,
       lag_ms: stats.lag_s * 1000,
+      nodes: 1,
     };
   }
 
