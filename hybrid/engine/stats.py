@@ -43,10 +43,12 @@ class Stats:
         for (transport, _, state), number in found.streams.items():
             connections[transport] = connections.get(transport, 0) + number
             slow += number if state == SLOW else 0
-        connections["longpoll"] += len(engine.open.waiting())
         sessions = dict.fromkeys((*TRANSPORTS, NOTHING), 0)
         for (_, transport), number in found.sessions.items():
             sessions[transport] = sessions.get(transport, 0) + number
+        # Who polls is connected between two polls as well; a plain poll is known only while it waits.
+        plain = sum(1 for poll in engine.open.waiting() if poll.principals())
+        connections["longpoll"] += sessions["longpoll"] + plain
         tally = engine.hub.shared.tally
         return NodeStats(
             node=engine.router.node,
@@ -57,7 +59,7 @@ class Stats:
             behind=found.behind,
             buffered_bytes=found.buffered_bytes,
             channels=engine.hub.channel_count,
-            subscriptions=found.subscriptions.total(),
+            subscriptions=found.subscriptions.total() + found.polled,
             published=engine.counts.published["appended"],
             deliveries=tally.deliveries,
             flushed_bytes=tally.bytes,

@@ -191,7 +191,7 @@ class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
     """What one node counts. Of those that only grow, the difference of two answers over that of their `at_s` is a rate.
 
     `at_s` is the node's own steady clock, in seconds since an arbitrary moment. `connections` are streams by transport,
-    and waiting polls; `sessions` those that are known, by what carries them now, `none` where nothing does.
+    and who polls; `sessions` those that are known, by what carries them now, `none` where nothing does.
     """
 
     node: str

@@ -5,7 +5,6 @@ import { palette } from "../demo/palette.js";
 import { linearScale, roundUp } from "../demo/scale.js";
 import { setText } from "../demo/text.js";
 import { TimeChart } from "../demo/timechart.js";
-import { transportName } from "../demo/transports.js";
 import { make, partsOf } from "./dom.js";
 import { TRANSPORTS } from "./rates.js";
 import { perSecond } from "./words.js";
@@ -16,6 +15,8 @@ const SPANS_MS = [60_000, 120_000, SPAN_MS];
 const GAP_MS = 15_000;
 const LAG_LEAST_MS = 20;
 const ALL = "";
+
+const SHORT = { websocket: "WebSocket", sse: "SSE", longpoll: "Long polling" };
 
 const TILES = [
   ["Connections", ({ connections }) => count(connections)],
@@ -34,7 +35,7 @@ const CHARTS = [
     title: "Connections by transport",
     least: 10,
     label: shortCount,
-    series: TRANSPORTS.map((name) => ({ name, title: transportName(name), colour: name, text: count })),
+    series: TRANSPORTS.map((name) => ({ name, title: SHORT[name], colour: name, text: count })),
   },
   { title: "Publications per second", least: 10, label: shortCount, series: [{ name: "published", title: "accepted", colour: "cpu", text: perSecond, fill: true }] },
   { title: "Deliveries per second", least: 10, label: shortCount, series: [{ name: "delivered", title: "written to streams", colour: "inbound", text: perSecond, fill: true }] },

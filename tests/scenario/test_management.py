@@ -417,8 +417,9 @@ async def test_what_the_nodes_count(transport: str, handoff: bool) -> None:
         assert [item["node"] for item in counted][:1] == [last(here).engine.router.node]
         assert {item["node"] for item in counted} == {server.engine.router.node for server in servers}
         assert all(item["sessions"][transport] == 1 and sum(item["sessions"].values()) == 1 for item in counted)
+        assert all(item["connections"] == {**EMPTY, transport: 1} for item in counted)
+        assert [item["subscriptions"] for item in counted] == [1] * len(servers)
         if transport != "longpoll":  # whose one publication is in the answer of a poll
-            assert all(item["connections"] == {**EMPTY, transport: 1} for item in counted)
             assert [item["deliveries"] for item in counted] == [1] * len(servers)
         assert sum(item["published"] for item in counted) == 1
         assert all(item["channels"] == 1 and item["cpu_s"] > 0 and 0 <= item["lag_s"] < 60 for item in counted)
