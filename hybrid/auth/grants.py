@@ -16,6 +16,7 @@ or, for who manages the server (docs/server-api.md), one of
     hybrid:disconnect               end what others have open
     hybrid:nodes                    see the nodes
     hybrid:drain                    send the clients of a node to the others
+    hybrid:admin                    look at /admin: what all nodes count
 
 where `<pattern>` is the exact name of a channel, or a prefix followed by one `*` at its end. A scope token holds
 visible ASCII without `"` and `\\` (RFC 6749, section 3.3), so everything else in a name is percent-encoded, and
@@ -47,6 +48,7 @@ Action = Literal[
     "disconnect",
     "nodes",
     "drain",
+    "admin",
 ]
 
 GRANTS_MAX: Final = 256
@@ -69,14 +71,17 @@ _WHOLE: Final[dict[str, Action]] = {
     "hybrid:disconnect": "disconnect",
     "hybrid:nodes": "nodes",
     "hybrid:drain": "drain",
+    "hybrid:admin": "admin",
 }
 """Scopes without a pattern: they are not about channels."""
 _SCOPES: Final = {action: scope for scope, action in _WHOLE.items()}
 MANAGING_SCOPES: Final = (
     *("hybrid:channels:*", "hybrid:purge:*", "hybrid:assign:*"),
-    *("hybrid:sessions", "hybrid:disconnect", "hybrid:nodes", "hybrid:drain"),
+    *("hybrid:sessions", "hybrid:disconnect", "hybrid:nodes", "hybrid:drain", "hybrid:admin"),
 )
 """All that can be granted to who manages the server, beside REVOKE_SCOPE."""
+ADMIN_SCOPE: Final = " ".join(("hybrid:publish:*", REVOKE_SCOPE, *MANAGING_SCOPES))
+"""All that can be done on the page `/admin`, as one scope string."""
 _BRACES: Final = re.compile(r"\{([A-Za-z0-9_.:/-]+)\}")
 _ENCODED: Final = re.compile(r"(?:[\x21\x23-\x24\x26-\x5b\x5d-\x7e]|%[0-9A-Fa-f]{2})+")
 _PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b'"\\%*')

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Final
 
 from hybrid.limits import Limits
@@ -20,6 +21,8 @@ LOOK_S: Final = 0.25
 """Between two looks."""
 LOOKS_LATE: Final = 3
 LOOKS_GOOD: Final = 4
+LOOKS_KEPT: Final = 8
+"""For whoever asks how late it was at worst: of two seconds."""
 
 
 class Lag:
@@ -28,14 +31,20 @@ class Lag:
     `lag_s` is how late the last look was, `is_lagging` whether new sessions are to be refused.
     """
 
-    __slots__ = ("_handle", "_limits", "_looks", "is_lagging", "lag_s")
+    __slots__ = ("_handle", "_limits", "_looks", "_recent", "is_lagging", "lag_s")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._looks = 0  # in a row that speak for a change
         self._handle: asyncio.TimerHandle | None = None
+        self._recent: deque[float] = deque(maxlen=LOOKS_KEPT)
         self.lag_s = 0.0
         self.is_lagging = False
+
+    @property
+    def worst_s(self) -> float:
+        """The latest of the last `LOOKS_KEPT` looks."""
+        return max(self._recent, default=0.0)
 
     def start(self) -> None:
         """Look from now on."""
@@ -51,6 +60,7 @@ class Lag:
     def seen(self, lag_s: float) -> None:
         """The loop is this late."""
         self.lag_s = lag_s
+        self._recent.append(lag_s)
         is_for_change = lag_s < self._limits.lag_resume_s if self.is_lagging else lag_s > self._limits.lag_max_s
         self._looks = self._looks + 1 if is_for_change else 0
         if self._looks == (LOOKS_GOOD if self.is_lagging else LOOKS_LATE):

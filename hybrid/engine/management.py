@@ -28,6 +28,7 @@ from hybrid.protocol.management import (
     PresenceCounts,
     PurgeAnswer,
     SessionsAnswer,
+    StatsAnswer,
     SubscribeAnswer,
     UnsubscribeAnswer,
 )
@@ -41,6 +42,8 @@ from hybrid.protocol.orders import (
     ListChannels,
     ListSessions,
     LookSession,
+    Measure,
+    NodeStats,
     SessionInfo,
     SessionPage,
     Subscribe,
@@ -269,6 +272,11 @@ class Management:
                 for info in (self._engine.describe(), *others)
             ]
         )
+
+    async def stats(self) -> StatsAnswer:
+        """What every node counts, this one first. Raises BrokerError. Cancel-safe: reads only."""
+        gathered = await self._orders.give_all(Measure(), NodeStats)
+        return StatsAnswer(gathered.answers, gathered.unanswered)
 
     async def drain(self, node: str) -> DrainAnswer:
         """Have a node take nobody in any more, and send its clients to the others; it stays so until it is restarted.

@@ -13,6 +13,7 @@ from hybrid.engine.holders import Holder, sliced
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.link import address_of
 from hybrid.engine.polled import PolledLeg
+from hybrid.engine.stats import Stats
 from hybrid.errors import HybridError
 from hybrid.protocol.orders import (
     AnyOrder,
@@ -25,6 +26,7 @@ from hybrid.protocol.orders import (
     ListChannels,
     ListSessions,
     LookSession,
+    Measure,
     SessionInfo,
     SessionPage,
     Subscribe,
@@ -46,6 +48,7 @@ class Steward:
         """`draw` gives a number between two others: when whoever is sent away is to come back."""
         self._engine = engine
         self._draw = draw
+        self._stats = Stats(engine)
 
     async def carry_out(self, order: AnyOrder) -> Any:
         """What the order is answered with. Raises HybridError."""
@@ -67,6 +70,8 @@ class Steward:
                 runner = self._engine.registry.get(order.session)
                 is_there = runner is not None and is_of(runner.session.principal, order.issuer)
                 return SessionPage([self._info(runner, with_channels=True)] if is_there and runner is not None else [])
+            case Measure():
+                return await self._stats.read()
             case Drain():
                 streams = len(self._engine.open)
                 self._engine.leave_soon()

@@ -47,6 +47,8 @@ class Survey:
         """By state."""
         self.subscriptions: Counter[str] = Counter()
         """Of streams, by state."""
+        self.polled = 0
+        """Subscriptions of sessions that poll."""
         self.behind = 0
         """Publications that are in the logs and not written to those who are not LIVE: the sum over subscriptions."""
         self.behind_max = 0
@@ -99,6 +101,8 @@ async def survey(engine: Engine) -> Survey:
             current = session.current
             transport = current.transport if isinstance(current, StreamLeg | PolledLeg) else NOTHING
             found.sessions[session.state.name.lower(), transport] += 1
+            if isinstance(current, PolledLeg):
+                found.polled += len(runner.channels())
     async for channel in _in_slices(engine.hub.channels()):
         found.channels[channel.state.name.lower()] += 1
     return found

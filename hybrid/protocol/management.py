@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from hybrid.limits import REASON_MAX_BYTES
 from hybrid.protocol.commands import ChannelText, Key, TypeText, WirePosition
-from hybrid.protocol.orders import NAME_MAX_BYTES, SessionInfo
+from hybrid.protocol.orders import NAME_MAX_BYTES, NodeStats, SessionInfo
 from hybrid.protocol.pushes import WireError
 
 DELAY_MAX_S = 3_600.0
@@ -190,3 +190,10 @@ class NodesAnswer(msgspec.Struct, frozen=True):
     """`GET /v1/info/nodes`: the one that answers first, the others as of their last word, at most some seconds ago."""
 
     nodes: list[NodeItem]
+
+
+class StatsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`GET /v1/info/stats`: what each node counts, the one that answers first."""
+
+    nodes: list[NodeStats]
+    unanswered: list[str] = []

@@ -183,6 +183,44 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Take nobody in any more, and send all clients to other nodes. Answered with how many streams there were."""
 
 
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Tell what is open, and what was counted since the start. Answered with `NodeStats`."""
+
+
+class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What one node counts. Of those that only grow, the difference of two answers over that of their `at_s` is a rate.
+
+    `at_s` is the node's own steady clock, in seconds since an arbitrary moment. `connections` are streams by transport,
+    and who polls; `sessions` those that are known, by what carries them now, `none` where nothing does.
+    """
+
+    node: str
+    at_s: float
+    connections: dict[str, int]
+    sessions: dict[str, int]
+    slow: int = 0
+    """Streams that do not take what they are sent, and are sent no more until they do."""
+    behind: int = 0
+    """Publications that are in the logs and not written yet to those who are not live."""
+    buffered_bytes: int = 0
+    """Written to streams, and not yet taken by the system."""
+    channels: int = 0
+    subscriptions: int = 0
+    published: int = 0
+    """Grows: publications that this node was asked for and that are in the log."""
+    deliveries: int = 0
+    """Grows: publications written to streams, each once for each of them."""
+    flushed_bytes: int = 0
+    """Grows: bytes written for them."""
+    refused: int = 0
+    """Grows: errors told to clients."""
+    cpu_s: float = 0.0
+    """Grows: CPU time of the process. One core is all that it can use: a rate of 1 is full."""
+    lag_s: float = 0.0
+    """How late the event loop was at worst in the last two seconds."""
+    is_draining: bool = False
+
+
 AnyOrder: TypeAlias = (
-    Subscribe | Unsubscribe | Disconnect | ListChannels | CountChannel | ListSessions | LookSession | Drain
+    Subscribe | Unsubscribe | Disconnect | ListChannels | CountChannel | ListSessions | LookSession | Drain | Measure
 )

@@ -14,7 +14,7 @@ ALGORITHMS: Final = (
 )
 """Signatures that a resource server may pin: asymmetric ones only, never `none` (RFC 8725, section 3.1)."""
 _MANAGED: Final = re.compile(
-    r"sessions|disconnect|nodes|drain|(?:channels|purge|assign):(?:\*|(?:[!#$&-)+-\[\]-~]|%[0-9A-Fa-f]{2})+\*?)"
+    r"sessions|disconnect|nodes|drain|admin|(?:channels|purge|assign):(?:\*|(?:[!#$&-)+-\[\]-~]|%[0-9A-Fa-f]{2})+\*?)"
 )
 _BRACES: Final = re.compile(r"\{[A-Za-z0-9_.:/-]+\}")
 
@@ -35,8 +35,8 @@ class GrantSettings:
     revoke: bool = doc("Whether tokens may be revoked and sessions ended.", False)
     metrics: bool = doc("Whether /metrics may be read.", False)
     manage: tuple[str, ...] = doc(
-        "What of the server may be managed (docs/server-api.md): sessions, disconnect, nodes, drain; channels:, purge: "
-        "and assign: with a channel's name, or with one * at its end for all that start so.",
+        "What of the server may be managed (docs/server-api.md): sessions, disconnect, nodes, drain, admin; channels:, "
+        "purge: and assign: with a channel's name, or with one * at its end for all that start so.",
         (),
     )
 
@@ -51,8 +51,8 @@ class GrantSettings:
         for what in self.manage:
             if _MANAGED.fullmatch(what) is None:
                 raise refusal(
-                    f"{where}: {what!r} cannot be managed; accepted are sessions, disconnect, nodes, drain, and "
-                    "channels:, purge: and assign: with a channel's name or one * at its end, percent-encoded."
+                    f"{where}: {what!r} cannot be managed; accepted are sessions, disconnect, nodes, drain, admin, "
+                    "and channels:, purge: and assign: with a channel's name or one * at its end, percent-encoded."
                 )
         for pattern in (*self.subscribe, *self.publish):
             if pattern.endswith("}*"):

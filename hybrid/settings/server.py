@@ -105,6 +105,11 @@ class Settings:
         "through a proxy always need one.",
         (),
     )
+    admin: bool = doc(
+        "Whether /admin serves the operators' page. It holds no data: what it shows and does, it asks of the server "
+        "API with the operator's token, which needs hybrid:admin; see docs/operating.md.",
+        False,
+    )
     tracing: bool = doc(
         "Whether OpenTelemetry spans are made of requests, attaches, publishes and what the broker is asked. Needs "
         "hybrid-realtime[otel], and an SDK that takes them somewhere; see docs/operating.md.",

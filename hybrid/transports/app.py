@@ -83,6 +83,7 @@ class Transports:
                 "list_sessions": management.sessions,
                 "session": management.session,
                 "nodes": management.nodes,
+                "stats": management.stats,
                 "drain": management.drain,
                 "session_stream": self._session_stream,
                 "session_by_ticket": self._event_streams.session_by_ticket,

@@ -39,7 +39,7 @@ _Body = TypeVar("_Body")
 _BODY_MAX_BYTES: Final = 8_192
 """Of all but a broadcast: a channel, a name and a reason, escapes and all."""
 _AUDITED_MAX_BYTES: Final = 512
-_BARE_SCOPES: Final[frozenset[Action]] = frozenset(("sessions", "disconnect", "nodes", "drain"))
+_BARE_SCOPES: Final[frozenset[Action]] = frozenset(("sessions", "disconnect", "nodes", "drain", "admin"))
 
 
 class ManagementRequests:
@@ -155,6 +155,11 @@ class ManagementRequests:
         """`GET /v1/info/nodes`."""
         await self._permitted(exchange, "nodes")
         await _respond(exchange, await self._engine.manage.nodes())
+
+    async def stats(self, exchange: Exchange) -> None:
+        """`GET /v1/info/stats`."""
+        await self._permitted(exchange, "admin")
+        await _respond(exchange, await self._engine.manage.stats())
 
     async def drain(self, exchange: Exchange) -> None:
         """`POST /v1/drain`."""

@@ -13,7 +13,7 @@ from hybrid import __version__
 from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, Revocation, check_loopback
 from hybrid.auth.dpop import ProofStore
-from hybrid.auth.grants import MANAGING_SCOPES, METRICS_SCOPE, REVOKE_SCOPE
+from hybrid.auth.grants import ADMIN_SCOPE, MANAGING_SCOPES, METRICS_SCOPE, REVOKE_SCOPE
 from hybrid.auth.hooks import AuthoriseHook, GrantsHook, as_it_is, finish_with
 from hybrid.auth.origin import DoorPolicy
 from hybrid.auth.revocation import RevocationStore
@@ -40,6 +40,7 @@ from hybrid.errors import HybridError, SettingsError
 from hybrid.settings import Settings, host_in_url
 from hybrid.transports.app import PREFIX, Transports
 from hybrid.transports.forwarded import BehindProxies, TrustedProxies
+from hybrid.web.admin import admin_blueprint
 from hybrid.web.guard import guard
 from hybrid.web.hooks import Hooks
 from hybrid.web.issuer import ISSUER_PATH, issuer_blueprint, page_addresses
@@ -55,7 +56,7 @@ from hybrid.web.session_cookie import SessionCookie, SessionHook
 from hybrid.web.static import find_static_root, static_blueprint
 
 _log = logging.getLogger(__name__)
-_OURS = frozenset(("dev_issuer", "hybrid_metadata", "hybrid_metrics", "hybrid_static"))
+_OURS = frozenset(("dev_issuer", "hybrid_admin", "hybrid_metadata", "hybrid_metrics", "hybrid_static"))
 EXTENSION = "hybrid"
 """Where an app's engine stands in `app.extensions`."""
 SETTINGS = "hybrid_settings"
@@ -161,6 +162,8 @@ def install(
     app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls, has_health=has_health))
     metrics = _metrics(app, engine, stores.broker, settings)
     app.register_blueprint(files)
+    if settings.admin:
+        app.register_blueprint(admin_blueprint(find_static_root(settings.static_dir)))
     cookie = _cookie(app, settings, signed_in, clock)
     door_policy = _door_policy(settings)
     guard(app, door_policy, None if guards_all else _OURS)
@@ -293,6 +296,7 @@ def _development_issuer(settings: Settings, clock: Clock, scope: str) -> Develop
         scope=scope,
         seed=derive_key(settings.secret, "development issuer"),
         redirect_uris=page_addresses(settings.public_url, settings.allowed_hosts),
+        admin_scope=ADMIN_SCOPE if settings.admin else "",
     )
 
 

@@ -48,7 +48,7 @@ def create_demo_app(
     """
     clock = clock or SystemClock()
     namespaces = {NAMESPACE.name: NAMESPACE, **settings.namespaces}
-    settings = replace(settings, namespaces=namespaces)
+    settings = replace(settings, namespaces=namespaces, admin=True)
     app = create_app(settings, verifier=verifier, clock=clock, issuer_scope=ISSUER_SCOPE)
     root = find_static_root(settings.static_dir)
 

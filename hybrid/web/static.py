@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from hashlib import blake2b
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from quart import Blueprint, Response, abort, request, send_file
 from werkzeug.security import safe_join
 
 STATIC_PATH: Final = "/static"
+ADMIN_FILES: Final = "admin"
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -95,11 +96,13 @@ def client_blueprint(root: Path, path: str) -> Blueprint:
 
 
 def static_blueprint(root: Path) -> Blueprint:
-    """The route of all files below `root`."""
+    """The route of all files below `root` but those of the operators' page, which `web/admin` serves where it is on."""
     blueprint = Blueprint("hybrid_static", __name__)
 
     @blueprint.get(f"{STATIC_PATH}/<path:name>")
     async def file(name: str) -> Response:
+        if ADMIN_FILES in PurePosixPath(name).parts:
+            abort(404)
         return await send_page_file(root, name)
 
     return blueprint

@@ -41,10 +41,11 @@ export class TimeChart {
   /**
    * @param {number} now_ms the right edge
    * @param {{scale: import("./scale.js").Scale, series: Series[], marks?: Mark[],
-   *   outages?: {from_ms: number, to_ms: number | null}[]}} picture
+   *   outages?: {from_ms: number, to_ms: number | null}[], span_ms?: number}} picture `span_ms`: another span from now on
    */
-  draw(now_ms, { scale, series, marks = [], outages = [] }) {
+  draw(now_ms, { scale, series, marks = [], outages = [], span_ms = this.#span_ms }) {
     if (!this.#width) return;
+    this.#span_ms = span_ms;
     const context = this.#context;
     context.clearRect(0, 0, this.#width, this.#height);
     context.font = FONT;
@@ -101,7 +102,7 @@ export class TimeChart {
     context.textBaseline = "alphabetic";
     const height = this.#height - 3;
     context.textAlign = "left";
-    context.fillText(`${this.#span_ms / 1000} s ago`, this.#left, height);
+    context.fillText(this.#span_ms < 120_000 ? `${this.#span_ms / 1000} s ago` : `${this.#span_ms / 60_000} min ago`, this.#left, height);
     context.textAlign = "right";
     context.fillText("now", this.#width - 1, height);
   }

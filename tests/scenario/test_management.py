@@ -16,7 +16,11 @@ import pytest
 
 from hybrid.auth.development import FULL_SCOPE
 from hybrid.auth.grants import MANAGING_SCOPES
+from hybrid.engine import stats
+from hybrid.engine.engine import Engine
 from hybrid.engine.farewells import KEPT_S
+from hybrid.engine.survey import Survey, survey
+from hybrid.engine.transport_counts import TRANSPORTS
 from hybrid.errors import HybridError
 from hybrid.limits import Limits
 from hybrid.model import Position
@@ -31,6 +35,14 @@ CHANNEL = "chat:lobby"
 NEWS = "chat:news"
 ALL = " ".join(MANAGING_SCOPES)
 DISCONNECTED, DISMISSED, UNSUBSCRIBED = 4413, 4514, 3417
+EMPTY = dict.fromkeys(TRANSPORTS, 0)
+
+
+class StoodClock(Clock):
+    """Stands still but for what a test adds."""
+
+    def monotonic_s(self) -> float:
+        return 1_000.0 + self.ahead_s
 
 
 def last(here: World) -> RunningServer:
@@ -387,6 +399,50 @@ async def test_the_nodes(handoff: bool) -> None:
         assert ids[0] == last(here).engine.router.node
         assert sorted(ids) == sorted(server.engine.router.node for server in (here.server, *here.others))
         assert all(item["version"] and item["uptime_s"] >= 0 and "draining" not in item for item in answer["nodes"])
+
+
+async def test_what_the_nodes_count(transport: str, handoff: bool) -> None:
+    async with world(handoff) as here:
+        servers = [here.server, *here.others]
+        legs = [
+            await here.raw(transport, attach_of(1, CHANNEL), door(server, f"user{number}"))
+            for number, server in enumerate(servers)
+        ]
+        for leg in legs:
+            await leg.next("subscribed")
+        await here.publish(CHANNEL, 0)
+        for leg in legs:
+            await leg.next("publication")
+        counted = (await seen(last(here), "/v1/info/stats"))["nodes"]
+        assert [item["node"] for item in counted][:1] == [last(here).engine.router.node]
+        assert {item["node"] for item in counted} == {server.engine.router.node for server in servers}
+        assert all(item["sessions"][transport] == 1 and sum(item["sessions"].values()) == 1 for item in counted)
+        assert all(item["connections"] == {**EMPTY, transport: 1} for item in counted)
+        assert [item["subscriptions"] for item in counted] == [1] * len(servers)
+        if transport != "longpoll":  # whose one publication is in the answer of a poll
+            assert [item["deliveries"] for item in counted] == [1] * len(servers)
+        assert sum(item["published"] for item in counted) == 1
+        assert all(item["channels"] == 1 and item["cpu_s"] > 0 and 0 <= item["lag_s"] < 60 for item in counted)
+
+
+@pytest.mark.one_node("each node looks for itself")
+async def test_a_look_counts_for_a_second(handoff: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    async def counted(engine: Engine) -> Survey:
+        nonlocal looks
+        looks += 1
+        return await survey(engine)
+
+    monkeypatch.setattr(stats, "survey", counted)
+    clock = StoodClock()
+    async with world(handoff, clock=clock) as here:
+        manage = here.server.engine.manage
+        await asyncio.gather(*(manage.stats() for _ in range(5)))
+        assert looks == 1
+        clock.ahead_s += stats.KEPT_S
+        await manage.stats()
+        assert looks == 2
 
 
 async def test_draining_a_node(pipe: Pipe, handoff: bool) -> None:

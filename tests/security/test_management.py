@@ -30,6 +30,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "sessions": ("GET", "/v1/info/sessions", None),
     "session": ("GET", SESSION, None),
     "nodes": ("GET", "/v1/info/nodes", None),
+    "stats": ("GET", "/v1/info/stats", None),
 }
 SCOPES = {
     "subscribe": "hybrid:assign:chat:*",
@@ -42,6 +43,7 @@ SCOPES = {
     "sessions": "hybrid:sessions",
     "session": "hybrid:sessions",
     "nodes": "hybrid:nodes",
+    "stats": "hybrid:admin",
 }
 LEADS_TO = {"drain": 404, "session": 404}  # there are none
 

@@ -16,6 +16,7 @@ DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 REFRESH_TOKEN: Final = "refresh_token"
 
 DEMO_CLIENT: Final = "demo"
+ADMIN_CLIENT: Final = "admin"
 CLI_CLIENT: Final = "cli"
 RESOURCE_CLIENT: Final = "resource-server"
 RESOURCE_SECRET: Final = "development-only"
@@ -87,9 +88,13 @@ class Client(ClientMixin):  # type: ignore[misc]
         return grant_type in self._grant_types
 
 
-def make_clients(scope: str, redirect_uris: Sequence[str], resource_secret: str) -> dict[str, Client]:
-    """All of them, by id; `scope` is the most that each may have. Raises ScopeError if it cannot be read."""
-    made = (
+def make_clients(
+    scope: str, redirect_uris: Sequence[str], resource_secret: str, admin_scope: str = ""
+) -> dict[str, Client]:
+    """All of them, by id; `scope` is the most that each may have, `admin_scope` that of the page `/admin`, which is no
+    client without it. Raises ScopeError if one cannot be read.
+    """
+    made = [
         Client(
             DEMO_CLIENT,
             "The demo page",
@@ -105,5 +110,9 @@ def make_clients(scope: str, redirect_uris: Sequence[str], resource_secret: str)
             can_choose_subject=True,
         ),
         Client(RESOURCE_CLIENT, "A resource server", "", (), secret=resource_secret),
-    )
+    ]
+    if admin_scope:
+        grants = (AUTHORIZATION_CODE, REFRESH_TOKEN)  # always a person
+        pages = [f"{uri}admin" for uri in redirect_uris if uri.endswith("/")]
+        made.append(Client(ADMIN_CLIENT, "The admin page", admin_scope, grants, redirect_uris=pages))
     return {client.client_id: client for client in made}

@@ -69,8 +69,10 @@ class DevelopmentIssuer:
         token_format: TokenFormat = "jwt",
         resource_secret: str = RESOURCE_SECRET,
         bounds: Bounds | None = None,
+        admin_scope: str = "",
     ) -> None:
-        """`issuer` is the URL under which `web/issuer` serves it; `scope` the most that a client may get.
+        """`issuer` is the URL under which `web/issuer` serves it; `scope` the most that a client may get, `admin_scope`
+        the most that who signs in on the page `/admin` may; nobody can, without it.
 
         Nodes with the same `seed` (32 random bytes) begin with the same key, so that each takes the others' tokens;
         codes, refresh tokens and devices stay with the node that made them. `redirect_uris` are those of the demo page,
@@ -89,7 +91,7 @@ class DevelopmentIssuer:
             parts = urlsplit(issuer)
             redirect_uris = (f"{parts.scheme}://{parts.netloc}/",)
         try:
-            self._clients = make_clients(scope, redirect_uris, resource_secret)
+            self._clients = make_clients(scope, redirect_uris, resource_secret, admin_scope)
         except ScopeError as error:
             raise SettingsError(detail=f"The development issuer's scope cannot be used: {error}.") from None
         self._records = TokenRecords(clock, bounds)

@@ -20,6 +20,7 @@ from hybrid.protocol.management import (
     PurgeAnswer,
     PurgeRequest,
     SessionsAnswer,
+    StatsAnswer,
     SubscribeAnswer,
     SubscribeRequest,
     UnsubscribeAnswer,
@@ -234,6 +235,37 @@ MANAGEMENT: Final = (
             {
                 "nodes": [
                     {"node": _NODE, "version": "0.1.0", "streams": 2, "sessions": 1, "channels": 1, "room": 14_998}
+                ]
+            },
+        ),
+    ),
+    _get(
+        "stats",
+        "/v1/info/stats",
+        "What the nodes count",
+        "hybrid:admin",
+        (
+            StatsAnswer,
+            {
+                "nodes": [
+                    {
+                        "node": _NODE,
+                        "at_s": 86_400.5,
+                        "connections": {"websocket": 1, "sse": 1, "longpoll": 0},
+                        "sessions": {"websocket": 1, "sse": 1, "longpoll": 0, "none": 0},
+                        "slow": 0,
+                        "behind": 0,
+                        "buffered_bytes": 0,
+                        "channels": 1,
+                        "subscriptions": 2,
+                        "published": 1,
+                        "deliveries": 2,
+                        "flushed_bytes": 254,
+                        "refused": 0,
+                        "cpu_s": 1.25,
+                        "lag_s": 0.001,
+                        "is_draining": False,
+                    }
                 ]
             },
         ),

@@ -23,6 +23,7 @@ _WHOLE: Final = {
     "disconnect": "End the connections of others",
     "nodes": "See the nodes of the server",
     "drain": "Send the clients of a node to the others",
+    "admin": "Look at what all nodes count",
 }
 
 
