@@ -31,7 +31,7 @@ from tests.support.nodes import ROOT
 from tests.support.processes import free_port
 from tests.support.server import RunningServer, running_server, settings_for
 
-PACE = Pace(patience_s=1.0, wait_s=0.5, held_s=0.3, gap_s=0.15, beats=4, grace_s=0.5, heartbeat_s=0.2)
+PACE = Pace(patience_s=2.5, wait_s=0.5, held_s=0.3, gap_s=0.15, beats=4, grace_s=1.0, heartbeat_s=0.2)
 LIMITS = Limits(echo_interval_s=0.05, heartbeat_interval_min_s=1.0)
 """Echoes below the pace: what is asked for sooner comes together. Heartbeats above the silences."""
 
@@ -175,7 +175,7 @@ async def test_bodies_are_kept_until_they_are_whole(server: RunningServer, proxy
     proxy.rule = lambda head: Meddling(body="keep") if is_event_stream(head) else Meddling()
     findings = await examined(proxy.port, server.token())
     assert works(findings) == ["server", "websocket", "longpoll"]
-    assert findings["sse"].facts == ("no answer within 1 s: held back until it would be whole",)
+    assert findings["sse"].facts == (f"no answer within {PACE.patience_s:g} s: held back until it would be whole",)
 
 
 async def test_the_body_of_a_stream_is_swallowed(server: RunningServer, proxy: Meddler) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 
 async def main() -> None:
@@ -24,7 +24,7 @@ async def main() -> None:
                     else:
                         kind, data = told.get("type", "message"), json.dumps(told["data"])
                     print(json.dumps([kind, data, cursor]), flush=True)
-        except (OSError, ConnectionClosed, InvalidStatus):
+        except (OSError, ConnectionClosed, InvalidHandshake):
             pass
         await asyncio.sleep(0.05)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,11 +107,11 @@ async def test_a_server_that_is_away_demotes_nobody(server: Scripted) -> None:
 
 
 async def test_as_long_as_anything_comes_there_is_hope(server: Scripted) -> None:
-    async with connecting(server) as client:
+    async with connecting(server, timing=replace(QUICK, patience_s=0.5)) as client:
         leg, _ = await opened(server, echo_interval_s=0.5)
         number = await leg.asked()
-        for _ in range(6):
-            await asyncio.sleep(0.05)  # half of the patience
+        for _ in range(7):
+            await asyncio.sleep(0.1)  # a fifth of the patience: more than it in all
             await leg.send({"heartbeat": {"at_ms": 1}})
         await leg.send({"heartbeat": {"at_ms": 1, "echo": number}})
         await subscribing(client, leg)
