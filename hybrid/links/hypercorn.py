@@ -103,6 +103,14 @@ async def _put_nowhere(message: object) -> None:
     """In place of the application's queue: nobody receives from it any more."""
 
 
+class _NoTimer:
+    """In place of the idle timeout of a connection that ends anyway."""
+
+    async def restart(self, task_group: object, action: object) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class _Inbox:
     """In front of the application's queue: the end of a stream always finds room in it."""
 
@@ -306,11 +314,12 @@ async def release(send: Send) -> None:
 
 
 def mend() -> None:
-    """Mend two things in Hypercorn that would let anybody hold its connections. For the launcher; once is enough.
+    """Mend three things in Hypercorn that would let anybody hold its connections. For the launcher; once is enough.
 
     A WebSocket handshake that Hypercorn itself refuses (a wrong version, say) stops the idle timeout and never reaches
     an application that could end it: the connection stays for ever. This adds the step that ends any other response.
-    And a connection that its client has closed is kept until the idle timeout; this stops that with the reading.
+    A connection that its client has closed is kept until the idle timeout; this stops that with the reading. And behind
+    an answer that its client did not wait for, that timeout begins anew, and keeps the answer with it; not any more.
     """
     if _import_error is not None:
         return
@@ -329,6 +338,7 @@ def mend() -> None:
     async def read_and_stop(self: Any) -> None:
         await read(self)
         await self.idle_task.stop()
+        self.idle_task = _NoTimer()
 
     refuse_and_close.is_mended = True  # type: ignore[attr-defined]
     WSStream._send_error_response = refuse_and_close  # type: ignore[method-assign]

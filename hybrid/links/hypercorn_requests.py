@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from hybrid.links import hypercorn
 from hybrid.links.asgi import Scope, Send
 from hybrid.links.head import HAS_PARSER, Head
-from hybrid.links.kept import GivenBack, KeptConnection, KeptConnections
+from hybrid.links.kept import GivenBack, KeptConnection, KeptConnections, Unread
 from hybrid.links.kept_request import KeptRequest, answer_head
 
 try:
@@ -113,6 +113,7 @@ async def keep_connection(
     status: int,
     headers: list[tuple[bytes, bytes]],
     body: bytes,
+    unread: Unread,
 ) -> bool:
     """Answer a request whole, and take its connection over for what comes next. False: nothing was done.
 
@@ -155,7 +156,7 @@ async def keep_connection(
         # Hypercorn's tasks for one connection stay for all: it waits for them at its end, and they for the rest.
         together.is_watched = True
         ended = partial(_end_with, context, config, together)
-    kept = KeptConnection(front, together, is_ours, requests)
+    kept = KeptConnection(front, together, unread, is_ours, requests)
     socket.detach(kept, answer, ASGIHTTPState.CLOSED, hypercorn.KeptWriter(socket.transport, ended))
     await log(scope, {"status": status, "headers": headers}, time() - began_s)
     return True

@@ -54,6 +54,16 @@ class Front(Protocol):
         """Serve the connection again."""
 
 
+class Unread(Protocol):
+    """Where answers that are not read are counted together with all else that is not; past a bound it aborts some."""
+
+    def paused(self, link: KeptConnection, /) -> None:
+        """So much is written that its peer has not read; see `KeptConnection.buffered`."""
+
+    def gone(self, link: KeptConnection, /) -> None:
+        """It is read again, or has ended, or went back. Does nothing where it was not paused."""
+
+
 class KeptConnections:
     """Those of one server, from when they are taken over until they have ended or gone back; for its end."""
 
@@ -115,13 +125,17 @@ class KeptConnection(asyncio.Protocol):
         "_timer",
         "_together",
         "_transport",
+        "_unread",
     )
 
     _transport: asyncio.Transport
 
-    def __init__(self, front: Front, together: KeptConnections, is_ours: Callable[[Head], bool], requests: int) -> None:
+    def __init__(
+        self, front: Front, together: KeptConnections, unread: Unread, is_ours: Callable[[Head], bool], requests: int
+    ) -> None:
         """`requests` were begun on it before."""
         self._front = front
+        self._unread = unread
         self._together = together
         self._is_ours = is_ours
         self._requests = requests
@@ -168,6 +182,10 @@ class KeptConnection(asyncio.Protocol):
         """End at once."""
         self._transport.abort()
 
+    def buffered(self) -> int:
+        """Bytes that are written and have not left."""
+        return self._transport.get_write_buffer_size()
+
     def _give_back(self) -> None:
         self._stop()
         left, self._ahead = bytes(self._ahead), b""
@@ -179,6 +197,7 @@ class KeptConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._together.discard(self)
+        self._unread.gone(self)
 
     # -- asyncio's side
 
@@ -215,12 +234,14 @@ class KeptConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The peer does not read (called by the transport)."""
         self._drained = self._loop.create_future()
+        self._unread.paused(self)
 
     def resume_writing(self) -> None:
         """It does again (called by the transport)."""
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
+            self._unread.gone(self)
 
     # -- requests
 
@@ -325,7 +346,7 @@ class KeptConnection(asyncio.Protocol):
         left_s = keep_alive_s if self.is_busy else self._idle_since_s + keep_alive_s - self._loop.time()
         if left_s > 0:
             self._timer = self._loop.call_later(left_s, self._look_at_clock)
-        elif self._transport.get_write_buffer_size():
+        elif self.buffered():
             self._transport.abort()  # a close would wait for a peer that does not read
         else:
             self._transport.close()

@@ -111,7 +111,7 @@ class Transports:
             await self._request(exchange)
 
     async def _keep(self, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
-        return await keep_connection(send, _is_short, status, headers, body)
+        return await keep_connection(send, _is_short, status, headers, body, self._engine.slow)
 
     async def _handshake(self, exchange: Exchange) -> None:
         try:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 
+from hybrid.engine.flight import SlowLinks
 from hybrid.limits import Limits
 from hybrid.links import hypercorn_requests
 from hybrid.links.asgi import Receive, Scope, Send
@@ -43,11 +44,12 @@ def post(body: bytes, path: bytes = b"/kept") -> bytes:
 class App:
     """Answers with what it was sent; everything below `/kept` is kept. `served` tells by whom each was served."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.servers: list[Any] = []
         self.served: list[str] = []
         self.special: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         self.scopes: list[Scope] = []
+        self.slow = SlowLinks(limits or Limits(), asyncio.get_running_loop().call_soon)
 
     @property
     def connection(self) -> KeptConnection:
@@ -90,7 +92,7 @@ class App:
         headers = [(b"content-length", b"%d" % len(answer)), (b"x-mine", b"yes")]
         shown = b"" if scope["method"] == "HEAD" else answer
         may_keep = self.served[-1] == "Hypercorn" and scope["path"].startswith("/kept")
-        if may_keep and await keep_connection(send, _is_ours, 200, headers, shown):
+        if may_keep and await keep_connection(send, _is_ours, 200, headers, shown, self.slow):
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
@@ -468,6 +470,63 @@ async def test_a_peer_that_does_not_read_holds_its_application_up() -> None:
         assert len(sent) == 100
 
 
+@pytest.mark.parametrize("which", ["first", "second"])
+@on_each_loop
+async def test_answers_that_are_not_read_are_bounded_together(which: str, caplog: pytest.LogCaptureFixture) -> None:
+    size = 1_000_000
+    app = App(Limits(buffered_max_bytes=2_000_000))
+
+    async def much(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % size)]
+        if which == "first" and await keep_connection(send, _is_ours, 200, headers, b"x" * size, app.slow):
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * size})
+
+    app.special["/kept/much"] = much
+    async with serving(app) as server, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(server.port, limit=1_000)) for _ in range(4)]
+        for number, client in enumerate(clients):
+            if which == "second":
+                await kept(client)
+            await client.send(b"GET /kept/much HTTP/1.1\r\nHost: test\r\n\r\n")
+            await true_soon(lambda number=number: len(app.slow) + app.slow.cut == number + 1)  # type: ignore[misc]
+        await true_soon(lambda: app.slow.cut == 2)
+        assert 0 < app.slow.held_bytes <= 2_000_000
+        assert "buffered_max_bytes" in caplog.text
+        clients[-1].reader._limit = 2 * size  # type: ignore[attr-defined]
+        assert len((await answer(clients[-1]))[2]) == size, "who came last is not cut"
+        await true_soon(lambda: len(app.slow) == 1)
+        for client in clients:
+            client.writer.transport.abort()
+        await true_soon(lambda: not len(app.slow) and not app.slow.held_bytes)
+        assert app.slow.cut == 2
+
+
+@pytest.mark.parametrize("by", ["us", "Hypercorn"])
+@on_each_loop
+async def test_an_answer_goes_with_its_client(by: str) -> None:
+    app = App()
+
+    async def much(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4000000")]})
+        await send({"type": "http.response.body", "body": b"x" * 4_000_000})
+
+    app.special["/much"] = app.special["/kept/much"] = much
+    async with serving(app) as server:
+        tasks = asyncio.all_tasks()
+        async with connected(server.port, limit=1_000) as client:
+            if by == "us":
+                await kept(client)
+                tasks = asyncio.all_tasks()
+            path = b"/kept/much" if by == "us" else b"/much"
+            await client.send(b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % path)
+            await true_soon(lambda: app.served[-1:] == [by])
+            await client.head()
+            client.writer.transport.abort()
+            await true_soon(lambda: asyncio.all_tasks() <= tasks)
+
+
 # -- the end
 
 
@@ -542,7 +601,7 @@ async def test_an_answer_on_its_way_at_the_end_arrives(serve: Callable[..., Any]
 
     async def much(scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-length", b"%d" % size)]
-        if not await keep_connection(send, _is_ours, 200, headers, b"x" * size):
+        if not await keep_connection(send, _is_ours, 200, headers, b"x" * size, app.slow):
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"x" * size})
 

@@ -36,8 +36,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _CONNECTING_AT_ONCE: Final = 100
 _REST_MAX_S: Final = 40.0
 _SETTLE_S: Final = 25.0
-"""Until everything is let go of: sessions are kept for a while, and Hypercorn's tasks of a large answer to somebody who
-has gone end only with its timer of 20 s."""
+"""Until everything is let go of: sessions are kept for a while, and connections without a request for 20 s."""
 _MOMENT_S: Final = 1.5
 _MEMORY_SHARE: Final = 0.03
 _MEMORY_SLACK_MB: Final = 3.0

@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -82,4 +83,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    launcher.run(partial(main, Path(sys.argv[1])))  # on the loop that `hybrid serve` would take

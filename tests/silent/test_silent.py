@@ -11,7 +11,6 @@ from tests.silent.__main__ import OBJECTS_SLACK, Row, Server, run, server, visit
 from tests.silent.peers import PEERS
 
 FEW = 12
-LATE = {"a history that is never read"}  # let go of after 20 s, see `tests.silent.__main__`
 PATIENCE_S = 2.0
 
 
@@ -32,7 +31,7 @@ def test_a_few_of_each_kind_at_once_leave_nothing_behind() -> None:
             raise AssertionError((old_descriptors, descriptors, old_objects, objects))
 
     async def visits(here: Server) -> None:
-        await asyncio.gather(*(visit(here, peer, FEW, PATIENCE_S) for peer in PEERS if peer.name not in LATE))
+        await asyncio.gather(*(visit(here, peer, FEW, PATIENCE_S) for peer in PEERS))
 
     asyncio.run(scenario())
 

@@ -1,8 +1,7 @@
 """Which channels are read at all, over all nodes: implements `OccupancyStore`.
 
 Each step is atomic, and the node whose step made the difference is the one that tells. Leases end the reading of a node
-that died: channels stand in a work list by the end of their first lease, and each node claims what is due, as in
-`presence`.
+that died, which nodes look for in what is due (`due`).
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from hybrid.broker.redis import scripts
+from hybrid.broker.redis.due import DueList
 from hybrid.broker.redis.keys import Keys
 from hybrid.broker.redis.servers import Servers
 
 _PURPOSE: Final = "occupancy"
 """A line of its own, on which one node's steps arrive in their order."""
 _KEPT_LEASES: Final = 10  # the key of a channel that no node looks after any more goes by itself, well behind the last
-_CLAIMED_AT_ONCE: Final = 64
-_CLAIM_MS: Final = 10_000
 _LEASE_MAX_MS: Final = 90_000
 
 
@@ -31,11 +29,12 @@ class RedisOccupancy:
         self._servers = servers
         self._keys = keys
         self._skew_ms = skew_ms
+        self._due = DueList(servers, keys.occupied_due, keys.occupied_claimed, skew_ms, purpose=_PURPOSE)
 
     async def hold(self, channel: str, node: str, lease_s: float) -> int | None:
         """See `OccupancyStore.hold`."""
         change, at_ms, end = await self._step(channel, node, round(lease_s * 1000))
-        await self._due(channel, end)
+        await self._due.add(channel, end)
         return at_ms if change > 0 else None
 
     async def release(self, channel: str, node: str) -> int | None:
@@ -46,27 +45,15 @@ class RedisOccupancy:
     async def expire(self) -> list[tuple[str, int]]:
         """See `OccupancyStore.expire`."""
         vacated = []
-        while True:
-            due = await self._servers.run_script(
-                scripts.DUE,
-                (self._keys.occupied_due, self._keys.occupied_claimed),
-                _CLAIMED_AT_ONCE,
-                _CLAIM_MS,
-                self._skew_ms(),
-                purpose=_PURPOSE,
-            )
-            for name in due:
-                channel = name.decode()
-                change, at_ms, end = await self._step(channel, "", 0)
-                if change < 0:
-                    vacated.append((channel, at_ms))
-                # First back into the list, then out of the claims: it is never in neither.
-                if end:
-                    await self._due(channel, end)
-                claimed = self._keys.occupied_claimed
-                await self._servers.run(claimed, "ZREM", claimed, name, purpose=_PURPOSE)
-            if len(due) < _CLAIMED_AT_ONCE:
-                return vacated
+
+        async def look(channel: str) -> bytes:
+            change, at_ms, end = await self._step(channel, "", 0)
+            if change < 0:
+                vacated.append((channel, at_ms))
+            return end
+
+        await self._due.settle(look)
+        return vacated
 
     async def _step(self, channel: str, node: str, lease_ms: int) -> tuple[int, int, bytes]:
         change, now_ms, end = await self._servers.run_script(
@@ -79,7 +66,3 @@ class RedisOccupancy:
             purpose=_PURPOSE,
         )
         return int(change), int(now_ms), end
-
-    async def _due(self, channel: str, end: bytes) -> None:
-        due = self._keys.occupied_due
-        await self._servers.run(due, "ZADD", due, "LT", end, channel, purpose=_PURPOSE)

@@ -1,8 +1,7 @@
 """Who is on which channel, counted by Redis: implements `PresenceStore`.
 
 Each call is one atomic step on the keys of one channel, and every step first turns leases that ran out into leaves, so
-nobody is ever seen who is not there. So that leaves are told also where nobody asks, channels stand in a work list by
-the end of their first lease; each node now and then claims what is due and looks at it.
+nobody is ever seen who is not there. So that leaves are told also where nobody asks, nodes look at what is due (`due`).
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ import msgspec
 
 from hybrid.broker.base import Present
 from hybrid.broker.redis import scripts
+from hybrid.broker.redis.due import DueList
 from hybrid.broker.redis.keys import Keys
 from hybrid.broker.redis.servers import Servers
 from hybrid.model import PresenceEntry
 
 _PURPOSE: Final = "presence"
 """A line of its own: joins and leaves of one session must arrive in their order."""
-_CLAIMED_AT_ONCE: Final = 64
-_CLAIM_MS: Final = 10_000  # after which what a node has claimed and not finished is somebody else's
 
 
 class RedisPresence:
@@ -31,6 +29,7 @@ class RedisPresence:
         self._servers = servers
         self._keys = keys
         self._skew_ms = skew_ms
+        self._due = DueList(servers, keys.due, keys.claimed, skew_ms, purpose=_PURPOSE)
         self._publish: Final = "SPUBLISH" if servers.is_cluster else "PUBLISH"
 
     @staticmethod
@@ -55,7 +54,7 @@ class RedisPresence:
             self._skew_ms(),
             purpose=_PURPOSE,
         )
-        await self._due(channel, end)
+        await self._due.add(channel, end)
         return bool(is_first)
 
     async def leave(self, channel: str, entry: PresenceEntry, session: str) -> bool:
@@ -75,24 +74,12 @@ class RedisPresence:
 
     async def expire(self) -> None:
         """See `PresenceStore.expire`."""
-        while True:
-            due = await self._servers.run_script(
-                scripts.DUE,
-                (self._keys.due, self._keys.claimed),
-                _CLAIMED_AT_ONCE,
-                _CLAIM_MS,
-                self._skew_ms(),
-                purpose=_PURPOSE,
-            )
-            for name in due:
-                channel = name.decode()
-                _, end, *_ = await self._look(channel)
-                # First back into the list, then out of the claims: it is never in neither.
-                if end:
-                    await self._due(channel, end)
-                await self._servers.run(self._keys.claimed, "ZREM", self._keys.claimed, name, purpose=_PURPOSE)
-            if len(due) < _CLAIMED_AT_ONCE:
-                return
+
+        async def look(channel: str) -> bytes:
+            _, end, *_ = await self._look(channel)
+            return end
+
+        await self._due.settle(look)
 
     async def _look(
         self, channel: str, member: bytes = b"", *, limit: int = 0
@@ -109,9 +96,6 @@ class RedisPresence:
             purpose=_PURPOSE,
         )
         return is_last, end, listed, principals, sessions
-
-    async def _due(self, channel: str, end: bytes) -> None:
-        await self._servers.run(self._keys.due, "ZADD", self._keys.due, "LT", end, channel, purpose=_PURPOSE)
 
 
 def _principal(entry: PresenceEntry) -> bytes:

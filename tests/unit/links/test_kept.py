@@ -42,14 +42,25 @@ class FakeFront:
         raise AssertionError(f"{name} is not needed here")
 
 
+class FakeUnread:
+    def __init__(self) -> None:
+        self.links: set[KeptConnection] = set()
+
+    def paused(self, link: KeptConnection) -> None:
+        self.links.add(link)
+
+    def gone(self, link: KeptConnection) -> None:
+        self.links.discard(link)
+
+
 def nothing_is_ours(head: Head) -> bool:
     return False
 
 
 async def test_it_goes_back_with_all_that_its_server_has_to_know() -> None:
     for is_full in (False, True):
-        front, transport, together = FakeFront(), FakeTransport(), KeptConnections()
-        connection = KeptConnection(front, together, nothing_is_ours, requests=7)  # type: ignore[arg-type]
+        front, transport, together, unread = FakeFront(), FakeTransport(), KeptConnections(), FakeUnread()
+        connection = KeptConnection(front, together, unread, nothing_is_ours, requests=7)  # type: ignore[arg-type]
         connection.start(transport, b"answer", b"", has_ended=False)
         assert (transport.written, len(together)) == (b"answer", 1)
         if is_full:
@@ -57,3 +68,4 @@ async def test_it_goes_back_with_all_that_its_server_has_to_know() -> None:
         connection.data_received(REQUEST)
         assert front.given_back == [GivenBack(transport, REQUEST, 7, is_full)]
         assert len(together) == 0
+        assert not unread.links
