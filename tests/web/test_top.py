@@ -405,6 +405,7 @@ def test_a_dumb_terminal_gets_lines(server: Serving) -> None:
         assert shown.process.wait(PATIENCE_S) == 130
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_is_said_and_found_again(tmp_path: Path) -> None:
     (tmp_path / "hybrid.toml").write_text("metrics = true\n")
     with serving(tmp_path) as first:
