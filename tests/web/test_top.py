@@ -417,3 +417,18 @@ def test_a_server_that_goes_away_is_said_and_found_again(tmp_path: Path) -> None
                 shown.drawn("serving")
                 shown.press("q")
                 assert shown.ended() == 0
+
+
+def test_keys_are_heard_while_a_server_does_not_answer(server: Serving) -> None:
+    with screen(server.url) as shown:
+        shown.drawn("WORKER")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            shown.press("s")
+            shown.drawn("by publications")
+            shown.press("r")
+            shown.drawn("reversed")
+            shown.press("q")
+            assert shown.ended() == 0
+        finally:
+            server.process.send_signal(signal.SIGCONT)
