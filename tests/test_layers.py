@@ -25,6 +25,7 @@ PACKAGES = {
     "bench",
     "hooks",
     "specifications",
+    "top",
 }
 
 # Which part may import which; the leaves are open to all, except that `protocol` never takes the clock.
@@ -50,7 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": {"client", "protocol"},
     "embed": {"embed", "web", "transports", "engine", "protocol", "broker.base", "auth", "client", "settings"},
     "testing": {"embed"},
-    "cli": {"cli", "client", "bench", "web", "settings", "settings_page", "protocol"},
+    "top": {"top", "client", "protocol"},
+    "cli": {"cli", "client", "bench", "top", "web", "settings", "settings_page", "protocol"},
     "bench": {"bench", "client", "protocol"},
     "asgi": {"web", "settings"},
     "__main__": {"cli"},
@@ -69,7 +71,7 @@ HOMES: dict[str, set[str]] = {
     "websockets": {"links", "client"},
     "httptools": {"links/head.py"},
     "psutil": {"web/feed.py", "web/metrics", "bench/server.py"},
-    "prometheus_client": {"web/metrics/text.py"},
+    "prometheus_client": {"web/metrics/text.py", "top/reading.py"},
     "opentelemetry": {"tracing"},
     "uvloop": {"web/launcher.py"},
 }

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hybrid.cli import bench, demo, doctor, publish, revoke, serve, tail, token
+from hybrid.cli import bench, demo, doctor, publish, revoke, serve, tail, token, top
 from hybrid.cli.parser import HelpFormatter, Parser
 
 EXIT_REFUSED = 1
@@ -38,7 +38,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="hybrid", description=_DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"hybrid {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, serve, publish, tail, token, revoke, doctor, bench):
+    for module in (demo, serve, publish, tail, token, revoke, top, doctor, bench):
         module.add_command(commands)
     return parser
 

@@ -23,7 +23,7 @@ from hybrid.errors import SettingsError
 from hybrid.settings import Settings
 
 ROOT = Path(cli.__file__).parents[2]
-COMMANDS = ("serve", "demo", "publish", "tail", "token", "revoke")
+COMMANDS = ("serve", "demo", "publish", "tail", "token", "revoke", "top")
 
 
 @pytest.fixture(autouse=True)
