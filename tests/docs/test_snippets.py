@@ -102,6 +102,7 @@ cat greeting
         ("", "", None),
         ("cat greeting", "cat elsewhere", "failed"),
         ("cat greeting", "cat greeting\nfalse", "failed"),
+        ("cat greeting", "sleep 60 &\nfalse", "failed"),
         ("cat greeting", "false | cat greeting && exit 3", "failed"),
         ('says "hello"', 'says "good night"', "is not in"),
     ],
@@ -166,9 +167,9 @@ def commands(*, slow: bool) -> list[Any]:
 
 
 async def follow(page: Path, folder: Path, *, slow: bool) -> None:
-    is_bare = slow and "pip install ." in page.read_text()
-    async with terminals(folder, is_bare) as opened:
-        for block in blocks_of(page):
+    blocks = blocks_of(page)
+    async with terminals(folder, slow and any("pip install ." in block.text for block in blocks)) as opened:
+        for block in blocks:
             if block.file:
                 save(opened, block)
             elif block.language in SHELL and is_read_here(block) and (slow or not block.is_slow):
