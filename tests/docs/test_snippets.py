@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from hybrid.settings import load
 from tests.docs.snippets import PAGES, Block, blocks_of
 from tests.docs.terminals import Terminals, terminals
 from tests.support.nodes import ROOT, SECRET
+from tests.support.processes import program
 
 RUN_BY = {
     "docs/http-api.md": {"sh json": "tests/specifications/test_page.py"},
@@ -56,7 +58,7 @@ def of(*languages: str) -> list[Block]:
 
 
 def test_every_block_is_run_or_read_or_says_why_not() -> None:
-    kinds = SHELL | {"toml", "json", "yaml", "js", "html", ""}
+    kinds = SHELL | {"toml", "json", "yaml", "nginx", "js", "html", ""}
     left = [block.place for block in BLOCKS if is_read_here(block) and block.language not in kinds]
     assert left == [], "no test reads these: mark them as tests/docs/snippets.py says"
     assert len(BLOCKS) > 150
@@ -154,6 +156,21 @@ _Loader.add_constructor("!secret", lambda loader, node: loader.construct_scalar(
 @pytest.mark.parametrize("block", of("yaml"), ids=ids)
 def test_yaml_is_yaml(block: Block) -> None:
     assert yaml.load(block.text, _Loader)
+
+
+def is_nginx(fragment: str, folder: Path) -> bool:
+    """Whether nginx takes this inside of a server."""
+    around = "pid {0}/pid; error_log stderr; events {{}} http {{ access_log off; upstream hybrid_any {{ server 127.0.0.1:1; }}"
+    (folder / "nginx.conf").write_text(f"{around.format(folder)} server {{ listen 127.0.0.1:1; {fragment} }} }}")
+    command = [program("nginx"), "-t", "-q", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_parts_of_nginx_conf_are_what_nginx_takes(tmp_path: Path) -> None:
+    assert is_nginx("location /v1 { proxy_pass http://hybrid_any; }", tmp_path)
+    assert not is_nginx("location /v1 { proxy_pass http://elsewhere; }", tmp_path)
+    for block in of("nginx"):
+        assert is_nginx(block.text, tmp_path), block.place
 
 
 # -- commands
