@@ -61,7 +61,11 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Hybrid:
-    """See the module's text."""
+    """Channels as a part of a Quart application: its decorators say who may do what, its methods publish and read.
+
+    One may be part of several apps, as in tests that make one each: what it does then concerns the app in whose context
+    it is called. `Hybrid(app)`, or `Hybrid()` and `init_app(app)` in a factory.
+    """
 
     def __init__(
         self,

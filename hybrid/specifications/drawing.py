@@ -22,7 +22,7 @@ _LETTER: Final = 6.6  # of 11 px, on average, and rather more
 _MARGIN: Final = 12
 _STYLE: Final = (
     # Colours that can be read on white and on black: a page that changes its scheme cannot change a picture.
-    "text{font:11px ui-sans-serif,system-ui,sans-serif;fill:#64748b}"
+    "text{font:11px ui-sans-serif,system-ui,sans-serif;fill:#708098}"
     ".name{font-size:14px;font-weight:600;fill:#fff}.stays{font-size:10px;fill:#e0e7ff}"
     ".box{fill:#3f51b5}.final{fill:#475569}.line{fill:none;stroke:#7c8aa0;stroke-width:1.5}.tip{fill:#7c8aa0}"
 )

@@ -36,6 +36,7 @@ export -f python3 pip curl
 set -eu
 """
 _DONE: Final = "---- done"
+_LEFT: Final = "---- left"  # what runs in the background keeps the output open, so its end tells nothing
 
 
 class Terminals:
@@ -155,7 +156,7 @@ class Terminals:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
-            await self._write(_PROFILE)
+            await self._write(f"trap \"echo '{_LEFT}'\" EXIT\n{_PROFILE}")
         # `eval` reads the whole block first; what it runs cannot read the rest of what is typed.
         await self._write(f"eval {shlex.quote(text)} </dev/null\necho '{_DONE}'\n")
         assert self._shell.stdout is not None
@@ -164,8 +165,9 @@ class Terminals:
             async with asyncio.timeout(PATIENCE_S * (10 if block.is_slow else 1)):
                 while f"{_DONE}\n" not in said:
                     more = await self._shell.stdout.read(65_536)
-                    assert more, f"{block.place} failed:\n{said}\n{self._report()}"
                     said += more.decode(errors="replace")
+                    has_ended = not more or f"{_LEFT}\n" in said
+                    assert not has_ended, f"{block.place} failed:\n{said}\n{self._report()}"
         except TimeoutError:
             raise AssertionError(f"{block.place} did not end:\n{said}\n{self._report()}") from None
         return said.replace(f"{_DONE}\n", "")

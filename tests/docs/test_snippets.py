@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from hybrid.settings import load
 from tests.docs.snippets import PAGES, Block, blocks_of
 from tests.docs.terminals import Terminals, terminals
 from tests.support.nodes import ROOT, SECRET
+from tests.support.processes import program
 
 RUN_BY = {
     "docs/http-api.md": {"sh json": "tests/specifications/test_page.py"},
@@ -29,7 +31,7 @@ RUN_BY = {
     "README.md": {"python": "tests/docs/test_embedding.py"},
 }
 """Pages with a test of their own, and the languages of the blocks that it runs."""
-NOT_RUN_MAX = 14
+NOT_RUN_MAX = 11
 """How many blocks say that they cannot be run. One more is a decision."""
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 SHELL = {"sh", "bash", "console"}
@@ -56,7 +58,7 @@ def of(*languages: str) -> list[Block]:
 
 
 def test_every_block_is_run_or_read_or_says_why_not() -> None:
-    kinds = SHELL | {"toml", "json", "yaml", "js", "html", ""}
+    kinds = SHELL | {"toml", "json", "yaml", "nginx", "js", "html", ""}
     left = [block.place for block in BLOCKS if is_read_here(block) and block.language not in kinds]
     assert left == [], "no test reads these: mark them as tests/docs/snippets.py says"
     assert len(BLOCKS) > 150
@@ -102,6 +104,7 @@ cat greeting
         ("", "", None),
         ("cat greeting", "cat elsewhere", "failed"),
         ("cat greeting", "cat greeting\nfalse", "failed"),
+        ("cat greeting", "sleep 60 &\nfalse", "failed"),
         ("cat greeting", "false | cat greeting && exit 3", "failed"),
         ('says "hello"', 'says "good night"', "is not in"),
     ],
@@ -155,6 +158,21 @@ def test_yaml_is_yaml(block: Block) -> None:
     assert yaml.load(block.text, _Loader)
 
 
+def is_nginx(fragment: str, folder: Path) -> bool:
+    """Whether nginx takes this inside of a server."""
+    around = "pid {0}/pid; error_log stderr; events {{}} http {{ access_log off; upstream hybrid_any {{ server 127.0.0.1:1; }}"
+    (folder / "nginx.conf").write_text(f"{around.format(folder)} server {{ listen 127.0.0.1:1; {fragment} }} }}")
+    command = [program("nginx"), "-t", "-q", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_parts_of_nginx_conf_are_what_nginx_takes(tmp_path: Path) -> None:
+    assert is_nginx("location /v1 { proxy_pass http://hybrid_any; }", tmp_path)
+    assert not is_nginx("location /v1 { proxy_pass http://elsewhere; }", tmp_path)
+    for block in of("nginx"):
+        assert is_nginx(block.text, tmp_path), block.place
+
+
 # -- commands
 
 
@@ -166,9 +184,9 @@ def commands(*, slow: bool) -> list[Any]:
 
 
 async def follow(page: Path, folder: Path, *, slow: bool) -> None:
-    is_bare = slow and "pip install ." in page.read_text()
-    async with terminals(folder, is_bare) as opened:
-        for block in blocks_of(page):
+    blocks = blocks_of(page)
+    async with terminals(folder, slow and any("pip install ." in block.text for block in blocks)) as opened:
+        for block in blocks:
             if block.file:
                 save(opened, block)
             elif block.language in SHELL and is_read_here(block) and (slow or not block.is_slow):
