@@ -47,7 +47,7 @@ class Stats:
         for (_, transport), number in found.sessions.items():
             sessions[transport] = sessions.get(transport, 0) + number
         # Who polls is connected between two polls as well; a plain poll is known only while it waits.
-        plain = sum(1 for poll in engine.open.waiting() if poll.principals())
+        plain = len([poll for poll in engine.open.waiting() if poll.principals()])
         connections["longpoll"] += sessions["longpoll"] + plain
         tally = engine.hub.shared.tally
         return NodeStats(

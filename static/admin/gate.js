@@ -55,7 +55,7 @@ export class Gate {
 
   /** It is over, or not enough: what is on show stays, and grows old. */
   refused(error) {
-    const words = error.scope ? `Your token lacks the scope ${error.scope}, without which this page shows nothing.` : error.message;
+    const words = error.scope ? `Your token lacks the scope ${error.scope}, without which this page shows nothing.` : "What is shown here is what was known before; it goes on when you sign in.";
     setText(partsOf(this.#ended)("title"), error.scope ? "You may not look at this." : "Your sign-in has ended.");
     setText(partsOf(this.#ended)("words"), words);
     this.#ended.hidden = false;

@@ -91,6 +91,7 @@ export class List {
 
   #failed(error) {
     if (error.scope) this.#become("denied", `Your token does not permit this: it lacks the scope ${error.scope}.`);
+    else if (error.kind === "signed-out") this.#become(this.#hasAnswer ? "stale" : "failed", "Your sign-in has ended.");
     else this.#become(this.#hasAnswer ? "stale" : "failed", this.#hasAnswer ? `${error.message} This is what was known before.` : error.message);
   }
 

@@ -19,7 +19,7 @@ import { Tabs } from "./tabs.js";
 
 const PAINT_MS = 500;
 const DESCRIBE_MS = 15_000;
-const PULSE = { waiting: "Connecting…", live: "Live", offline: "Offline", refused: "Signed out" };
+const PULSE = { waiting: "Connecting…", live: "Live", offline: "Offline", refused: "Stopped" };
 
 const element = (id) => document.getElementById(id);
 

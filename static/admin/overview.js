@@ -1,5 +1,6 @@
 /** The first part: what there is now, in figures, and how it went in the last five minutes, in charts. */
 
+import { steadyNow } from "../demo/clock.js";
 import { count, durationText, shortCount } from "../demo/format.js";
 import { palette } from "../demo/palette.js";
 import { linearScale, roundUp } from "../demo/scale.js";
@@ -7,7 +8,7 @@ import { setText } from "../demo/text.js";
 import { TimeChart } from "../demo/timechart.js";
 import { make, partsOf } from "./dom.js";
 import { TRANSPORTS } from "./rates.js";
-import { perSecond } from "./words.js";
+import { perSecond, span } from "./words.js";
 
 export const SPAN_MS = 300_000;
 /** A chart of five minutes that are not there yet shows nothing but its edge: it grows with what is known. */
@@ -49,6 +50,8 @@ export class Overview {
   #charts;
   #nodes = "";
   #isShown = false;
+  /** Where somebody points in a chart, in pixels from its left edge: all charts then tell of that moment. */
+  #pointed = null;
 
   constructor({ root, rates }) {
     this.#rates = rates;
@@ -83,8 +86,11 @@ export class Overview {
       setText(value, now ? text(now) : "–");
       tile.classList.toggle("is-bad", now !== null && isBad(now));
     }
-    for (const { series, figures } of this.#charts) {
-      series.forEach(({ name, text }, place) => setText(figures[place], now?.[name] === null || !now ? "–" : text(now[name])));
+    const at = this.#cursor(steadyNow());
+    const then = at ? at.figures : now;
+    for (const { series, figures, when } of this.#charts) {
+      series.forEach(({ name, text }, place) => setText(figures[place], (then?.[name] ?? null) === null ? "–" : text(then[name])));
+      setText(when, at ? `${span((steadyNow() - at.at_ms) / 1000)} ago` : "");
     }
   }
 
@@ -93,10 +99,11 @@ export class Overview {
     if (!this.#isShown) return;
     const known_ms = now_ms - (this.#rates.samples[0]?.at_ms ?? now_ms);
     const span_ms = SPANS_MS.find((one) => one >= known_ms) ?? SPAN_MS;
+    const cursor_ms = this.#cursor(now_ms)?.at_ms ?? null;
     for (const { chart, series, least, label } of this.#charts) {
       const drawn = series.map(({ name, colour, fill = false }) => ({ points: this.#rates.points(name, this.#node), colour: palette[colour], fill }));
       const largest = drawn.reduce((most, { points }) => points.reduce((more, { value }) => Math.max(more, value), most), least);
-      chart.draw(now_ms, { scale: linearScale(roundUp(largest), label), series: drawn, span_ms });
+      chart.draw(now_ms, { scale: linearScale(roundUp(largest), label), series: drawn, span_ms, cursor_ms });
     }
   }
 
@@ -109,6 +116,16 @@ export class Overview {
       });
       canvas.setAttribute("aria-label", `${title}, of the last five minutes: ${told.join("; ")}`);
     }
+  }
+
+  #cursor(now_ms) {
+    return this.#pointed && this.#rates.at(this.#pointed.chart.timeAt(this.#pointed.left, now_ms), this.#node);
+  }
+
+  #point(pointed) {
+    this.#pointed = pointed;
+    this.refresh();
+    this.paint(steadyNow());
   }
 
   get #node() {
@@ -130,9 +147,13 @@ export class Overview {
   #chart({ title, series, least, label }) {
     const canvas = make("canvas", { role: "img", "aria-label": title });
     const figures = series.map(() => make("b", {}, "–"));
+    const when = make("small");
     const legend = series.map(({ title: what, colour }, place) => make("span.flow", { data: { hue: colour } }, make("span", {}, what), figures[place]));
-    const figure = make("figure.card.chart", {}, make("figcaption", {}, make("h3", {}, title), make("p.legend", {}, ...legend)), canvas);
+    const figure = make("figure.card.chart", {}, make("figcaption", {}, make("h3", {}, title, " ", when), make("p.legend", {}, ...legend)), canvas);
     this.#parts("charts").append(figure);
-    return { chart: new TimeChart(canvas, { span_ms: SPAN_MS, gap_ms: GAP_MS }), canvas, title, series, figures, least, label };
+    const chart = new TimeChart(canvas, { span_ms: SPAN_MS, gap_ms: GAP_MS });
+    for (const kind of ["pointerdown", "pointermove"]) canvas.addEventListener(kind, ({ offsetX: left }) => this.#point({ chart, left }));
+    for (const kind of ["pointerleave", "pointercancel"]) canvas.addEventListener(kind, () => this.#point(null));
+    return { chart, canvas, title, series, figures, when, least, label };
   }
 }

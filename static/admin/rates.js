@@ -40,6 +40,15 @@ export class Rates {
     return last ? figuresOf(last, node) : null;
   }
 
+  /** What was so at about this moment: of the sample next to it; null before there is any. */
+  at(at_ms, node = "") {
+    let next = null;
+    for (const sample of this.samples) {
+      if (!next || Math.abs(sample.at_ms - at_ms) <= Math.abs(next.at_ms - at_ms)) next = sample;
+    }
+    return next && { at_ms: next.at_ms, figures: figuresOf(next, node) };
+  }
+
   /** One figure over time, for a chart: where it is not known there is no point. */
   points(name, node = "") {
     const points = [];

@@ -41,9 +41,10 @@ export class TimeChart {
   /**
    * @param {number} now_ms the right edge
    * @param {{scale: import("./scale.js").Scale, series: Series[], marks?: Mark[],
-   *   outages?: {from_ms: number, to_ms: number | null}[], span_ms?: number}} picture `span_ms`: another span from now on
+   *   outages?: {from_ms: number, to_ms: number | null}[], span_ms?: number, cursor_ms?: number | null}} picture
+   *   `span_ms`: another span from now on; `cursor_ms`: a moment to point at
    */
-  draw(now_ms, { scale, series, marks = [], outages = [], span_ms = this.#span_ms }) {
+  draw(now_ms, { scale, series, marks = [], outages = [], span_ms = this.#span_ms, cursor_ms = null }) {
     if (!this.#width) return;
     this.#span_ms = span_ms;
     const context = this.#context;
@@ -62,7 +63,14 @@ export class TimeChart {
     this.#drawOutages(outages, now_ms, x);
     this.#drawMarks(marks.filter(({ kind }) => kind !== "back"), x);
     for (const one of series) this.#drawSeries(one, x, y);
+    if (cursor_ms !== null) this.#drawCursor(x(cursor_ms));
     context.restore();
+  }
+
+  /** Which moment is drawn at a place, in CSS pixels from the canvas' left edge. */
+  timeAt(left, now_ms) {
+    const share = (left - this.#left) / Math.max(1, this.#width - this.#left - GUTTER_RIGHT);
+    return now_ms - (1 - Math.min(1, Math.max(0, share))) * this.#span_ms;
   }
 
   get #plotHeight() {
@@ -194,6 +202,16 @@ export class TimeChart {
     for (const point of points.toReversed()) context.lineTo(x(point.at_ms), y(point.low));
     context.fill();
     context.globalAlpha = 1;
+  }
+
+  #drawCursor(left) {
+    const context = this.#context;
+    context.strokeStyle = palette["ink-faint"];
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(Math.round(left) + 0.5, GUTTER_TOP);
+    context.lineTo(Math.round(left) + 0.5, GUTTER_TOP + this.#plotHeight);
+    context.stroke();
   }
 
   #drawDot(left, top, colour) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +16,7 @@ from hybrid.errors import HybridError
 from tests.browser.conftest import Demo, serve_demo, sign_in
 from tests.support.chromium import Page, open_browser
 from tests.support.processes import free_port
+from tests.support.redis_servers import redis_server
 from tests.support.server import running_server, settings_for
 
 READY = "document.documentElement.dataset.ready === 'true'"
@@ -104,6 +105,11 @@ async def test_an_operator_sees_who_is_there_and_acts(demo: Demo) -> None:
         drawn = "[...document.querySelectorAll('.chart canvas')].map((one) => one.toDataURL())"
         before = await page.evaluate(drawn)
         await page.until(f"{drawn}.every((one, place) => one !== {before!r}[place])")
+
+        box = await page.evaluate("document.querySelector('.chart canvas').getBoundingClientRect().toJSON()")
+        pointed = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        await page.send("Input.dispatchMouseEvent", type="mouseMoved", **pointed)
+        await page.until("/ ago$/.test(document.querySelector('.chart:last-child h3').textContent)")
 
         await show(page, "sessions")
         rows = "[...document.querySelectorAll('#sessions .list:not([hidden]) tbody tr')]"
@@ -227,43 +233,53 @@ async def test_it_goes_on_by_itself_when_the_server_is_back(chromium: str, tmp_p
             assert before not in shown
 
 
-@pytest.mark.parametrize(("width", "height", "scheme"), [(360, 640, "dark"), (820, 1180, "light")])
-async def test_it_fits_every_screen(demo: Demo, width: int, height: int, scheme: str) -> None:
+async def test_it_fits_every_screen(demo: Demo) -> None:
     page = demo.page
     async with visitor(demo.url, "somebody.with.a.long.name@some.where.example", "websocket"):
-        await enter(page, demo.url, width=width, height=height, scheme=scheme)
-        for view in VIEWS:
-            if view in ("overview", "publish"):
-                await page.evaluate(f"location.hash = '{view}'")
-                await page.until(f"!document.querySelector('#{view}').hidden")
-            else:
-                await show(page, view)
-            assert await page.evaluate("document.documentElement.scrollWidth === document.documentElement.clientWidth")
-            if width < 600:
-                small = (
-                    "[...document.querySelectorAll('button, a:not(.skip), input:not([type=radio]), select')]"
-                    ".filter((one) => one.offsetParent && one.offsetHeight < 44).map((one) => one.outerHTML)"
+        await enter(page, demo.url, width=360, height=640, scheme="dark")
+        for width in (360, 820):
+            screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+            await page.send("Emulation.setDeviceMetricsOverride", **screen)
+            for view in VIEWS:
+                if view in ("overview", "publish"):
+                    await page.evaluate(f"location.hash = '{view}'")
+                    await page.until(f"!document.querySelector('#{view}').hidden")
+                else:
+                    await show(page, view)
+                wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                assert await page.evaluate(wider) == 0, (view, width)
+                if width < 600:
+                    small = (
+                        "[...document.querySelectorAll('button, a:not(.skip), input:not([type=radio]), select')]"
+                        ".filter((one) => one.offsetParent && one.offsetHeight < 44).map((one) => one.outerHTML)"
+                    )
+                    assert await page.evaluate(small) == [], "too small for a thumb"
+                nameless = (
+                    "[...document.querySelectorAll('button, a, input, select, textarea')].filter((one) =>"
+                    " one.offsetParent && !(one.textContent.trim() || one.ariaLabel || one.labels?.length))"
                 )
-                assert await page.evaluate(small) == [], "too small for a thumb"
-        nameless = (
-            "[...document.querySelectorAll('button, a, input, select, textarea')].filter((one) => one.offsetParent"
-            " && !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length))"
-        )
-        assert await page.evaluate(f"{nameless}.length") == 0
+                assert await page.evaluate(f"{nameless}.length") == 0
         await show(page, "sessions")
         await page.evaluate("document.querySelector('#sessions tbody button').click()")
         await page.until("document.querySelector('#dialog .facts')")
         assert await page.evaluate("document.querySelector('#dialog').scrollWidth <= innerWidth")
 
 
-async def test_it_asks_again_at_once_when_somebody_looks_again(demo: Demo) -> None:
-    page = demo.page
-    await enter(page, demo.url)
-    async with page.tab() as other:
-        await other.send("Page.bringToFront")
-        await page.until("document.hidden")
-        stats = "performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/stats')).length"
-        asked = await page.evaluate(stats)
-        await page.send("Page.bringToFront")
-        await page.until(f"!document.hidden && {stats} > {asked}")
-        assert await page.evaluate("document.querySelector('#pulse').dataset.state") == "live"
+async def test_several_nodes_are_told_apart_and_one_is_drained(chromium: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(redis_server())
+        chosen = replace(settings_for(), broker=redis.url, secret="s" * 32, admin=True)
+        one = await stack.enter_async_context(running_server(chosen))
+        other = await stack.enter_async_context(running_server(chosen, issuer=one.issuer))
+        page = await stack.enter_async_context(open_browser(chromium, tmp_path / "profile"))
+        await paste(page, one.url, one.token("ada", "hybrid:admin hybrid:nodes hybrid:drain"))
+        await page.until("document.querySelectorAll('#overview select option').length === 3")
+        assert await page.evaluate("document.querySelector('#overview .choice').offsetParent !== null")
+        await show(page, "nodes")
+        await press(page, "nodes", other.engine.router.node, "Drain…")
+        told = await confirmed(page)
+        assert f"{other.engine.router.node} takes nobody in any more" in told
+        assert other.engine.is_draining
+        assert not one.engine.is_draining
+        await page.until("/draining/.test(document.querySelector('#nodes tbody').innerText)")
+        assert await page.evaluate("document.querySelectorAll('#nodes tbody button:disabled').length") == 1

@@ -71,6 +71,17 @@ test("what is older than the span is forgotten", () => {
   assert.equal(rates.samples.length, 6);
 });
 
+test("a moment that is pointed at is that of the sample next to it", () => {
+  const rates = new Rates({ span_ms: 60_000 });
+  assert.equal(rates.at(0), null);
+  for (const at_ms of [0, 2_000, 4_000]) rates.add({ nodes: [stats("a", at_ms / 1000, { slow: at_ms })] }, at_ms);
+  assert.deepEqual(
+    [-5_000, 900, 1_100, 3_000, 99_000].map((at_ms) => rates.at(at_ms).figures.slow),
+    [0, 0, 2_000, 4_000, 4_000],
+  );
+  assert.equal(rates.at(2_000, "b").figures, null);
+});
+
 // -- the feed
 
 class Timers {
