@@ -160,9 +160,9 @@ def test_yaml_is_yaml(block: Block) -> None:
 
 def is_nginx(fragment: str, folder: Path) -> bool:
     """Whether nginx takes this inside of a server."""
-    around = "pid {0}/pid; error_log stderr; events {{}} http {{ access_log off;"
-    around += " upstream hybrid_any {{ server 127.0.0.1:1; }}"
-    (folder / "nginx.conf").write_text(f"{around.format(folder)} server {{ listen 127.0.0.1:1; {fragment} }} }}")
+    server = f"server {{ listen 127.0.0.1:1; {fragment} }}"
+    http = f"http {{ access_log off; upstream hybrid_any {{ server 127.0.0.1:1; }} {server} }}"
+    (folder / "nginx.conf").write_text(f"pid {folder}/pid; error_log stderr; events {{}} {http}")
     command = [program("nginx"), "-t", "-q", "-p", str(folder), "-c", str(folder / "nginx.conf")]
     return subprocess.run(command, capture_output=True).returncode == 0
 
