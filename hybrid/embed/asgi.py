@@ -20,7 +20,7 @@ from quart import Quart
 from hybrid.embed.apps import engine_of, serve_through, settings_of
 from hybrid.embed.extension import Hybrid
 from hybrid.errors import SettingsError
-from hybrid.transports.app import PREFIX
+from hybrid.transports.app import PREFIX, UNDER
 from hybrid.transports.exchange import AsgiApp, Receive, Scope, Send
 from hybrid.web.app import say_goodbye
 from hybrid.web.lifespan import Lifespan
@@ -136,4 +136,4 @@ def _below(scope: Scope, path: str, rest: str) -> Scope:
     prefix = path.encode("ascii")
     if raw is not None and raw.startswith(prefix):
         raw = raw[len(prefix) :]
-    return {**scope, "path": rest, "raw_path": raw, "root_path": ""}
+    return {**scope, "path": rest, "raw_path": raw, "root_path": "", UNDER: prefix}

@@ -14,6 +14,7 @@ from hybrid.engine.operations import SERVER, PublishRequest, to_json
 from hybrid.engine.orders import Gathered, Orders, pages
 from hybrid.errors import HybridError, ProtocolError
 from hybrid.limits import REASON_MAX_BYTES
+from hybrid.protocol import orders
 from hybrid.protocol.channels import parse_channel
 from hybrid.protocol.cursor import to_wire
 from hybrid.protocol.management import (
@@ -31,24 +32,6 @@ from hybrid.protocol.management import (
     StatsAnswer,
     SubscribeAnswer,
     UnsubscribeAnswer,
-)
-from hybrid.protocol.orders import (
-    Assigned,
-    ChannelPage,
-    CountChannel,
-    Disconnect,
-    Disconnected,
-    Drain,
-    ListChannels,
-    ListSessions,
-    LookSession,
-    Measure,
-    NodeStats,
-    SessionInfo,
-    SessionPage,
-    Subscribe,
-    Target,
-    Unsubscribe,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +94,7 @@ class Management:
         target = self._target(subject, client, session, issuer)
         channel = self._checked(channel)
         [position] = await self._engine.broker.heads([channel])
-        gathered = await self._orders.give_all(Subscribe(target, channel, position), Assigned)
+        gathered = await self._orders.give_all(orders.Subscribe(target, channel, position), orders.Assigned)
         return SubscribeAnswer(
             sessions=sum(answer.sessions for answer in gathered.answers),
             already=sum(answer.unchanged for answer in gathered.answers),
@@ -133,7 +116,7 @@ class Management:
         Their right to the channel stays as it is. Raises HybridError. Cancelling it leaves the outcome unknown.
         """
         target = self._target(subject, client, session, issuer)
-        gathered = await self._orders.give_all(Unsubscribe(target, self._checked(channel)), Assigned)
+        gathered = await self._orders.give_all(orders.Unsubscribe(target, self._checked(channel)), orders.Assigned)
         return UnsubscribeAnswer(sessions=sum(answer.sessions for answer in gathered.answers), **_reach(gathered))
 
     async def disconnect(
@@ -158,7 +141,9 @@ class Management:
             raise ProtocolError("bad_request", f"A reason is one line of at most {REASON_MAX_BYTES} bytes.")
         if not 0 <= delay_s <= DELAY_MAX_S:
             raise ProtocolError("bad_request", f"delay_s lies between 0 and {DELAY_MAX_S:g}.")
-        gathered = await self._orders.give_all(Disconnect(target, reason, reconnect, delay_s), Disconnected)
+        gathered = await self._orders.give_all(
+            orders.Disconnect(target, reason, reconnect, delay_s), orders.Disconnected
+        )
         return DisconnectAnswer(
             sessions=sum(answer.sessions for answer in gathered.answers),
             streams=sum(answer.streams for answer in gathered.answers),
@@ -181,9 +166,9 @@ class Management:
         Raises HybridError. Cancel-safe: reads only.
         """
         limit = self._limit(limit)
-        order = ListSessions(limit, after, issuer, subject, client, transport, channel)
-        gathered = await self._orders.give_all(order, SessionPage)
-        known: dict[str, SessionInfo] = {}
+        order = orders.ListSessions(limit, after, issuer, subject, client, transport, channel)
+        gathered = await self._orders.give_all(order, orders.SessionPage)
+        known: dict[str, orders.SessionInfo] = {}
         for page in gathered.answers:
             for info in page.sessions:
                 known[info.session] = _later(info, known.get(info.session))
@@ -192,14 +177,14 @@ class Management:
         reach = _reach(gathered)
         return SessionsAnswer([known[session] for session in ids], next=ids[-1] if has_more else None, **reach)
 
-    async def session(self, session: str, *, issuer: str | None = None) -> SessionInfo:
+    async def session(self, session: str, *, issuer: str | None = None) -> orders.SessionInfo:
         """One session, with the names of its channels.
 
         Raises ProtocolError `session_unknown`, or `outcome_unknown` where it may be at a node that does not answer.
         Cancel-safe: reads only.
         """
-        gathered = await self._orders.give_all(LookSession(session, issuer), SessionPage)
-        found: SessionInfo | None = None
+        gathered = await self._orders.give_all(orders.LookSession(session, issuer), orders.SessionPage)
+        found: orders.SessionInfo | None = None
         for page in gathered.answers:
             for info in page.sessions:
                 found = _later(info, found)
@@ -219,7 +204,9 @@ class Management:
         Only those that begin with `prefix` and match one of `patterns`. Raises HybridError. Cancel-safe: reads only.
         """
         limit = self._limit(limit)
-        gathered = await self._orders.give_all(ListChannels(list(patterns), limit, prefix, after), ChannelPage)
+        gathered = await self._orders.give_all(
+            orders.ListChannels(list(patterns), limit, prefix, after), orders.ChannelPage
+        )
         counts: dict[str, int] = {}
         for page in gathered.answers:
             for name, listeners in page.channels:
@@ -241,7 +228,7 @@ class Management:
         if self._engine.operations.namespace(channel).presence:
             counts = await self._engine.operations.count_present(channel)
             present = PresenceCounts(counts.principals, counts.sessions)
-        gathered = await self._orders.give_all(CountChannel(channel), int)
+        gathered = await self._orders.give_all(orders.CountChannel(channel), int)
         return ChannelAnswer(
             channel=channel,
             subscribers=sum(gathered.answers),
@@ -275,7 +262,7 @@ class Management:
 
     async def stats(self) -> StatsAnswer:
         """What every node counts, this one first. Raises BrokerError. Cancel-safe: reads only."""
-        gathered = await self._orders.give_all(Measure(), NodeStats)
+        gathered = await self._orders.give_all(orders.Measure(), orders.NodeStats)
         return StatsAnswer(gathered.answers, gathered.unanswered)
 
     async def drain(self, node: str) -> DrainAnswer:
@@ -289,7 +276,7 @@ class Management:
         if not [taker for taker in takers if taker != node]:
             detail = "There is no other node that could take the clients. To end the last one, stop its process."
             raise ProtocolError("bad_request", detail)
-        return DrainAnswer(node, await self._orders.give(node, Drain(), int))
+        return DrainAnswer(node, await self._orders.give(node, orders.Drain(), int))
 
     # -- inside
 
@@ -304,8 +291,8 @@ class Management:
         return min(limit, self._engine.limits.managed_page_max)
 
     @staticmethod
-    def _target(subject: str | None, client: str | None, session: str | None, issuer: str | None) -> Target:
-        target = Target(subject, client, session, issuer)
+    def _target(subject: str | None, client: str | None, session: str | None, issuer: str | None) -> orders.Target:
+        target = orders.Target(subject, client, session, issuer)
         target.check()
         return target
 
@@ -314,6 +301,6 @@ def _reach(gathered: Gathered[Any]) -> dict[str, Any]:
     return {"nodes": len(gathered.answers), "unanswered": gathered.unanswered}
 
 
-def _later(info: SessionInfo, other: SessionInfo | None) -> SessionInfo:
+def _later(info: orders.SessionInfo, other: orders.SessionInfo | None) -> orders.SessionInfo:
     """Of what two nodes say of one polled session, that of the one where it came last."""
     return info if other is None or info.since_s >= other.since_s else other

@@ -15,25 +15,7 @@ from hybrid.engine.link import address_of
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.stats import Stats
 from hybrid.errors import HybridError
-from hybrid.protocol.orders import (
-    AnyOrder,
-    Assigned,
-    ChannelPage,
-    CountChannel,
-    Disconnect,
-    Disconnected,
-    Drain,
-    ListChannels,
-    ListSessions,
-    LookSession,
-    Measure,
-    SessionInfo,
-    SessionPage,
-    Subscribe,
-    Target,
-    Unsubscribe,
-    is_of,
-)
+from hybrid.protocol import orders
 from hybrid.protocol.states import SessionState
 
 if TYPE_CHECKING:
@@ -50,36 +32,38 @@ class Steward:
         self._draw = draw
         self._stats = Stats(engine)
 
-    async def carry_out(self, order: AnyOrder) -> Any:
+    async def carry_out(self, order: orders.AnyOrder) -> Any:
         """What the order is answered with. Raises HybridError."""
         match order:
-            case Subscribe():
+            case orders.Subscribe():
                 return await self._subscribe(order)
-            case Unsubscribe():
+            case orders.Unsubscribe():
                 sessions = sliced(self._sessions(order.target))
-                return Assigned(sum([runner.unsubscribe(order.channel) async for runner in sessions]))
-            case Disconnect():
+                return orders.Assigned(sum([runner.unsubscribe(order.channel) async for runner in sessions]))
+            case orders.Disconnect():
                 return await self._disconnect(order)
-            case ListChannels():
+            case orders.ListChannels():
                 return await self._channels(order)
-            case CountChannel():
+            case orders.CountChannel():
                 return self._engine.hub.listeners_of(order.channel)
-            case ListSessions():
+            case orders.ListSessions():
                 return await self._list(order)
-            case LookSession():
+            case orders.LookSession():
                 runner = self._engine.registry.get(order.session)
-                is_there = runner is not None and is_of(runner.session.principal, order.issuer)
-                return SessionPage([self._info(runner, with_channels=True)] if is_there and runner is not None else [])
-            case Measure():
+                is_there = runner is not None and orders.is_of(runner.session.principal, order.issuer)
+                return orders.SessionPage(
+                    [self._info(runner, with_channels=True)] if is_there and runner is not None else []
+                )
+            case orders.Measure():
                 return await self._stats.read()
-            case Drain():
+            case orders.Drain():
                 streams = len(self._engine.open)
                 self._engine.leave_soon()
                 return streams
 
     # -- sessions
 
-    def _sessions(self, target: Target) -> Iterator[SessionRunner]:
+    def _sessions(self, target: orders.Target) -> Iterator[SessionRunner]:
         if target.session is not None:
             runner = self._engine.registry.get(target.session)
             runners = [] if runner is None else [runner]
@@ -90,7 +74,7 @@ class Steward:
             if session.state is not SessionState.CLOSED and target.matches(session.principal, session.id):
                 yield runner
 
-    async def _subscribe(self, order: Subscribe) -> Assigned:
+    async def _subscribe(self, order: orders.Subscribe) -> orders.Assigned:
         told = unchanged = refused = 0
         async for runner in sliced(self._sessions(order.target)):
             try:
@@ -99,9 +83,9 @@ class Steward:
                 refused += 1
             else:
                 told, unchanged = told + is_news, unchanged + (not is_news)
-        return Assigned(told, unchanged, refused)
+        return orders.Assigned(told, unchanged, refused)
 
-    async def _disconnect(self, order: Disconnect) -> Disconnected:
+    async def _disconnect(self, order: orders.Disconnect) -> orders.Disconnected:
         sessions = streams = 0
         async for runner in sliced(self._sessions(order.target)):
             sessions += self._send_away(runner, order)
@@ -111,36 +95,38 @@ class Steward:
             async for holder in sliced(others):
                 if any(map(order.target.matches, holder.principals())):
                     streams += self._send_away(holder, order)
-        return Disconnected(sessions, streams)
+        return orders.Disconnected(sessions, streams)
 
-    def _send_away(self, holder: Holder, order: Disconnect) -> bool:
+    def _send_away(self, holder: Holder, order: orders.Disconnect) -> bool:
         if not order.reconnect:
             return holder.send_away("dismissed", reason=order.reason, delay_ms=0)
         # Those who are sent away together must not come back together.
         later_ms = self._draw(0, self._engine.limits.reconnect_delay_max_ms)
         return holder.send_away("disconnected", reason=order.reason, delay_ms=round(order.delay_s * 1000 + later_ms))
 
-    async def _list(self, order: ListSessions) -> SessionPage:
+    async def _list(self, order: orders.ListSessions) -> orders.SessionPage:
         found: dict[str, SessionRunner] = {}
         async for runner in sliced(self._engine.registry.runners()):
             if self._belongs(runner, order):
                 found[runner.session.id] = runner
         ids = heapq.nsmallest(order.limit + 1, found)
-        return SessionPage([self._info(found[session]) for session in ids[: order.limit]], len(ids) > order.limit)
+        return orders.SessionPage(
+            [self._info(found[session]) for session in ids[: order.limit]], len(ids) > order.limit
+        )
 
-    def _belongs(self, runner: SessionRunner, order: ListSessions) -> bool:
+    def _belongs(self, runner: SessionRunner, order: orders.ListSessions) -> bool:
         session, principal = runner.session, runner.session.principal
         return (
             session.id > order.after
             and session.state not in (SessionState.CLOSED, SessionState.NEW)
-            and is_of(principal, order.issuer)
+            and orders.is_of(principal, order.issuer)
             and order.subject in (None, principal.subject)
             and order.client in (None, principal.client)
             and order.transport in (None, _transport(runner))
             and (order.channel is None or order.channel in runner.channels())
         )
 
-    def _info(self, runner: SessionRunner, *, with_channels: bool = False) -> SessionInfo:
+    def _info(self, runner: SessionRunner, *, with_channels: bool = False) -> orders.SessionInfo:
         leg, principal = runner.session.current, runner.session.principal
         address, attached_s, buffered = "", 0.0, 0
         if isinstance(leg, StreamLeg):
@@ -148,7 +134,7 @@ class Steward:
         elif isinstance(leg, PolledLeg):
             address, attached_s = leg.address, leg.attached_s
         clock, channels = self._engine.clock, runner.channels()
-        return SessionInfo(
+        return orders.SessionInfo(
             session=runner.session.id,
             node=self._engine.router.node,
             transport=_transport(runner),
@@ -164,13 +150,13 @@ class Steward:
 
     # -- channels
 
-    async def _channels(self, order: ListChannels) -> ChannelPage:
+    async def _channels(self, order: orders.ListChannels) -> orders.ChannelPage:
         found: dict[str, int] = {}
         async for name, listeners in sliced(self._engine.hub.listeners()):
             if order.matches(name):
                 found[name] = listeners
         names = heapq.nsmallest(order.limit + 1, found)
-        return ChannelPage([(name, found[name]) for name in names[: order.limit]], len(names) > order.limit)
+        return orders.ChannelPage([(name, found[name]) for name in names[: order.limit]], len(names) > order.limit)
 
 
 def _transport(runner: SessionRunner) -> str:

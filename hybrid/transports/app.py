@@ -7,6 +7,7 @@ web framework.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from hybrid.auth.cookies import CookieReader
 from hybrid.auth.origin import DoorPolicy
@@ -30,6 +31,8 @@ from hybrid.transports.websocket import WebSockets
 
 _log = logging.getLogger(__name__)
 PREFIX = b"/v1/"
+UNDER = "hybrid.under"
+"""In a scope: what stood in front of its path, and was taken away by who serves us below a path."""
 _STREAM = b"/v1/stream"
 
 
@@ -110,8 +113,11 @@ class Transports:
         else:
             await self._request(exchange)
 
-    async def _keep(self, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
-        return await keep_connection(send, _is_short, status, headers, body, self._engine.slow)
+    async def _keep(
+        self, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, under: bytes = b""
+    ) -> bool:
+        is_ours = partial(_is_short, under=under) if under else _is_short
+        return await keep_connection(send, is_ours, status, headers, body, self._engine.slow)
 
     async def _handshake(self, exchange: Exchange) -> None:
         try:
@@ -131,7 +137,8 @@ class Transports:
     async def _request(self, exchange: Exchange) -> None:
         exchange.bodies = self._engine.bodies
         if self._may_keep:
-            exchange.keep = self._keep
+            under: bytes | None = exchange.scope.get(UNDER)
+            exchange.keep = partial(self._keep, under=under) if under else self._keep
         try:
             exchange.extra_headers = self._gate.cors_headers(exchange)
             try:
@@ -168,9 +175,10 @@ class Transports:
             await self._long_polls.session(exchange)
 
 
-def _is_short(head: Head) -> bool:
+def _is_short(head: Head, under: bytes = b"") -> bool:
     """Whether a request is one of ours and has one answer; a stream's connection is for Hypercorn to hand off."""
-    if not head.raw_path.startswith(PREFIX) or (head.raw_path == _STREAM and head.method != "POST"):
+    path = head.raw_path[len(under) :] if head.raw_path.startswith(under) else b""
+    if not path.startswith(PREFIX) or (path == _STREAM and head.method != "POST"):
         return False
     return not any(name == b"accept" and MEDIA_TYPE.encode() in value.lower() for name, value in head.headers)
 

@@ -13,6 +13,7 @@ import pytest
 
 from hybrid import Client, Hybrid, HybridError, HybridMiddleware, Settings
 from hybrid.errors import SettingsError
+from hybrid.links.kept_request import KeptRequest
 from hybrid.web import launcher
 from tests.embed.apps import settings
 from tests.support.asgi_servers import Serve, serve_uvicorn
@@ -217,3 +218,24 @@ async def test_a_refusal_before_a_websocket_is_opened_is_told() -> None:
         async with refused as client:
             with pytest.raises(HybridError, match="under that Host name"):
                 await client.connected()
+
+
+@pytest.mark.parametrize("path", ["", "/live"])
+async def test_a_connection_of_short_requests_is_kept_below_a_path_as_well(path: str) -> None:
+    port = free_port()
+    told = settings(port=port, public_url=f"http://127.0.0.1:{port}{path}")
+    hybrid = Hybrid(settings=told)
+    channels = HybridMiddleware(bare([], hybrid), hybrid, path=path)
+    served_by: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            served_by.append("us" if isinstance(getattr(receive, "__self__", None), KeptRequest) else "Hypercorn")
+        await channels(scope, receive, send)
+
+    async with asyncio.timeout(30), served(app, "hypercorn", told) as url, httpx2.AsyncClient(base_url=url) as http:
+        for _ in range(3):
+            assert (await http.get(f"{path}/v1/ping")).status_code == 200
+        assert (await http.get("/v1/elsewhere" if path else "/readyz")).status_code == 200
+    assert served_by[:3] == ["Hypercorn", "us", "us"]
+    assert served_by[3] == "Hypercorn", "what is not ours went back"
