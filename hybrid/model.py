@@ -77,8 +77,9 @@ class Principal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     first 16 bytes of the token's SHA-256, for seals and revocation; the token itself is kept nowhere. `token_id` is its
     `jti`, `sign_in` the `sid` of the sign-in that it comes from (OpenID Connect Front-Channel Logout 1.0, section 3).
     `proof_key` is the thumbprint of the key that the token is bound to (RFC 9449, section 6; RFC 7638); empty for a
-    bearer token. `is_introspected`: the issuer was asked about it, and can be asked again. An anonymous principal has
-    empty `issuer` and `subject` and no grants.
+    bearer token. `is_introspected`: the issuer was asked about it, and can be asked again. `channels` are those that
+    its sessions are told to subscribe to when they begin; it may read them. An anonymous principal has empty `issuer`
+    and `subject` and no grants.
     """
 
     issuer: str
@@ -92,6 +93,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     issued_at_s: float = 0.0
     proof_key: str = ""
     is_introspected: bool = False
+    channels: tuple[str, ...] = ()
 
     @property
     def is_anonymous(self) -> bool:

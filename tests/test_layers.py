@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "links": {"links", "engine.link"},
     "transports": {"transports", "specifications", "links", "engine", "protocol", "auth", "broker.base"},
     "tracing": {"tracing", "transports", "engine", "protocol", "broker.base"},
-    "hooks": {"hooks", "auth.grants", "auth.hooks", "engine.calls", "broker.base"},
+    "hooks": {"hooks", "auth.channels", "auth.grants", "auth.hooks", "engine.calls", "broker.base"},
     "web": {"web", "tracing", "transports", "engine", "protocol", "broker", "auth", "hooks", "links", "settings"},
     "client": {"client", "protocol"},
     "embed": {"embed", "web", "transports", "engine", "protocol", "broker.base", "auth", "client", "settings"},

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
+from hybrid.auth.channels import channels_of, with_channels
 from hybrid.auth.details import details_to_grants
 from hybrid.auth.grants import ScopeError, names_in, scopes_to_grants
 from hybrid.auth.rules import GrantRule, rules_to_grants
@@ -32,11 +33,23 @@ class Refusal(Exception):
 
 
 class ClaimsReader:
-    """Reads the claims of one issuer's tokens. `scope_claim` names the one that holds the scopes: text, or a list."""
+    """Reads the claims of one issuer's tokens.
 
-    def __init__(self, issuer: str, *, scope_claim: str = "scope", rules: tuple[GrantRule, ...] = ()) -> None:
+    `scope_claim` names the one that holds the scopes: text, or a list. `channels_claim` names the one that lists the
+    channels that sessions begin with; without a name there is none.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        scope_claim: str = "scope",
+        channels_claim: str = "",
+        rules: tuple[GrantRule, ...] = (),
+    ) -> None:
         self._issuer = issuer
         self._scope_claim = scope_claim
+        self._channels_claim = channels_claim
         self._rules = rules
         self._shared: dict[str, tuple[Grant, ...]] = {}
 
@@ -46,11 +59,12 @@ class ClaimsReader:
         subject = name_of(claims["sub"] if "sub" in claims or not is_introspected else client)
         if not subject:
             raise Refusal("no subject")
+        channels = self._channels(claims)
         return Principal(
             issuer=self._issuer,
             subject=subject,
             client=sys.intern(client),
-            grants=self._grants(claims, {"sub": subject, "client_id": client}),
+            grants=with_channels(self._grants(claims, {"sub": subject, "client_id": client}), channels),
             expires_at_s=time_of(claims, "exp", math.inf),
             token_id=name_of(claims.get("jti", "")),
             token_hash=token_hash(token),
@@ -58,7 +72,16 @@ class ClaimsReader:
             issued_at_s=time_of(claims, "iat", 0.0),
             proof_key=_proof_key(claims),
             is_introspected=is_introspected,
+            channels=channels,
         )
+
+    def _channels(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
+        if not self._channels_claim:
+            return ()
+        try:
+            return channels_of(claims.get(self._channels_claim))
+        except ScopeError as error:
+            raise Refusal(f"channels: {error}") from None
 
     def _grants(self, claims: Mapping[str, Any], names: Mapping[str, str]) -> tuple[Grant, ...]:
         scope = claims.get(self._scope_claim, "")

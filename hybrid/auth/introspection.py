@@ -71,6 +71,7 @@ class IntrospectionConfig:
     url: str | None = None
     requires_audience: bool = True
     scope_claim: str = "scope"
+    channels_claim: str = ""
     rules: tuple[GrantRule, ...] = ()
     http_hosts: frozenset[str] = frozenset()
 
@@ -109,7 +110,12 @@ class Introspector:
         self._fetcher = JsonFetcher(http_hosts=config.http_hosts, connections_max=ASKED_MAX + 16, kept_max=4)
         self._post = post or self._ask_issuer
         self._url = config.url
-        self._reader = ClaimsReader(config.issuer, scope_claim=config.scope_claim, rules=config.rules)
+        self._reader = ClaimsReader(
+            config.issuer,
+            scope_claim=config.scope_claim,
+            channels_claim=config.channels_claim,
+            rules=config.rules,
+        )
         self._yes: OrderedDict[bytes, _Answer] = OrderedDict()
         self._no: OrderedDict[bytes, float] = OrderedDict()
         # Of sessions here: the hash that a principal holds -> the token, and when it was shown last.

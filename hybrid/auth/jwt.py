@@ -57,8 +57,8 @@ class IssuerConfig:
     than the verifier's. Its keys are `keys` if given, else fetched from `jwks_url`, else from where its metadata says.
     `requires_typ` False accepts tokens without the `at+jwt` type, for issuers that do not send it;
     then any JWT of that issuer for our audience counts, an ID token too. `scope_claim` names the claim that holds the
-    scopes: a string, or a list of strings; `rules` grant by other means. `http_hosts` may be asked over plain http, by
-    exact host name.
+    scopes: a string, or a list of strings; `channels_claim` the one that lists channels (see `claims.ClaimsReader`);
+    `rules` grant by other means. `http_hosts` may be asked over plain http, by exact host name.
     """
 
     issuer: str
@@ -67,6 +67,7 @@ class IssuerConfig:
     algorithms: tuple[str, ...] = ALGORITHMS
     requires_typ: bool = True
     scope_claim: str = "scope"
+    channels_claim: str = ""
     rules: tuple[GrantRule, ...] = ()
     http_hosts: frozenset[str] = frozenset()
     keys: KeySource | None = None
@@ -84,7 +85,12 @@ class _Issuer:
             )
         self.config = config
         self.registry = _Registry(config.algorithms)
-        self.reader = ClaimsReader(config.issuer, scope_claim=config.scope_claim, rules=config.rules)
+        self.reader = ClaimsReader(
+            config.issuer,
+            scope_claim=config.scope_claim,
+            channels_claim=config.channels_claim,
+            rules=config.rules,
+        )
         self.fetcher: JsonFetcher | None = None
         if config.keys is not None:
             self.keys = config.keys

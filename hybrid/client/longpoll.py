@@ -111,14 +111,18 @@ class LongPollLeg(Leg):
             wait_s=wait_s,
             confirm=is_confirming,
         )
-        self._polling = asyncio.create_task(self._exchange(encode_command(poll, "json"), wait_s + _ANSWER_MARGIN_S))
+        asked = asyncio.create_task(self._exchange(encode_command(poll, "json"), wait_s + _ANSWER_MARGIN_S))
+        self._polling = asked
         try:
-            await asyncio.wait({self._polling})
-            return None if self._polling.cancelled() else self._polling.result()
+            await asyncio.wait({asked})
+            # Also where the answer was there already: it would bring the former seal back, and end what is new in it.
+            # Between this look and the taking of the answer nothing else may have its turn.
+            return None if self._polling is not asked or asked.cancelled() else asked.result()
         finally:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
             self._polling = None
+            if not asked.done():
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
 
     async def _exchange(self, body: bytes, timeout_s: float) -> bytes | Ending:
         headers = {
@@ -150,5 +154,6 @@ class LongPollLeg(Leg):
 
     def poll_anew(self) -> None:
         """Abandon the poll in flight and send it again with what is true now."""
-        if self._polling is not None:
-            self._polling.cancel()
+        polling, self._polling = self._polling, None
+        if polling is not None:
+            polling.cancel()

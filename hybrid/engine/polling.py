@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
+from hybrid.engine.claimed import follow_claim
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.wire import POLL
@@ -203,6 +204,8 @@ class Polling:
         session.receive_recovered(leg)
         runner.carry_out()
         runner.took_over(principal)
+        if principal.channels is not session.claimed:
+            await follow_claim(self._engine, runner)
         payloads += self._numbered(runner)
         payloads += await self._collected(leg, positions, 0.0)
         return payloads

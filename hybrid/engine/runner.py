@@ -16,6 +16,7 @@ import msgspec
 
 from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
+from hybrid.engine.claimed import follow_claim
 from hybrid.engine.heartbeat import interval_s
 from hybrid.engine.holders import Match
 from hybrid.engine.leg import StreamLeg
@@ -437,6 +438,7 @@ class SessionRunner:
         feed.start([answer.channel for answer in answers if not answer.error])
         assert leg.principal is not None
         self.took_over(leg.principal)
+        self._follow_claim(leg.principal)
 
     async def _add(self, leg: StreamLeg, wanted: AttachSubscription | Subscribe) -> Subscribed:
         """Authorise with the rights of now and find the position; delivery starts with `feed.start`."""
@@ -540,6 +542,11 @@ class SessionRunner:
             self._end_refused(leg, principal)
             if self._engine.operations.asks:
                 self._engine.tasks.spawn(self._ask_again(leg, principal))
+        self._follow_claim(principal)
+
+    def _follow_claim(self, principal: Principal) -> None:
+        if principal.channels is not self.session.claimed:
+            self._engine.tasks.spawn(follow_claim(self._engine, self))
 
     def _end_refused(self, leg: StreamLeg, principal: Principal) -> None:
         assert leg.feed is not None

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 import msgspec
 
+from hybrid.auth.channels import channels_of, with_channels
 from hybrid.auth.grants import Action, ScopeError, parse_pattern
 from hybrid.auth.hooks import Verdict
 from hybrid.clock import Clock
@@ -108,7 +109,10 @@ class Authority:
     def _with_rights(self, principal: Principal, answer: Answer) -> Principal:
         changes: dict[str, Any] = {}
         if answer.grants is not None:
-            changes["grants"] = _granted(answer.grants, principal)
+            changes["grants"], changes["channels"] = _granted(answer.grants, principal), ()
+        if answer.channels is not None:
+            channels = changes["channels"] = _channels(answer.channels)
+            changes["grants"] = with_channels(changes.get("grants", principal.grants), channels)
         if answer.expires_in_s is not None:
             changes["expires_at_s"] = min(principal.expires_at_s, self._clock.wall_s() + answer.expires_in_s)
         return msgspec.structs.replace(principal, **changes) if changes else principal
@@ -154,6 +158,13 @@ def _granted(grants: Grants, principal: Principal) -> tuple[Grant, ...]:
                 # What was meant to be granted can only be guessed.
                 raise HybridError("internal", "The application's backend gave rights that cannot be read.") from None
     return tuple(given)
+
+
+def _channels(names: list[str]) -> tuple[str, ...]:
+    try:
+        return channels_of(names)
+    except ScopeError:
+        raise HybridError("internal", "The application's backend gave channels that cannot be read.") from None
 
 
 def _unanswered(unanswered: Unanswered | None) -> Verdict:

@@ -76,12 +76,14 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """To `connect`, `subscribe` and `publish`. `grants` and `expires_in_s` count for `connect` only."""
+    """To `connect`, `subscribe` and `publish`. `grants`, `channels` and `expires_in_s` count for `connect` only."""
 
     allow: bool
     reason: str = ""
     cache_s: _Seconds = 0.0
     grants: Grants | None = None
+    channels: _Patterns | None = None
+    """Names of those that its sessions are subscribed to when they begin, and which it may read."""
     expires_in_s: _Seconds | None = None
 
 

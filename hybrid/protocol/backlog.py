@@ -40,6 +40,10 @@ class PushBacklog:
             self.has_overflowed = True
         return numbered
 
+    def widen(self, kept_max: int) -> None:
+        """Keep at least so many from now on."""
+        self._kept_max = max(self._kept_max, kept_max)
+
     def follow(self, last_seq: int) -> None:
         """The client was told up to this number, perhaps by another node: number on behind it."""
         self._last_seq = max(self._last_seq, last_seq)

@@ -104,6 +104,7 @@ class Session:
         "_limits",
         "_sequence",
         "backlog",
+        "claimed",
         "current",
         "id",
         "principal",
@@ -116,6 +117,7 @@ class Session:
         self.state = SessionState.NEW
         self.current: SessionLeg | None = None
         self.backlog: PushBacklog | None = None
+        self.claimed: tuple[str, ...] = ()  # of the principal's channels, those that the client was told of
         self._limits = limits
         self._candidates: list[SessionLeg] | None = None
         self._sequence: CommandSequence[NumberedCommand, object] | None = None
@@ -206,9 +208,7 @@ class Session:
         It may have been told more at another node, which then has numbered on.
         """
         if last_seq:
-            if self.backlog is None:
-                self.backlog = PushBacklog(self._limits.pushes_kept_max)
-            self.backlog.follow(last_seq)
+            self._backlog().follow(last_seq)
         self._acknowledge(last_seq)
         if leg is self.current:
             self._kept_until_s = now_s + self._limits.session_kept_s + self._limits.poll_wait_max_s
@@ -255,6 +255,10 @@ class Session:
     def push_invitation(self, channel: str, position: WirePosition) -> None:
         """The server asks for a subscription: told as `push_unsubscribed` tells."""
         self._push_numbered(Push(subscribe=Invitation(channel, position)))
+
+    def expect_pushes(self, count: int) -> None:
+        """So many are to be numbered together: they do not count for `pushes_kept_max`, or nobody could be told."""
+        self._backlog().widen(self._limits.pushes_kept_max + count)
 
     def end(self, error: str, *, reason: str = "", delay_ms: int = 0) -> None:
         """End the session and all its legs. See `EndLeg`."""
@@ -327,11 +331,14 @@ class Session:
         self._effects.append(effect)
 
     def _push_numbered(self, push: Push) -> None:
-        if self.backlog is None:
-            self.backlog = PushBacklog(self._limits.pushes_kept_max)
-        numbered = self.backlog.add(push)
+        numbered = self._backlog().add(push)
         if self.current is not None:
             self._emit(SendPush(self.current, numbered))
+
+    def _backlog(self) -> PushBacklog:
+        if self.backlog is None:
+            self.backlog = PushBacklog(self._limits.pushes_kept_max)
+        return self.backlog
 
     def _acknowledge(self, last_seq: int) -> None:
         if self.backlog is not None and last_seq:

@@ -78,6 +78,11 @@ class IssuerSettings:
         f"The signatures accepted; out of {', '.join(ALGORITHMS)}.", ("RS256", "ES256", "Ed25519")
     )
     scope_claim: str = doc("The claim that holds the scopes: text, or a list of texts.", "scope")
+    channels_claim: str = doc(
+        "The claim that lists channels to which a session is subscribed when it begins, and which its token may read; "
+        "none when not given.",
+        "",
+    )
     introspection_url: str | None = doc(
         "Where tokens that are no JWTs are asked about (RFC 7662); found through the metadata when not given. Needs "
         "client_id.",

@@ -56,6 +56,7 @@ def _both(issuer: IssuerSettings) -> dict[str, Any]:
     return {
         "issuer": issuer.url,
         "scope_claim": issuer.scope_claim,
+        "channels_claim": issuer.channels_claim,
         "rules": tuple(
             GrantRule(
                 scope=rule.scope,

@@ -15,6 +15,7 @@ from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from hybrid.client.client import Client
 from hybrid.errors import HybridError, SettingsError
 from hybrid.hooks.breaker import REST_MAX_S
+from hybrid.model import Position
 from hybrid.settings import HooksSettings, IssuerSettings, Namespace, Settings
 from hybrid.web.app import create_app
 from tests.support.configured import configured_server, settings_of
@@ -153,3 +154,26 @@ async def test_a_verifier_of_one_s_own_cannot_be_asked_for() -> None:
             async with running_server(settings, issuer=new_issuer()):
                 pass
         assert create_app(replace(settings, hooks=HooksSettings()))
+
+
+async def test_it_names_channels_that_sessions_begin_with() -> None:
+    async with place() as (server, here, issuer, _):
+        told: dict[str, Position] = {}
+        heard = asyncio.Event()
+
+        def on_subscribe(channel: str, position: Position) -> None:
+            told[channel] = position
+            heard.set()
+
+        here.answer = lambda request: {"allow": True, "grants": {"publish": ["news"]}, "channels": ["news"]}
+        token = issuer.mint("alice", FULL_SCOPE)
+        async with Client(server.url, lambda: token, "websocket", on_subscribe=on_subscribe) as client:
+            await heard.wait()
+            subscription = await client.subscribe("news", told["news"])
+            await client.publish("news", 1)
+            assert (await anext(aiter(subscription))).data == 1
+            with pytest.raises(HybridError, match="may not do that"):
+                await client.subscribe("other")
+        for channels in (["a*"], [""], ["x"] * 257, "news"):
+            here.answer = lambda request, channels=channels: {"allow": True, "channels": channels}  # type: ignore[misc]
+            assert (await publish(server, issuer.mint("alice", FULL_SCOPE))).status_code in (500, 503)

@@ -312,7 +312,7 @@ class RawPolls(_Posting):
 
 _NAMES: Final = (
     *("attached", "subscribed", "reply", "publication", "join", "leave"),
-    *("unsubscribed", "reset", "expiring", "disconnect"),
+    *("subscribe", "unsubscribed", "reset", "expiring", "disconnect"),
 )
 RAW_LEGS: Final[dict[str, type[RawLeg]]] = {"websocket": RawWebSocket, "sse": RawEventStream, "longpoll": RawPolls}
 

@@ -112,7 +112,9 @@ async def running_server(
     issuer = issuer or new_issuer()
     settings = replace(settings, port=port)
     clock = clock or SystemClock()
-    verifier = JwtVerifier([IssuerConfig(issuer=ISSUER, keys=issuer.keys)], AUDIENCE, clock, settings.limits)
+    verifier = JwtVerifier(
+        [IssuerConfig(issuer=ISSUER, keys=issuer.keys, channels_claim="channels")], AUDIENCE, clock, settings.limits
+    )
     app = create_app(settings, verifier=verifier, clock=clock, **options)
     if prepare is not None:
         prepare(app)

@@ -265,3 +265,22 @@ def test_too_many_grants_by_rules_refuse_the_token() -> None:
     assert len(principal(rule).grants) == GRANTS_MAX
     with pytest.raises(Refusal):
         principal(rule, GrantRule(publish=("one",)))
+
+
+def test_channels_that_a_token_names_may_be_read() -> None:
+    reader = ClaimsReader("https://id.example", channels_claim="rooms")
+    claims = {"sub": "alice", "scope": "hybrid:publish:a"}
+    found = reader.principal({**claims, "rooms": ["b", "a", "b"]}, "token")
+    assert found.channels == ("b", "a")
+    assert found.grants == (Grant(WRITE, "a"), Grant(READ, "b"), Grant(READ, "a"))
+    for none in ({}, {"rooms": []}, {"channels": ["a"]}):
+        other = reader.principal({**claims, **none}, "token")
+        assert (other.channels, other.grants) == ((), (Grant(WRITE, "a"),))
+    assert principal(channels=["a"]).channels == (), "deny by default: without the setting no claim counts"
+
+
+@pytest.mark.parametrize("value", ["a", [7], [""], ["a*"], ["x" * 256], ["x"] * (GRANTS_MAX + 1), {"a": 1}, True])
+def test_channels_that_cannot_be_read_refuse_the_token(value: Any) -> None:
+    reader = ClaimsReader("https://id.example", channels_claim="rooms")
+    with pytest.raises(Refusal, match="channel"):
+        reader.principal({"sub": "alice", "rooms": value}, "token")
