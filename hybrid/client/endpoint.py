@@ -16,6 +16,7 @@ import httpx2
 
 from hybrid.client.ending import Ending, network, of_http
 from hybrid.client.in_process import InProcess
+from hybrid.client.tasks import ended, once
 from hybrid.errors import SettingsError
 
 Dial: TypeAlias = tuple[str, int] | Callable[[str], tuple[str, int]]
@@ -23,6 +24,8 @@ Dial: TypeAlias = tuple[str, int] | Callable[[str], tuple[str, int]]
 _BODY_MAX_BYTES: Final = 33_554_432
 """Of one answer, such as a poll after a long absence; a server that sends more is not ours."""
 
+_KEPT_S: Final = 4.0
+"""Connections that nothing is asked over: below what servers and proxies wait before they close theirs."""
 _LAST_S: Final = 0.2
 """What is asked beside has so long to end by itself when the client is closed."""
 HTTP_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL)
@@ -90,20 +93,17 @@ class Endpoint:
             # Reading the system's certificates takes a tenth of a second; without TLS there is nothing to verify.
             verify=self.tls if self.tls is not None else self.is_secure,
             timeout=httpx2.Timeout(None, connect=self.connect_timeout_s),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=4.0),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=_KEPT_S),
         )
 
     async def close(self) -> None:
         """Release connections; safe to call twice."""
         if self._beside:
             await asyncio.wait(self._beside, timeout=_LAST_S)
-            left = list(self._beside)
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await ended(*self._beside)
         if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+            http, self._http = self._http, None
+            await once(http.aclose())
 
     def stream(self, method: str, path: str, transport: str, headers: dict[str, str], **options: Any) -> Any:
         """An HTTP exchange as an async context manager that gives the response. Raises one of HTTP_ERRORS inside."""
@@ -122,6 +122,11 @@ class Endpoint:
         self, method: str, path: str, transport: str, headers: dict[str, str], **options: Any
     ) -> bytes | Ending:
         """The body of a 200 or 201, otherwise how it ended. Raises nothing but cancellation."""
+        return await once(self._request(method, path, transport, headers, **options))
+
+    async def _request(
+        self, method: str, path: str, transport: str, headers: dict[str, str], **options: Any
+    ) -> bytes | Ending:
         try:
             async with self.stream(method, path, transport, headers, **options) as response:
                 body = await read_bounded(response)

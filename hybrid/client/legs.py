@@ -27,6 +27,7 @@ from hybrid.client.ladder import Ladder
 from hybrid.client.leg import Leg, LegHost
 from hybrid.client.longpoll import LongPollLeg
 from hybrid.client.sse import SseLeg
+from hybrid.client.tasks import ended
 from hybrid.client.timing import Timing
 from hybrid.client.values import ClientState, Hooks, LegEvent, Stats
 from hybrid.client.websocket import WebSocketLeg
@@ -372,8 +373,7 @@ class Legs:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
-            subscribed.cancel()
-            await asyncio.gather(subscribed, return_exceptions=True)
+            await ended(subscribed)
         if leg.subscribed.is_set():
             return True
         if not task.done():

@@ -13,6 +13,7 @@ import msgspec
 from hybrid.client.backoff import Backoff
 from hybrid.client.ending import Ending, network
 from hybrid.client.leg import STREAM_PATH, Leg, LegHost, encode_command
+from hybrid.client.tasks import ended
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import DECODING_ERRORS
@@ -55,9 +56,7 @@ class LongPollLeg(Leg):
             done, _ = await asyncio.wait({poller, uplink}, return_when=asyncio.FIRST_COMPLETED)
             return self.disconnected or (poller if poller in done else uplink).result()
         finally:
-            poller.cancel()
-            uplink.cancel()
-            await asyncio.gather(poller, uplink, return_exceptions=True)
+            await ended(poller, uplink)
 
     async def _poll_all(self) -> Ending:
         answer = await self._exchange(self.encoded_attach("json"), self.host.endpoint.connect_timeout_s)
@@ -121,8 +120,7 @@ class LongPollLeg(Leg):
         finally:
             self._polling = None
             if not asked.done():
-                asked.cancel()
-                await asyncio.gather(asked, return_exceptions=True)
+                await ended(asked)
 
     async def _exchange(self, body: bytes, timeout_s: float) -> bytes | Ending:
         headers = {

@@ -13,6 +13,7 @@ import msgspec
 from hybrid.client.ending import Ending, network, of_http, of_number
 from hybrid.client.endpoint import HTTP_ERRORS, read_bounded
 from hybrid.client.leg import STREAM_PATH, Leg, LegHost
+from hybrid.client.tasks import ended
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON
@@ -44,9 +45,7 @@ class SseLeg(Leg):
             done, _ = await asyncio.wait({reader, uplink}, return_when=asyncio.FIRST_COMPLETED)
             return self.disconnected or (reader if reader in done else uplink).result()
         finally:
-            reader.cancel()
-            uplink.cancel()
-            await asyncio.gather(reader, uplink, return_exceptions=True)
+            await ended(reader, uplink)
 
     async def _read_all(self) -> Ending:
         host = self.host

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hybrid.client import tasks
 from hybrid.client.backoff import Backoff
 from hybrid.client.ending import Ending, network
 from hybrid.client.leg import COMMAND_PATH, Leg, encode_command
@@ -50,10 +51,7 @@ class Uplink:
         try:
             return await ended
         finally:
-            posts = list(self._posts)
-            for post in posts:
-                post.cancel()
-            await asyncio.gather(*posts, return_exceptions=True)
+            await tasks.ended(*self._posts)
 
     def post_ahead(self, command: Heartbeat) -> None:
         """Post it beside whatever is on its way, once; what becomes of it is seen on the stream."""

@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 from hybrid.client.ending import Ending, network, of_close, of_http, of_number
 from hybrid.client.endpoint import Endpoint
 from hybrid.client.leg import STREAM_PATH, Leg, encode_command
+from hybrid.client.tasks import ended
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON, MSGPACK
 from hybrid.protocol.commands import AttachSubscription, Confirm, Heartbeat
@@ -105,8 +106,7 @@ class WebSocketLeg(Leg):
             return self.disconnected or ending_of(closed)
         finally:
             if sender is not None:
-                sender.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
+                await ended(sender)
             socket.transport.abort()
 
     async def _read_all(self, socket: ClientConnection) -> Ending:

@@ -42,6 +42,8 @@ TRUSTED: Final = {
     "settings.hooks": "secrets and addresses of the operator's settings",
     "specifications.document": "documents that it has encoded",
     "transports.management": "bodies, by one decoder for all: tests/security/test_management.py, and schemathesis",
+    "top.ask": "what a server of the operator's says; an answer of any kind is told: tests/unit/top/test_ask.py",
+    "top.terminal": "keys of whoever sits at it",
     "web.metrics.readers": "a Host that is no address is none",
     "web.metrics.routes": "what its own workers say, over a socket in a directory of theirs",
     "bench.coordinator": "what its own workers say",

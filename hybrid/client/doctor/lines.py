@@ -21,6 +21,7 @@ from hybrid.client.doctor.words import duration, passed, said_by, visible
 from hybrid.client.ending import Ending, of_close, of_http
 from hybrid.client.endpoint import HTTP_ERRORS, Endpoint, read_bounded
 from hybrid.client.leg import COMMAND_PATH, STREAM_PATH
+from hybrid.client.tasks import ended
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.eventstream import EventStreamParser
@@ -308,8 +309,7 @@ class EventStreamLine(Line):
     async def close(self) -> None:
         """See `Line.close`."""
         if self._next is not None:
-            self._next.cancel()
-            await asyncio.gather(self._next, return_exceptions=True)
+            await ended(self._next)
         if self._exchange is not None:
             with suppress(*HTTP_ERRORS):
                 await self._exchange.__aexit__(None, None, None)

@@ -8,6 +8,7 @@ from hybrid.client.doctor.finding import Finding, Pace, fails, works
 from hybrid.client.doctor.lines import Broken, Line, WebSocketLine
 from hybrid.client.doctor.rhythm import Beat, Rhythm, judge
 from hybrid.client.doctor.words import duration, milliseconds
+from hybrid.client.tasks import ended
 
 
 async def try_line(line: Line, pace: Pace) -> Finding:
@@ -101,8 +102,5 @@ async def _ask_for_beats(line: Line, pace: Pace) -> list[Beat]:
             await ask()  # what is held back until something follows comes with this one
             await wait(pace.grace_s, complete)
     finally:
-        for task in (listening, complete):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in (listening, complete) if task is not None), return_exceptions=True)
+        await ended(*(task for task in (listening, complete) if task is not None))
     return [Beat(sent_s, came.get(number)) for number, sent_s in enumerate(sent, 1)]

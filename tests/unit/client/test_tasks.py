@@ -1,0 +1,131 @@
+"""Tasks that hear of one cancellation: by themselves, and around the library that loses connections by a second one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from hybrid.client.endpoint import Endpoint
+from hybrid.client.tasks import ended, once
+
+
+class Cleaner:
+    """Takes some turns to clean up behind itself."""
+
+    def __init__(self) -> None:
+        self.is_clean = False
+
+    async def work(self) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            self.is_clean = True
+        return ""
+
+
+@pytest.mark.parametrize("again", range(7))
+async def test_a_second_cancellation_disturbs_no_cleaning(again: int) -> None:
+    cleaner = Cleaner()
+    inner = asyncio.create_task(cleaner.work())
+    await asyncio.sleep(0)
+    outer = asyncio.create_task(ended(inner))
+    for _ in range(again):
+        await asyncio.sleep(0)
+    outer.cancel()
+    await asyncio.wait({outer})
+    assert cleaner.is_clean == bool(again)  # before its first turn it has cancelled nobody
+    await ended(inner)
+    assert cleaner.is_clean
+
+
+async def test_what_is_done_once_ends_before_who_waits_for_it() -> None:
+    cleaner = Cleaner()
+    waiting = asyncio.create_task(once(cleaner.work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert cleaner.is_clean
+
+
+async def test_results_and_errors_pass() -> None:
+    async def fail() -> None:
+        raise ValueError("as it is")
+
+    assert await once(asyncio.sleep(0, "kept")) == "kept"
+    with pytest.raises(ValueError, match="as it is"):
+        await once(fail())
+
+
+class Counting:
+    """A server that answers `/slow` without end and everything else at once, and counts the connections it has."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        with suppress(OSError, EOFError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b" /slow" in head:
+                    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    while not reader.at_eof():
+                        writer.write(b"2\r\nok\r\n")
+                        await writer.drain()
+                        await asyncio.sleep(0.003)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        self.open -= 1
+        writer.close()
+
+
+@pytest.fixture
+async def counting() -> AsyncIterator[Counting]:
+    made = Counting()
+    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as server:
+        made.port = server.sockets[0].getsockname()[1]
+        yield made
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_requests_that_are_cancelled_again_and_again_leave_no_connection_open(
+    counting: Counting, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybrid.client.endpoint._KEPT_S", 0.02)  # closing those that are over takes turns as well
+    draw = random.Random(seed)
+    endpoint = Endpoint(f"http://127.0.0.1:{counting.port}")
+    await endpoint.open()
+    asking: list[asyncio.Task[object]] = []
+    for _ in range(12):
+        for _ in range(draw.randrange(6)):
+            path = draw.choice(("/slow", "/fast", "/fast"))
+            asking.append(asyncio.create_task(endpoint.request("GET", path, "longpoll", {})))
+        if draw.random() < 0.5:
+            await asyncio.sleep(draw.random() * 0.03)
+        for _ in range(draw.randrange(20)):
+            await asyncio.sleep(0)
+        for task in asking:
+            if draw.random() < 0.3:
+                task.cancel()
+                for _ in range(draw.randrange(4)):
+                    await asyncio.sleep(0)
+                task.cancel()
+    for task in asking:
+        task.cancel()
+    await asyncio.wait(asking)
+    await endpoint.close()
+    for _ in range(1_000):
+        if not counting.open:
+            break
+        await asyncio.sleep(0.001)
+    assert counting.open == 0
