@@ -27,9 +27,9 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("is_harsh", [False, True], ids=["gentle", "harsh"])
-def test_every_promise_is_kept_in_the_world_of_a_seed(seed: int, is_harsh: bool) -> None:
-    outcome = simulate(seed, Plan(SHORT, is_harsh=is_harsh))
+@pytest.mark.parametrize("kind", [{}, {"purges": True}, {"is_harsh": True}], ids=["gentle", "purging", "harsh"])
+def test_every_promise_is_kept_in_the_world_of_a_seed(seed: int, kind: dict[str, bool]) -> None:
+    outcome = simulate(seed, Plan(SHORT, **kind))
     assert outcome.problems == []
     assert outcome.verdict.answered == SHORT
     assert outcome.verdict.deliveries > SHORT / 4
@@ -39,7 +39,18 @@ def test_the_weather_is_as_bad_as_it_should_be() -> None:
     """Or else all of it would hold for nothing."""
     outcomes = [simulate(seed, Plan(SHORT, is_harsh=True)) for seed in range(8)]
     seen = {name for outcome in outcomes for name in outcome.events}
-    assert {"kill", "drain", "lose_store", "go_deaf", "fail_over", "lose_log", "cut", "cut_unseen", "slow"} <= seen
+    assert {
+        "kill",
+        "drain",
+        "lose_store",
+        "go_deaf",
+        "fail_over",
+        "lose_log",
+        "purge",
+        "cut",
+        "cut_unseen",
+        "slow",
+    } <= seen
     assert sum(outcome.moves for outcome in outcomes) > 5
     assert all(sum(outcome.connects[name] for outcome in outcomes) > 10 for name in client.TRANSPORTS)
     assert sum(outcome.verdict.resets for outcome in outcomes) > 2
