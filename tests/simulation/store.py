@@ -40,7 +40,7 @@ class Store:
 
     def __init__(self, random: Random) -> None:
         self.logs: dict[str, Log] = {}
-        self.lost: set[tuple[str, Position, str]] = set()
+        self.lost: set[tuple[str, Position]] = set()
         self.purges: dict[str, list[Position]] = {}
         self.connections: list[Connection] = []
         self._random = random

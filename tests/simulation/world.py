@@ -193,15 +193,21 @@ class World:
             )
 
     def _needless_resets(self) -> list[str]:
-        """Where nothing is lost, a reset takes a reader into an epoch that a purge has begun, and into each once."""
+        """Where nothing is lost, a purge is the reason of every reset.
+
+        It takes a reader into an epoch that a purge has begun; or on in its own, which a purge has ended meanwhile, to
+        where its node was then: what it had not read before is gone.
+        """
         found = []
         for (reader, channel), stream in self.checker.streams.items():
             begun = {position.epoch for position in self.store.purges.get(channel, ())}
+            lasting = self.store.log(channel).head.epoch
             epoch = stream.start.epoch
             for item in stream.items:
-                if isinstance(item, Reset) and (item.position.epoch == epoch or item.position.epoch not in begun):
+                reached = item.position.epoch
+                if isinstance(item, Reset) and (reached == lasting if reached == epoch else reached not in begun):
                     found.append(f"{reader} on {channel} was reset to {item.position} in vain, from {epoch!r}")
-                epoch = item.position.epoch
+                epoch = reached
         return found
 
     async def _end(self) -> None:
