@@ -1,7 +1,8 @@
 """The store that the nodes share, and each node's own connection to it, which fails as connections do.
 
 The store keeps every promise of `hybrid/broker/base.py` but one, when it is told to: a replica that lacks the last
-entries takes over, or everything is gone. Connections lose announcements, answers and themselves.
+entries takes over, or everything is gone. A purge is no such loss: it is asked for, and
+told. Connections lose announcements, answers and themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from random import Random
 
 from hybrid.broker.base import Append, Appended, BrokerHealth, BrokerListener, Page
 from hybrid.errors import BrokerError, KeyConflict
-from hybrid.model import START, Position, Publication
+from hybrid.model import START, UNVERIFIED_TAG, Position, Publication
 from hybrid.protocol.recovery import first_after, take_page
 
 _ROUND_TRIP_MAX_S = 0.004
@@ -32,11 +33,15 @@ class Log:
 
 
 class Store:
-    """All logs. `lost` are positions that were appended, perhaps answered, and are in no log any more."""
+    """All logs. `lost` are positions that were appended, perhaps answered, and are in no log any more.
+
+    `purges`: for each channel, the places that purges have taken.
+    """
 
     def __init__(self, random: Random) -> None:
         self.logs: dict[str, Log] = {}
         self.lost: set[tuple[str, Position]] = set()
+        self.purges: dict[str, list[Position]] = {}
         self.connections: list[Connection] = []
         self._random = random
         self._lives = 0
@@ -75,10 +80,23 @@ class Store:
             connection.announced(publication)
         return Appended(log.head)
 
+    def purge(self, channel: str) -> Position:
+        """One atomic step: the log is empty, and another epoch begins. Keys that were used stay used."""
+        former = self.log(channel)
+        if not former.head.epoch:
+            return START
+        self.lost |= {(channel, publication.position) for publication in former.whole}
+        self._lives += 1
+        log = self.logs[channel] = Log(head=Position(1, f"life{self._lives}", UNVERIFIED_TAG), keys=former.keys)
+        self.purges.setdefault(channel, []).append(log.head)
+        for connection in self.connections:
+            connection.purged(channel, log.head)
+        return log.head
+
     def lose_end(self, channel: str, count: int) -> None:
         """A replica without the last entries takes over: their offsets are used again, in the same epoch."""
         log = self.log(channel)
-        count = min(count, len(log.kept) - 1)
+        count = min(count, len(log.kept) - 1)  # what a purge has emptied has no end to lose
         if count > 0:
             self._forget(log, channel, log.whole[-count:])
             del log.kept[-count:], log.whole[-count:]
@@ -118,7 +136,7 @@ class Connection:
         self._subscribed: set[str] = set()
         self._listener: BrokerListener | None = None
         self._wire_s = 0.0  # when what was announced last arrives
-        self._on_way: deque[tuple[Publication, int]] = deque()
+        self._on_way: deque[tuple[Publication | tuple[str, Position], int]] = deque()
         self._life = 0  # what is on its way when the connection breaks never arrives
         store.connections.append(self)
 
@@ -140,17 +158,29 @@ class Connection:
 
     def announced(self, publication: Publication) -> None:
         """Called by the store."""
-        if publication.channel not in self._subscribed or self.is_away or self.is_deaf:
+        self._announced(publication.channel, publication)
+
+    def purged(self, channel: str, position: Position) -> None:
+        """Called by the store; in order with what is announced."""
+        self._announced(channel, (channel, position))
+
+    def _announced(self, channel: str, what: Publication | tuple[str, Position]) -> None:
+        if channel not in self._subscribed or self.is_away or self.is_deaf:
             return
         loop = asyncio.get_running_loop()
         self._wire_s = max(self._wire_s, loop.time() + self._random.uniform(0, _ROUND_TRIP_MAX_S))
-        self._on_way.append((publication, self._life))
+        self._on_way.append((what, self._life))
         loop.call_at(self._wire_s, self._arrived)
 
     def _arrived(self) -> None:
-        publication, life = self._on_way.popleft()  # timers of one moment fire in any order
-        if self._listener is not None and life == self._life and publication.channel in self._subscribed:
-            self._listener.published(publication)
+        what, life = self._on_way.popleft()  # timers of one moment fire in any order
+        channel = what.channel if isinstance(what, Publication) else what[0]
+        if self._listener is None or life != self._life or channel not in self._subscribed:
+            return
+        if isinstance(what, Publication):
+            self._listener.published(what)
+        else:
+            self._listener.purged(*what)
 
     # -- the contract
 
@@ -179,6 +209,12 @@ class Connection:
             unknown = [BrokerError("broker_unavailable" if wanted.key else "outcome_unknown") for wanted in appends]
             return [*unknown]
         return answers
+
+    async def purge(self, channel: str) -> Position:
+        await self._half_way()
+        position = self._store.purge(channel)
+        await self._half_way()
+        return position
 
     async def subscribe(self, channel: str) -> None:
         await self._half_way()

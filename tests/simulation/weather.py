@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from hybrid.errors import BrokerError
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -87,6 +90,17 @@ async def fail_over(world: World) -> None:
     world.store.lose_end(world.random.choice(world.channels), world.random.randint(1, 5))
 
 
+async def purge(world: World) -> None:
+    """Somebody empties a channel, at some node, which may not get an answer."""
+    node, channel = world.random.choice(world.nodes), world.random.choice(world.channels)
+
+    async def ask() -> None:
+        with suppress(BrokerError):
+            await node.connection.purge(channel)
+
+    world.spawn(ask())
+
+
 async def lose_log(world: World) -> None:
     """A channel's log is gone."""
     world.store.lose_log(world.random.choice(world.channels))
@@ -104,4 +118,6 @@ GENTLE: tuple[Event, ...] = (
     go_deaf,
 )
 """Nothing of these loses what was appended."""
-HARSH: tuple[Event, ...] = (*GENTLE, *(fail_over,) * 2, lose_log)
+PURGING: tuple[Event, ...] = (*GENTLE, *(purge,) * 3)
+"""Nothing of these loses what nobody wanted to lose."""
+HARSH: tuple[Event, ...] = (*GENTLE, *(fail_over,) * 2, lose_log, purge)
