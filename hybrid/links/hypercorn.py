@@ -25,6 +25,7 @@ from hybrid.links.kept_request import KeptRequest
 try:
     import h11
     from hypercorn.asyncio.tcp_server import TCPServer
+    from hypercorn.events import Updated
     from hypercorn.protocol.events import StreamClosed
     from hypercorn.protocol.h2 import H2Protocol
     from hypercorn.protocol.h11 import H11Protocol
@@ -314,17 +315,19 @@ async def release(send: Send) -> None:
 
 
 def mend() -> None:
-    """Mend three things in Hypercorn that would let anybody hold its connections. For the launcher; once is enough.
+    """Mend four things in Hypercorn that would let anybody hold its connections. For the launcher; once is enough.
 
     A WebSocket handshake that Hypercorn itself refuses (a wrong version, say) stops the idle timeout and never reaches
     an application that could end it: the connection stays for ever. This adds the step that ends any other response.
-    A connection that its client has closed is kept until the idle timeout; this stops that with the reading. And behind
-    an answer that its client did not wait for, that timeout begins anew, and keeps the answer with it; not any more.
+    A connection that its client has closed is kept until the idle timeout; this stops that with the reading. Behind an
+    answer that its client did not wait for, that timeout begins anew, and keeps the answer with it; not any more. And a
+    connection that begins with HTTP/2's preface in the clear has had its idle timeout stopped, as that reads like a
+    request; without a stream it would stay for ever, so the timeout begins anew.
     """
     if _import_error is not None:
         return
     try:
-        refuse, read = WSStream._send_error_response, TCPServer._read_data
+        refuse, read, initiate = WSStream._send_error_response, TCPServer._read_data, H2Protocol.initiate
     except AttributeError as error:
         _warn_once(error)
         return
@@ -340,6 +343,12 @@ def mend() -> None:
         await self.idle_task.stop()
         self.idle_task = _NoTimer()
 
+    async def initiate_idle(self: Any, *upgraded: Any) -> None:
+        await initiate(self, *upgraded)
+        if self.idle:
+            await self.send(Updated(idle=True))
+
+    H2Protocol.initiate = initiate_idle  # type: ignore[method-assign, assignment]
     refuse_and_close.is_mended = True  # type: ignore[attr-defined]
     WSStream._send_error_response = refuse_and_close  # type: ignore[method-assign]
     TCPServer._read_data = read_and_stop  # type: ignore[method-assign]

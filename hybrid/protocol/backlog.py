@@ -18,14 +18,18 @@ CommandT = TypeVar("CommandT")
 
 
 class PushBacklog:
-    """Numbered pushes (`seq` from 1), kept until acknowledged, at most `kept_max`."""
+    """Numbered pushes (`seq` from 1), kept until acknowledged, at most `kept_max`.
 
-    __slots__ = ("_kept", "_kept_max", "_last_seq", "has_overflowed")
+    `claimed`: the channels of a token that pushes have told of.
+    """
+
+    __slots__ = ("_kept", "_kept_max", "_last_seq", "claimed", "has_overflowed")
 
     def __init__(self, kept_max: int) -> None:
         self._kept_max = kept_max
         self._kept: list[Push] | None = None
         self._last_seq = 0
+        self.claimed: tuple[str, ...] = ()
         self.has_overflowed = False  # a push was given up: the next attach must be a fresh session
 
     def add(self, push: Push) -> Push:

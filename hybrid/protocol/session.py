@@ -104,7 +104,6 @@ class Session:
         "_limits",
         "_sequence",
         "backlog",
-        "claimed",
         "current",
         "id",
         "principal",
@@ -117,7 +116,6 @@ class Session:
         self.state = SessionState.NEW
         self.current: SessionLeg | None = None
         self.backlog: PushBacklog | None = None
-        self.claimed: tuple[str, ...] = ()  # of the principal's channels, those that the client was told of
         self._limits = limits
         self._candidates: list[SessionLeg] | None = None
         self._sequence: CommandSequence[NumberedCommand, object] | None = None
@@ -255,6 +253,16 @@ class Session:
     def push_invitation(self, channel: str, position: WirePosition) -> None:
         """The server asks for a subscription: told as `push_unsubscribed` tells."""
         self._push_numbered(Push(subscribe=Invitation(channel, position)))
+
+    @property
+    def claimed(self) -> tuple[str, ...]:
+        """Of the principal's channels, those that the client was told of, or was on already."""
+        return () if self.backlog is None else self.backlog.claimed
+
+    @claimed.setter
+    def claimed(self, channels: tuple[str, ...]) -> None:
+        if channels or self.backlog is not None:  # who has none pays nothing for it, not even a slot
+            self._backlog().claimed = channels
 
     def expect_pushes(self, count: int) -> None:
         """So many are to be numbered together: they do not count for `pushes_kept_max`, or nobody could be told."""

@@ -113,7 +113,10 @@ async def test_it_grants_these_and_no_other(transport: str, handoff: bool) -> No
         assert [item.get("error", 0) for item in channels] == [0, FORBIDDEN]
         for server in (here.server, *here.others):
             for runner in server.engine.registry.runners():
-                assert runner.session.backlog is None, "it was named by the client itself: nobody has to be told"
+                assert runner.session.backlog is not None
+                assert runner.session.backlog.unacknowledged() == [], (
+                    "it was named by the client itself: nobody has to be told"
+                )
 
 
 async def test_more_than_there_is_room_for_are_refused_by_name(transport: str, handoff: bool) -> None:

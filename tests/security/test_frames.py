@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from hybrid.limits import Limits
+from hybrid.web import launcher
 from tests.support.bytewise import (
     WEBSOCKET,
     Bystander,
@@ -272,6 +274,17 @@ async def test_handshakes_that_are_wrong_end_without_a_socket(server: RunningSer
         connection.send(request("GET", "/v1/stream", {**WEBSOCKET, **headers, **server.bearer()}))
         head = await connection.head()
         assert 400 <= head.status < 500
+
+
+async def test_http_2_without_a_request_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_KEEP_ALIVE_S", 0.2)
+    async with running_server(settings_for()) as server, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+        assert await reader.read(9), "it is HTTP/2 that is spoken: the server's settings come"
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_stranger_with_nothing_to_say_is_sent_away() -> None:

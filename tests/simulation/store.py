@@ -1,8 +1,8 @@
 """The store that the nodes share, and each node's own connection to it, which fails as connections do.
 
 The store keeps every promise of `hybrid/broker/base.py` but one, when it is told to: a replica that lacks the last
-entries takes over, or everything is gone. A purge is no such loss: it is asked for, and told. Connections lose
-announcements, answers and themselves.
+entries takes over, or everything is gone. A purge is no such loss: it is asked for, and
+told. Connections lose announcements, answers and themselves.
 """
 
 from __future__ import annotations

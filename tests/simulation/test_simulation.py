@@ -16,6 +16,7 @@ from tests.simulation.wires import Wire
 from tests.simulation.world import Outcome, Plan, simulate
 
 SHORT = 200
+GENTLE, HARSH, PURGING = Plan(SHORT), Plan(SHORT, is_harsh=True), Plan(SHORT, purges=True)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,15 @@ def test_every_promise_is_kept_in_the_world_of_a_seed(seed: int, kind: dict[str,
     assert outcome.problems == []
     assert outcome.verdict.answered == SHORT
     assert outcome.verdict.deliveries > SHORT / 4
+
+
+# In 146 somebody behind is told of a purge while his node has not heard of it, and of the next one once more.
+@pytest.mark.parametrize("seed", [0, 1, 2, 146])
+def test_a_purge_is_told_once_and_to_everybody(seed: int) -> None:
+    outcome = simulate(seed, Plan(SHORT, purges=True))
+    assert outcome.problems == []
+    assert outcome.events["purge"]
+    assert outcome.verdict.resets
 
 
 def test_the_weather_is_as_bad_as_it_should_be() -> None:
@@ -125,6 +135,20 @@ def forget_keys(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(store.Store, "append", forgetful)
 
 
+def hide_purges(patch: pytest.MonkeyPatch) -> None:
+    """The store empties a log, and goes on with the same epoch as if nothing had been there."""
+
+    def hidden(self: store.Store, channel: str) -> Position:
+        log = self.log(channel)
+        self.lost |= {(channel, publication.position) for publication in log.whole}
+        log.kept.clear()
+        log.whole.clear()
+        log.head = Position(0, log.head.epoch) if log.head.offset else log.head
+        return log.head
+
+    patch.setattr(store.Store, "purge", hidden)
+
+
 def stay_behind(patch: pytest.MonkeyPatch) -> None:
     """A client stops listening and says nothing of it."""
     publication = Client._publication
@@ -138,23 +162,24 @@ def stay_behind(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "is_harsh", "finds"),
+    ("sabotage", "plan", "finds"),
     [
-        (lose_one, False, "lost"),
-        (repeat_one, False, "repeated"),
-        (skip_in_the_ring, False, "lost"),
-        (forget_keys, False, "stands at"),
-        (stay_behind, False, "never came to the end"),
-        (believe_any_tag, True, "forked"),
+        (lose_one, GENTLE, "lost"),
+        (repeat_one, GENTLE, "repeated"),
+        (skip_in_the_ring, GENTLE, "lost"),
+        (forget_keys, GENTLE, "stands at"),
+        (stay_behind, GENTLE, "never came to the end"),
+        (believe_any_tag, HARSH, "forked"),
+        (hide_purges, PURGING, "in vain"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_broken_part_is_found(
-    sabotage: Callable[[pytest.MonkeyPatch], None], is_harsh: bool, finds: str, monkeypatch: pytest.MonkeyPatch
+    sabotage: Callable[[pytest.MonkeyPatch], None], plan: Plan, finds: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sabotage(monkeypatch)
     for seed in range(30):
-        problems = simulate(seed, Plan(SHORT, is_harsh=is_harsh)).problems
+        problems = simulate(seed, plan).problems
         if problems:
             assert any(finds in problem for problem in problems), problems
             return

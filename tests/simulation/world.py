@@ -193,21 +193,20 @@ class World:
             )
 
     def _needless_resets(self) -> list[str]:
-        """Where nothing is lost, a purge is the reason of every reset.
+        """Where nothing is lost, a reset takes a reader into an epoch that a purge has begun, and into each once.
 
-        It takes a reader into an epoch that a purge has begun; or on in its own, which a purge has ended meanwhile, to
-        where its node was then: what it had not read before is gone.
+        But in an epoch that has been purged meanwhile, whoever is behind may be told so before his node knows of it.
         """
         found = []
         for (reader, channel), stream in self.checker.streams.items():
             begun = {position.epoch for position in self.store.purges.get(channel, ())}
-            lasting = self.store.log(channel).head.epoch
+            living = self.store.log(channel).head.epoch
             epoch = stream.start.epoch
             for item in stream.items:
-                reached = item.position.epoch
-                if isinstance(item, Reset) and (reached == lasting if reached == epoch else reached not in begun):
+                is_news = item.position.epoch != epoch and item.position.epoch in begun
+                if isinstance(item, Reset) and item.position.epoch == living and not is_news:
                     found.append(f"{reader} on {channel} was reset to {item.position} in vain, from {epoch!r}")
-                epoch = reached
+                epoch = item.position.epoch
         return found
 
     async def _end(self) -> None:
