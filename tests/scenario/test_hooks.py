@@ -149,7 +149,7 @@ async def test_a_call_that_was_not_sent_may_be_repeated_with_its_key(pipe: Pipe)
 
 
 async def test_a_call_that_may_have_been_heard_is_of_unknown_outcome(pipe: Pipe) -> None:
-    limits = Limits(hook_ask_timeout_s=0.1, reconnect_delay_max_ms=50)
+    limits = Limits(hook_ask_timeout_s=0.5, reconnect_delay_max_ms=50)
 
     async def never(request: Request) -> Any:
         await asyncio.Event().wait()
