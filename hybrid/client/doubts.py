@@ -48,7 +48,7 @@ class Doubts:
         """A plain request passes wherever anything does. A sign-in page, or the gateway in front of a server that is
         away, says something else."""
         headers = {"Cache-Control": "no-store"}
-        answer = await self._endpoint.request_beside(_PING_MAX_S, "GET", "/v1/ping", "longpoll", headers)
+        answer = await self._endpoint.request_within(_PING_MAX_S, "GET", "/v1/ping", "longpoll", headers)
         if isinstance(answer, Ending):
             return False
         try:

@@ -16,7 +16,7 @@ import httpx2
 
 from hybrid.client.ending import Ending, network, of_http
 from hybrid.client.in_process import InProcess
-from hybrid.client.tasks import ended, once
+from hybrid.client.tasks import once
 from hybrid.errors import SettingsError
 
 Dial: TypeAlias = tuple[str, int] | Callable[[str], tuple[str, int]]
@@ -26,8 +26,6 @@ _BODY_MAX_BYTES: Final = 33_554_432
 
 _KEPT_S: Final = 4.0
 """Connections that nothing is asked over: below what servers and proxies wait before they close theirs."""
-_LAST_S: Final = 0.2
-"""What is asked beside has so long to end by itself when the client is closed."""
 HTTP_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL)
 """Everything that the library raises for what a network or a peer did."""
 
@@ -65,7 +63,6 @@ class Endpoint:
         self.path = parts.path.rstrip("/")
         self._dial = dial
         self._http: httpx2.AsyncClient | None = None
-        self._beside: set[asyncio.Task[bytes | Ending]] = set()
 
     def websocket_url(self, path: str) -> str:
         """The ws or wss URL of a path."""
@@ -98,9 +95,6 @@ class Endpoint:
 
     async def close(self) -> None:
         """Release connections; safe to call twice."""
-        if self._beside:
-            await asyncio.wait(self._beside, timeout=_LAST_S)
-            await ended(*self._beside)
         if self._http is not None:
             http, self._http = self._http, None
             await once(http.aclose())
@@ -136,26 +130,15 @@ class Endpoint:
             return body
         return of_http(response.status_code, response.headers, body)
 
-    async def request_beside(
+    async def request_within(
         self, max_s: float, method: str, path: str, transport: str, headers: dict[str, str], **options: Any
     ) -> bytes | Ending:
-        """As `request`, for `max_s` at most; it goes on, until `close`, when who waits for it is cancelled.
-
-        What is cancelled while it connects leaves an open socket behind (anyio 4, Python 3.11), and what is asked by
-        the way is cancelled often.
-        """
-
-        async def ask() -> bytes | Ending:
-            try:
-                async with asyncio.timeout(max_s):
-                    return await self.request(method, path, transport, headers, **options)
-            except TimeoutError:
-                return network("no answer in time")
-
-        task = asyncio.get_running_loop().create_task(ask())
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
-        return await asyncio.shield(task)
+        """As `request`, for `max_s` at most."""
+        try:
+            async with asyncio.timeout(max_s):
+                return await self.request(method, path, transport, headers, **options)
+        except TimeoutError:
+            return network("no answer in time")
 
 
 async def read_bounded(response: httpx2.Response) -> bytes:

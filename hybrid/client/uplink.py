@@ -60,7 +60,7 @@ class Uplink:
             body = msgspec.json.encode(CommandPost(self._leg.session, [msgspec.Raw(encode_command(command, "json"))]))
             host = self._leg.host
             headers = {**await host.credentials.headers(), "Content-Type": "application/json"}
-            await host.endpoint.request_beside(
+            await host.endpoint.request_within(
                 _ANSWER_TIMEOUT_S, "POST", COMMAND_PATH, self._leg.transport, headers, content=body
             )
 

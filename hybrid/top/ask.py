@@ -52,7 +52,7 @@ class Source:
             except ConnectionError as error:
                 return network(error)
             headers = {"Accept": accept, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
-            answer = await self.endpoint.request_beside(PATIENCE_S, "GET", path, "longpoll", headers)
+            answer = await self.endpoint.request_within(PATIENCE_S, "GET", path, "longpoll", headers)
             if not isinstance(answer, Ending) or not _is_about_the_token(answer):
                 break
             self._has_token = False
@@ -100,7 +100,7 @@ class Asker:
     async def _no_metrics(self, source: Source, answer: Ending) -> Trouble:
         if answer.status == 404:
             # Metrics that are off and another program look alike; what every hybrid server answers tells them apart.
-            ping = await source.endpoint.request_beside(PATIENCE_S, "GET", "/v1/ping", "longpoll", {})
+            ping = await source.endpoint.request_within(PATIENCE_S, "GET", "/v1/ping", "longpoll", {})
             if not isinstance(ping, Ending) and b'"at_ms"' in ping:
                 return Trouble("absent", f"{source.name} has no metrics: set `metrics = true` there")
         return _trouble(source, answer, "its metrics", "hybrid:metrics")

@@ -28,9 +28,9 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("kind", [{}, {"purges": True}, {"is_harsh": True}], ids=["gentle", "purging", "harsh"])
-def test_every_promise_is_kept_in_the_world_of_a_seed(seed: int, kind: dict[str, bool]) -> None:
-    outcome = simulate(seed, Plan(SHORT, **kind))
+@pytest.mark.parametrize("plan", [GENTLE, HARSH], ids=["gentle", "harsh"])
+def test_every_promise_is_kept_in_the_world_of_a_seed(seed: int, plan: Plan) -> None:
+    outcome = simulate(seed, plan)
     assert outcome.problems == []
     assert outcome.verdict.answered == SHORT
     assert outcome.verdict.deliveries > SHORT / 4
@@ -39,7 +39,7 @@ def test_every_promise_is_kept_in_the_world_of_a_seed(seed: int, kind: dict[str,
 # In 146 somebody behind is told of a purge while his node has not heard of it, and of the next one once more.
 @pytest.mark.parametrize("seed", [0, 1, 2, 146])
 def test_a_purge_is_told_once_and_to_everybody(seed: int) -> None:
-    outcome = simulate(seed, Plan(SHORT, purges=True))
+    outcome = simulate(seed, PURGING)
     assert outcome.problems == []
     assert outcome.events["purge"]
     assert outcome.verdict.resets
@@ -47,7 +47,7 @@ def test_a_purge_is_told_once_and_to_everybody(seed: int) -> None:
 
 def test_the_weather_is_as_bad_as_it_should_be() -> None:
     """Or else all of it would hold for nothing."""
-    outcomes = [simulate(seed, Plan(SHORT, is_harsh=True)) for seed in range(8)]
+    outcomes = [simulate(seed, HARSH) for seed in range(8)]
     seen = {name for outcome in outcomes for name in outcome.events}
     assert {
         "kill",

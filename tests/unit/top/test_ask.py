@@ -28,7 +28,7 @@ class Server:
         self.answers = answers
         self.seen: list[tuple[str, str | None]] = []
 
-    async def request_beside(
+    async def request_within(
         self, max_s: float, method: str, path: str, transport: str, headers: dict[str, str]
     ) -> Answer:
         assert method == "GET"
@@ -184,5 +184,5 @@ def test_types_are_as_the_network_has_them() -> None:
     """The table stands for this method of the real one."""
     import inspect
 
-    real: Any = inspect.signature(Endpoint.request_beside).parameters
+    real: Any = inspect.signature(Endpoint.request_within).parameters
     assert [*real][:6] == ["self", "max_s", "method", "path", "transport", "headers"]
