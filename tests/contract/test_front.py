@@ -247,7 +247,7 @@ async def test_a_silent_connection_and_half_a_request_are_hypercorns_after_a_whi
         async with serving(app, streams_under=PREFIX) as server:
             tasks = len(asyncio.all_tasks())
             async with connected(server.port) as silent, connected(server.port, b"GET /v1/refused HTTP") as half:
-                await true_soon(lambda: len(asyncio.all_tasks()) > tasks + 2)  # Hypercorn's, for either of them
+                await true_soon(lambda: len(asyncio.all_tasks()) > tasks + 3)  # of Hypercorn: three for each of them
                 half.writer.write(b"/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n")
                 silent.writer.write(EVENTS % b"link")
                 assert (await half.head())[0].startswith(b"HTTP/1.1 401")

@@ -211,13 +211,14 @@ def test_what_is_wrong_is_said() -> None:
 
 async def test_a_refusal_before_a_websocket_is_opened_is_told() -> None:
     hybrid = Hybrid(settings=settings())
-    HybridMiddleware(None, hybrid)
+    middleware = HybridMiddleware(None, hybrid)  # whose app is forgotten with it
     async with asyncio.timeout(10), hybrid.test_client("alice") as alice:
         await alice.connected()
         refused = Client("http://evil.example", hybrid.test_token, "websocket", app=hybrid.asgi)
         async with refused as client:
             with pytest.raises(HybridError, match="under that Host name"):
                 await client.connected()
+    del middleware
 
 
 @pytest.mark.parametrize("path", ["", "/live"])
