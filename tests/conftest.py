@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -40,5 +41,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Find what was left open in the file that left it, not in an innocent one that happens to be next."""
-    if nextitem is None or nextitem.path != item.path:
+    if nextitem is not None and nextitem.path == item.path:
+        return
+    left: list[str] = []
+    hook, sys.unraisablehook = sys.unraisablehook, lambda found: left.append(f"{found.exc_value!r}")
+    try:
         gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert not left, f"{item.path.name} has left open: {left}"

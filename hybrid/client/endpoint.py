@@ -48,7 +48,10 @@ class Endpoint:
     ) -> None:
         """`in_process` is asked in place of a server that would have to be dialled."""
         self.in_process = in_process
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # brackets that hold no address
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise SettingsError(detail=f"The URL must read http://host[:port] or https://host[:port], not {url!r}.")
         try:

@@ -220,7 +220,10 @@ def _check_server(settings: Settings) -> None:
     if settings.public_url:
         check_url("public_url", settings.public_url, needs_tls=False)
     for origin in settings.allowed_origins:
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
             raise refusal(
                 f"allowed_origins: {origin!r} is not an origin; accepted is scheme://host[:port] without a path, "

@@ -54,11 +54,11 @@ def listed(words: Iterable[str]) -> str:
 
 def check_url(key: str, url: str, *, needs_tls: bool) -> None:
     """Raises SettingsError unless this is an absolute URL; with `needs_tls` only loopback may be plain http."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        host = ""
+        parts, host = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or "@" in parts.netloc:
         raise refusal(f"{key} must be an absolute http or https URL without query or fragment, not {url!r}.")
     if needs_tls and parts.scheme == "http" and not is_loopback(host):

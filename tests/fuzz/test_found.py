@@ -16,6 +16,8 @@ BY_NAME = {target.name: target for target in TARGETS}
         pytest.param("broker address", b"redis://a/" + b"9" * 5_000, id="a database with 5,000 digits"),
         pytest.param("settings", b"s=" + b"[" * 3_000, id="settings nested too deep"),
         pytest.param("settings", b"s=" + b"9" * 5_000, id="a setting with 5,000 digits"),
+        pytest.param("settings", b'public_url = "https://["', id="a bracket that is not closed"),
+        pytest.param("settings", b'allowed_origins = ["https://["]', id="an origin with a bracket that is not closed"),
         pytest.param("HTTP error", b"\xb2\n", id="a Retry-After in superscript"),
     ],
 )

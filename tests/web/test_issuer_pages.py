@@ -223,6 +223,7 @@ async def test_a_form_is_bound_to_what_it_was_shown_for(client: Client) -> None:
         {"Origin": "http://127.0.0.1:9999"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 async def test_a_form_that_another_page_sends_is_refused(client: Client, headers: dict[str, str]) -> None:
