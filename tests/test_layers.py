@@ -67,6 +67,7 @@ HOMES: dict[str, set[str]] = {
     "authlib": {"auth"},
     "joserfc": {"auth"},
     "httpx2": {"auth", "client", "cli", "hooks/post.py"},
+    "anyio": {"client/tasks.py"},
     "redis": {"broker/redis"},
     "websockets": {"links", "client"},
     "httptools": {"links/head.py"},

@@ -13,7 +13,7 @@ import msgspec
 from hybrid.client.ending import Ending, network, of_http, of_number
 from hybrid.client.endpoint import HTTP_ERRORS, read_bounded
 from hybrid.client.leg import STREAM_PATH, Leg, LegHost
-from hybrid.client.tasks import ended
+from hybrid.client.tasks import ended, once
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON
@@ -39,7 +39,7 @@ class SseLeg(Leg):
 
     async def carry(self) -> Ending:
         """See `Leg.carry`."""
-        reader = asyncio.create_task(self._read_all())
+        reader = asyncio.create_task(once(self._read_all()))
         uplink = asyncio.create_task(self._uplink.run())
         try:
             done, _ = await asyncio.wait({reader, uplink}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,9 @@
-"""Tasks that are cancelled once.
+"""Tasks whose cleaning behind a cancellation nothing disturbs. The home of AnyIO in the client.
 
-What is cancelled cleans up behind itself, and where that takes a turn of the event loop, a second cancellation ends the
-cleaning: httpx2 then forgets a connection that it has not closed (its shields hold off AnyIO's cancellation, not
-asyncio's). `asyncio.gather` passes each cancellation on; these do not.
+Where cleaning takes turns of the event loop, a second cancellation ends it: `asyncio.gather` passes each on, these do
+not. And httpx2 closes connections, also those of others that are over, at any time and over several turns; it holds off
+AnyIO's cancellation meanwhile (`CancelScope.shield`) and knows nothing of asyncio's, which makes it forget connections
+that it has not closed. So what it does for us is cancelled by AnyIO.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from anyio import CancelScope
 
 _Result = TypeVar("_Result")
 
@@ -19,9 +22,35 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
 
     Cancelled meanwhile, it waits all the same and is cancelled then; so they must end soon.
     """
-    left = {task for task in tasks if not task.done()}
-    for task in left:
+    for task in tasks:
         task.cancel()
+    await _over(*tasks)
+
+
+async def once(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `work`, or what it raises, where `work` asks something of httpx2.
+
+    A cancellation reaches it as one of AnyIO's, and it has ended when this is cancelled.
+    """
+    scope = CancelScope()
+
+    async def within() -> _Result:
+        with scope:
+            return await work
+        raise asyncio.CancelledError
+
+    task = asyncio.get_running_loop().create_task(within())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        scope.cancel()
+        raise
+    finally:
+        await _over(task)
+
+
+async def _over(*tasks: asyncio.Task[Any]) -> None:
+    left = {task for task in tasks if not task.done()}
     interruption: asyncio.CancelledError | None = None
     while left:
         try:
@@ -33,12 +62,3 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
             task.exception()  # or the loop would say that nobody asked for it
     if interruption is not None:
         raise interruption
-
-
-async def once(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`, or what it raises. It hears of one cancellation only, and has ended when this has."""
-    task = asyncio.get_running_loop().create_task(work)
-    try:
-        return await asyncio.shield(task)
-    finally:
-        await ended(task)
