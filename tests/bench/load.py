@@ -1,10 +1,10 @@
 """The load: many subscribers and a few publishers in one thread, cheap enough to keep a server on another core busy.
 
-Each publication carries `@` and the monotonic time in nanoseconds at which it was sent. For every subscriber the `@`s
-are counted as they arrive, whatever surrounds them, with one buffer for all; for some, evenly spread, all bytes are
-kept and read afterwards: every publication must be there once, those of each publisher in the order in which it sent
-them, all in the same order for everybody, with consecutive offsets where the server gives any; and the times tell the
-latency.
+Each publication carries `@` and the monotonic time in nanoseconds at which it was sent, or, at a rate, was due. For
+every subscriber the `@`s are counted as they arrive, whatever surrounds them, with one buffer for all; for some, evenly
+spread, all bytes are kept and read afterwards: every publication must be there once, those of each publisher in the
+order in which it sent them, all in the same order for everybody, with consecutive offsets where the server gives any;
+and the times tell the latency.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from tests.bench.dialects import Dialect, Publishing
 
 MARK = ord("@")
 OPENING_AT_ONCE = 16
-SAMPLES = 20
+SAMPLES = 20  # with all bytes kept; of a rate, whose slowest clients matter, more
+SAMPLES_OF_A_RATE = 100
 STALLED_S = 15.0
+POLL_STEP_S = 0.001  # poll and epoll round up to these: the rest of the wait for a due publication is spent looking
 REQUESTS_PER_CONNECTION = 900  # Hypercorn closes a connection after 1000, which a publish on its way would meet
 _SENT_AT = re.compile(rb"@(\d{19})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -157,10 +159,10 @@ class Audience:
 
     # -- receiving
 
-    def sample(self) -> None:
+    def sample(self, samples: int = SAMPLES) -> None:
         """Count anew from here, and keep all that comes for some subscribers, evenly spread over their joining."""
         everybody = list(self._by_descriptor.values())
-        step = max(1, len(everybody) // SAMPLES)
+        step = max(1, len(everybody) // samples)
         for place, subscriber in enumerate(everybody):
             subscriber.count = 0
             subscriber.chunks = [] if place % step == 0 else None
@@ -311,15 +313,15 @@ class Publisher:
     def owns(self, descriptor: int) -> bool:
         return descriptor in self._sockets
 
-    def publish(self) -> None:
-        """Publish on an idle connection."""
+    def publish(self, stamp_ns: int) -> None:
+        """Publish on an idle connection, with that time in it."""
         descriptor = self.idle.pop()
         connection, lane, head = self._sockets[descriptor]
         self._answers[descriptor] = bytearray()
         self._requests[descriptor] += 1
-        how, now_ns = self._publishing, time.monotonic_ns()
-        self.lanes[lane].append(now_ns)
-        connection.sendall(b"%b%b@%019d%b%b" % (head, how.before, now_ns, self._pad, how.after))
+        how = self._publishing
+        self.lanes[lane].append(stamp_ns)
+        connection.sendall(b"%b%b@%019d%b%b" % (head, how.before, stamp_ns, self._pad, how.after))
         self.sent += 1
 
     def receive(self, descriptor: int, poll: _Poll) -> None:
@@ -368,17 +370,26 @@ class Publisher:
         self._sockets.clear()
 
 
-def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_delivery: bool = False) -> Outcome:
+def deliver(
+    audience: Audience,
+    publisher: Publisher,
+    *,
+    seconds: float,
+    awaits_delivery: bool = False,
+    rate_hz: float | None = None,
+) -> Outcome:
     """Publish for so long, then wait until everybody has everything.
 
     A publish follows on its connection as soon as the former was answered; with `awaits_delivery` only after everybody
-    has got the former. Raises Failed when nothing moves any more.
+    has got the former; with `rate_hz` when its time has come, on whichever connection waits for no answer, and its
+    latency counts from that time, even if it could only be sent later. Raises Failed when nothing moves any more.
     """
-    audience.sample()
+    audience.sample(SAMPLES if rate_hz is None else SAMPLES_OF_A_RATE)
     outcome = Outcome()
     started_s = time.monotonic()
+    pace = Pace(time.monotonic_ns(), rate_hz) if rate_hz is not None else None
     try:
-        delivered = _publish(audience, publisher, started_s + seconds, awaits_delivery)
+        delivered = _publish(audience, publisher, started_s + seconds, awaits_delivery, pace)
     finally:
         publisher.close(audience.watch())
     outcome.seconds = time.monotonic() - started_s
@@ -398,7 +409,25 @@ def deliver(audience: Audience, publisher: Publisher, *, seconds: float, awaits_
     return outcome
 
 
-def _publish(audience: Audience, publisher: Publisher, until_s: float, awaits_delivery: bool) -> int:
+class Pace:
+    """When the next publication is due: `rate_hz` a second from `started_ns` on, however late the former was sent."""
+
+    def __init__(self, started_ns: int, rate_hz: float) -> None:
+        self._interval_ns = round(1e9 / rate_hz)
+        self.due_ns = started_ns
+
+    def wait_s(self, now_ns: int) -> float:
+        """How long it is until one is due; 0 when one is."""
+        return max(0, self.due_ns - now_ns) / 1e9
+
+    def advance(self) -> int:
+        """When the one that was due was due; the next one is an interval later."""
+        due_ns = self.due_ns
+        self.due_ns += self._interval_ns
+        return due_ns
+
+
+def _publish(audience: Audience, publisher: Publisher, until_s: float, awaits_delivery: bool, pace: Pace | None) -> int:
     """Publish until then, and wait until everything was answered and delivered; the number of deliveries."""
     poll = audience.watch()
     count = len(audience)
@@ -406,13 +435,20 @@ def _publish(audience: Audience, publisher: Publisher, until_s: float, awaits_de
     delivered = 0
     while True:
         now_s = time.monotonic()
+        wait_s = 0.5
         if now_s < until_s:
             publisher.open(poll)
             while publisher.idle and not (awaits_delivery and delivered < publisher.sent * count):
-                publisher.publish()
+                if pace is None:
+                    publisher.publish(time.monotonic_ns())
+                elif wait_s := pace.wait_s(time.monotonic_ns()):
+                    break
+                else:
+                    publisher.publish(pace.advance())
+                    wait_s = 0.0
         elif not publisher.in_flight and delivered >= publisher.sent * count:
             return delivered
-        ready = poll.wait(0.5)
+        ready = poll.wait(max(0.0, wait_s - POLL_STEP_S))
         if ready:
             last_s = now_s
         elif now_s - last_s > STALLED_S:

@@ -20,7 +20,10 @@ IN_FLIGHT: Final = 64
 WARM_CLIENTS: Final = 500
 CONNECT_REPEATS: Final = 2  # in each round: one costs little and differs much
 
-ONE, MANY, AWAITED = "one at a time", f"{IN_FLIGHT} in flight", "awaited"
+RATE_HZ: Final = 50
+RATE_SECONDS: Final = 5.0  # whatever the plan: a percentile of few publications says little
+
+ONE, MANY, AWAITED, RATE = "one at a time", f"{IN_FLIGHT} in flight", "awaited", f"{RATE_HZ} a second"
 MEMORY, CONNECT = "memory", "connect"
 
 
@@ -120,18 +123,20 @@ class Bench:
             for size in self._plan.sizes:
                 audience.open(tokens[len(audience) : size])
                 audience.settle(0.5)
-                for what, count, lasting in (
-                    ("warm", 8, 0.3),
-                    (ONE, 1, seconds),
-                    (AWAITED, 1, seconds / 2),
-                    (MANY, IN_FLIGHT, seconds),
+                for what, count, lasting, rate_hz in (
+                    ("warm", 8, 0.3, None),
+                    (ONE, 1, seconds, None),
+                    (AWAITED, 1, seconds / 2, None),
+                    (RATE, 4, RATE_SECONDS, RATE_HZ),
+                    (MANY, IN_FLIGHT, seconds, None),
                 ):
                     publisher = Publisher(server.address, HOST, peer.publishing, publishers[:count], SIZE)
                     server.quiet()
                     before_s = server.cpu_s()
                     key = f"{size}, {what}"
                     try:
-                        outcome = deliver(audience, publisher, seconds=lasting, awaits_delivery=what == AWAITED)
+                        awaits = what == AWAITED
+                        outcome = deliver(audience, publisher, seconds=lasting, awaits_delivery=awaits, rate_hz=rate_hz)
                     except Failed as error:  # no use in going on with those who are left
                         result.faults[key] = [str(error)]
                         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.bench.peers.measures import AWAITED, CONNECT, MANY, MEMORY, ONE, Plan, Result
+from tests.bench.peers.measures import AWAITED, CONNECT, MANY, MEMORY, ONE, RATE, Plan, Result
 
 Round = Mapping[tuple[str, str], Result]
 """By peer and transport."""
@@ -35,9 +35,10 @@ def lines(plan: Plan) -> Iterator[Line]:
     for size in plan.sizes:
         for what, targets in ((ONE, _ONE_TARGETS), (MANY, _MANY_TARGETS), (AWAITED, {})):
             yield Line(f"{size}, {what}", f"{size} subscribers, {what}", "deliveries/CPU-s", targets=targets)
-        for part in ("p50", "p99"):
-            label = f"{size} subscribers, latency {part}, {AWAITED}"
-            yield Line(f"{size}, {AWAITED}, {part}", label, "ms", "{:,.1f}")
+        for what in (AWAITED, RATE):
+            for part in ("p50", "p99"):
+                label = f"{size} subscribers, latency {part}, {what}"
+                yield Line(f"{size}, {what}, {part}", label, "ms", "{:,.1f}")
     yield Line(MEMORY, "memory per idle client", "KB", "{:,.1f}")
     yield Line(CONNECT, "connect, authenticate, subscribe", "us of CPU")
 

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from tests.bench.dialects import Dialect, bare_events, events, frames
-from tests.bench.load import Audience, Failed, order_faults
+from tests.bench.load import Audience, Failed, Pace, order_faults
 
 FIRST, SECOND, THIRD, FOURTH = (10**18 + number for number in range(4))
 LANES = [[FIRST, THIRD], [SECOND, FOURTH]]
@@ -108,6 +108,17 @@ def test_a_connection_that_is_closed_is_a_failure() -> None:
         canned.peers[0].close()
         with pytest.raises(Failed, match="closed"):
             audience.settle(0.05)
+
+
+def test_a_pace_falls_behind_its_times_and_does_not_move_them() -> None:
+    pace = Pace(started_ns=1_000_000_000, rate_hz=50)
+    assert pace.wait_s(990_000_000) == 0.01
+    assert pace.wait_s(1_000_000_000) == 0
+    assert pace.advance() == 1_000_000_000
+    assert pace.wait_s(1_000_000_000) == 0.02
+    assert pace.wait_s(1_050_000_000) == 0
+    assert [pace.advance(), pace.advance()] == [1_020_000_000, 1_040_000_000]
+    assert pace.wait_s(1_050_000_000) == 0.01
 
 
 def frame(payload: bytes) -> bytes:
