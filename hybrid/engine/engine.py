@@ -7,16 +7,13 @@ the hub's, rights are `auth`'s, bounds are `limits`'.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import secrets
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVarTuple
 
-import msgspec
-
-from hybrid.auth.door import Door, address_group
+from hybrid.auth.door import Door
 from hybrid.auth.dpop import ProofDesk, ProofStore
 from hybrid.auth.hooks import Asked, AuthoriseHook
 from hybrid.auth.policy import Policy
@@ -25,11 +22,9 @@ from hybrid.auth.tickets import TicketOffice, TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.broker.base import Appended, Broker, CallStore, NodeStore, PresenceStore
 from hybrid.clock import Clock
-from hybrid.engine.arrivals import Arrivals
 from hybrid.engine.calls import Calls
 from hybrid.engine.census import Census
-from hybrid.engine.counts import FRESH, REBUILT, REFUSED, RESUMED, UNKNOWN, Counts
-from hybrid.engine.departure import Departure, plan_departure
+from hybrid.engine.counts import FRESH, REBUILT, RESUMED, Counts
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.farewells import Farewells
 from hybrid.engine.feed import Started
@@ -37,7 +32,10 @@ from hybrid.engine.flight import Bodies, SlowLinks
 from hybrid.engine.heartbeat import Heartbeats
 from hybrid.engine.holders import Holder
 from hybrid.engine.hub import Hub
+from hybrid.engine.identification import Identification
+from hybrid.engine.intake import Intake
 from hybrid.engine.lag import Lag
+from hybrid.engine.leaving import Leaving
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.local import LocalReader
 from hybrid.engine.locate import Located
@@ -50,9 +48,9 @@ from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.polling import Polling
 from hybrid.engine.presence import PresenceKeeper
-from hybrid.engine.rates import Rates, who_is
+from hybrid.engine.rates import Rates
 from hybrid.engine.recheck import Recheck, Rechecker
-from hybrid.engine.registry import RETRY_MAX_S, RETRY_MIN_S, Registry
+from hybrid.engine.registry import Registry
 from hybrid.engine.revoking import Revoked, Revoking, one_of
 from hybrid.engine.router import NODE_ID_BYTES, Router
 from hybrid.engine.runner import SessionRunner, SessionWatch
@@ -60,27 +58,20 @@ from hybrid.engine.steward import Steward
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.transport_counts import TransportCounts
 from hybrid.engine.wheel import Wheel
-from hybrid.errors import AuthError, BrokerError, HybridError, LimitError, ProtocolError
+from hybrid.errors import BrokerError
 from hybrid.limits import Limits
 from hybrid.model import Position, Principal
-from hybrid.protocol.commands import Attach, AttachSubscription, Poll
+from hybrid.protocol.commands import Attach, Poll
 from hybrid.protocol.control import CONTROL_KEY_BYTES
 from hybrid.protocol.pushes import Attached, Push
 from hybrid.protocol.seal import SEAL_KEY_BYTES, Sealer
 from hybrid.protocol.session import Session
 
-_log = logging.getLogger(__name__)
 _Arguments = TypeVarTuple("_Arguments")
 BROKER_PATIENCE_S = 2.0
 """How long a request is held for a broker that is away; a stream waits longer, it has nobody else to ask."""
-BROKER_RETRY_MIN_S = 1.0
-BROKER_RETRY_MAX_S = 5.0
 ANSWER_MAX_BYTES = 262_144
 """Publications in one answer: as much as one page of history; the next poll continues."""
-_BAD = ("token_refused", "proof_refused")
-_TELLING_MAX_S = 1.0  # for the other nodes to be told of a drain
-_NAMED_BYTES = 120  # what an attach says of a channel beside its name: the longest position and its punctuation
-_ENVELOPE_BYTES = 512
 
 
 class Engine:
@@ -153,7 +144,6 @@ class Engine:
         self.registry = Registry(limits.sessions_max, draw)
         self.tickets = TicketOffice(ticket_store, clock, self.revocations)
         self.door = Door(limits)
-        self.arrivals = Arrivals(limits, clock)
         self.proofs = ProofDesk(proof_store, clock)
         self.sealer = Sealer(seal_key or secrets.token_bytes(SEAL_KEY_BYTES))
         self.polling = Polling(self)
@@ -164,7 +154,6 @@ class Engine:
         self.transport_counts = TransportCounts(self.wheel)
         self._version = version
         self._address = address
-        self._draw = draw
         self.router = Router(
             secrets.token_urlsafe(NODE_ID_BYTES),
             node_store,
@@ -194,6 +183,20 @@ class Engine:
             heard=self.router.heard,
             lost=self.presence.rejoin,
         )
+        self.leaving = Leaving(limits, self.open, self.registry, self.presence, self.nodes, self.tasks)
+        self.intake = Intake(
+            limits,
+            clock,
+            open=self.open,
+            lag=self.lag,
+            rates=self.rates,
+            registry=self.registry,
+            counts=self.counts,
+            revocations=self.revocations,
+            leaving=self.leaving,
+            draw=draw,
+        )
+        self.identification = Identification(self.verifier, self.proofs, self.rates, self.intake)
         self.calls = Calls(limits, clock, self.tasks, call_store, self.nodes)
         orders = self.router.orders = Orders(self.nodes, limits, self.tasks, self.router.tell)
         orders.carry_out = Steward(self, draw).carry_out
@@ -202,7 +205,6 @@ class Engine:
         self.ticket_streams = self.router.ticket_streams
         self.local_readers: set[LocalReader] = set()
         self.session_watch: SessionWatch | None = None
-        self.is_draining = False
         self._started_s = clock.wall_s()
         self._has_started = False
         self._has_closed = False
@@ -258,174 +260,14 @@ class Engine:
             reader.close()
 
     async def drain(self, grace_s: float) -> None:
-        """Tell every client to come back elsewhere, close its link, and abort what is left after `grace_s`.
-
-        How fast they are told is what the other nodes offer to take: see `Departure`. Cancelling it aborts at once.
-        """
-        self.is_draining = True
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._tell_nodes(grace_s)
-                await self._send_away(plan_departure(len(self.open), self.nodes.others, grace_s, self.limits))
-                await self.open.emptied()
-        except TimeoutError:
-            _log.warning("%d clients did not leave in time and are cut", len(self.open))
-        finally:
-            self.abort_all()
-
-    def leave_soon(self) -> None:
-        """Begin to `drain`, unless that has begun; nobody is taken in from now on."""
-        if not self.is_draining:
-            self.is_draining = True
-            self.tasks.spawn(self.drain(self.limits.shutdown_grace_s))
+        """See `Leaving.drain`."""
+        await self.leaving.drain(grace_s)
 
     def abort_all(self) -> int:
         """Abort every open link; how many there were."""
-        streams = self.open.streams()
-        for stream in streams:
-            stream.link.abort()
-        return len(streams)
+        return self.leaving.abort_all()
 
-    async def _tell_nodes(self, grace_s: float) -> None:
-        """That this one drains, and learn what they offer; where the broker is away, what was known has to do."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(_TELLING_MAX_S, grace_s / 10)):
-                await self.nodes.tell()
-
-    async def _send_away(self, departure: Departure) -> None:
-        polled = [
-            runner.session.current
-            for runner in self.registry.runners()
-            if isinstance(runner.session.current, PolledLeg)
-        ]
-        for leg in polled:
-            leg.end("draining", delay_ms=departure.delay_ms())
-        self.open.wake_polls()
-        loop = asyncio.get_running_loop()
-        start_s = loop.time()
-        for place, stream in enumerate(self.open.streams()):
-            if place % departure.batch == 0 and place:
-                await asyncio.sleep(max(0.0, start_s + departure.told_after_s(place) - loop.time()))
-            stream.end("draining", delay_ms=departure.delay_ms())
-        await self.presence.hand_over()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether a new stream can be taken by this process at all."""
-        return not self.is_draining and len(self.open) < self.limits.links_max
-
-    @property
-    def is_full(self) -> bool:
-        """Whether another process is the better one to come back to."""
-        return not self.has_room or self.lag.is_lagging
-
-    def check_room(self) -> None:
-        """Raises LimitError or ProtocolError when no new stream can be taken now."""
-        if self.is_draining:
-            raise ProtocolError("draining", retry_after_s=random.randint(0, self.limits.reconnect_delay_max_ms) / 1000)
-        if not self.has_room:
-            raise self._full("links_max", "This server is full", name="draining")
-
-    def check_lag(self) -> None:
-        """Raises LimitError when the event loop is too late to serve one more; not for what goes on."""
-        if self.lag.is_lagging:
-            raise self._full("lag_max_s", "This server is overloaded", name="draining")
-
-    def arrive(self, address: str) -> None:
-        """A stream is asked for, by whomever. Raises LimitError when this address has too many, or comes too often."""
-        self._check_address(address)
-        self.rates.connect(address_group(address))
-
-    def check_links(self, principal: Principal, address: str) -> None:
-        """Before a request that may wait. Raises LimitError when its address, or its principal, has too many open."""
-        self._check_address(address)
-        self.check_share(principal)
-
-    def check_share(self, principal: Principal, more: int = 1) -> None:
-        """Raises LimitError when a principal would have too many streams and waiting polls, with so many `more`."""
-        if self.open.is_full_of_principal(principal, self.limits.links_per_principal_max + 1 - more):
-            raise self._full("links_per_principal_max", "Too many streams of this principal are open")
-
-    def _check_address(self, address: str) -> None:
-        if self.open.is_full_of_address(address, self.limits.links_per_address_max):
-            raise self._full("links_per_address_max", "Too many streams are open from this address")
-
-    def _full(self, limit: str, detail: str, *, name: str = "rate_limited") -> LimitError:
-        """Whoever is told so comes at that very moment, so each is told one of its own."""
-        self.rates.refused[limit] += 1
-        retry_after_s = round(self._draw(RETRY_MIN_S, RETRY_MAX_S), 3)
-        detail = f"{detail} ({limit}); come back after the delay given."
-        return LimitError(limit, detail, name=name, retry_after_s=retry_after_s)
-
-    def admit(self, principal: Principal, attach: Attach, address: str) -> None:
-        """Let a client attach, or tell it when to come. Once for each attach, behind whatever else can refuse it.
-
-        Raises LimitError, ProtocolError or AuthError.
-        """
-        try:
-            self.check_room()
-            self.check_subscriptions(attach.subscriptions)
-            self.check_lasting(principal)
-            if not attach.session or self.registry.find(attach.session, principal) is None:
-                self.check_lag()
-            if not principal.is_anonymous:  # its address was counted when it came
-                self.rates.connect(who_is(principal, address))
-            self.arrivals.admit(principal, attach.session, address)
-        except HybridError:
-            self.counts.attaches[UNKNOWN, REFUSED] += 1
-            raise
-
-    async def verified(self, token: str, address: str) -> Principal:
-        """Whom a bearer token speaks for that is shown from this address. Cancel-safe.
-
-        Raises AuthError; LimitError `failed_auths_per_s` for an unknown token after too many bad ones from there.
-        """
-        principal = self.verifier.cached(token)
-        if principal is not None:
-            return principal
-        with self._judged(address_group(address)):
-            return await self.verifier.verify(token)
-
-    async def proven(self, token: str, text: str, address: str, *, method: str, urls: Sequence[str]) -> Principal:
-        """As `verified`, for a token that is shown with a proof of possession (`ProofDesk.check`), which is used up.
-
-        A proof has to be looked at each time. For a token that is known, bad ones count for that token at this address,
-        so that a neighbour's do no harm to it. Raises BrokerError as well.
-        """
-        key = self.proofs.claimed_key(text)
-        known = self.verifier.cached(token, key) if key else None
-        group = address_group(address)
-        with self._judged(group if known is None else (group, known.token_hash)):
-            proof = self.proofs.check(text, token, method=method, urls=urls)
-            principal = known if known is not None and proof.key == key else None
-            if principal is None:
-                principal = await self.verifier.verify(token, proof.key)
-            with self.told_apart():
-                await self.proofs.use_up(proof)  # last: what proves nothing takes no room
-        return principal
-
-    @contextmanager
-    def _judged(self, sender: Hashable) -> Iterator[None]:
-        """Count it against the sender when a credential turns out to be bad, inside; what has expired was good.
-
-        Raises LimitError `failed_auths_per_s` at once where that was so too often.
-        """
-        self.rates.check_failures(sender)
-        try:
-            yield
-        except AuthError as error:
-            if error.row.name in _BAD:
-                self.rates.failed(sender)
-            raise
-
-    @contextmanager
-    def told_apart(self) -> Iterator[None]:
-        """Whoever is kept from an attach by a broker that is away, inside, is told a moment of its own to come back."""
-        try:
-            yield
-        except BrokerError as error:  # it may be the same one for many
-            retry_after_s = round(self._draw(BROKER_RETRY_MIN_S, BROKER_RETRY_MAX_S), 3)
-            raise BrokerError(error.row.name, error.detail, retry_after_s=retry_after_s) from error
+    # -- what waits for the broker
 
     def patient_until_s(self) -> float:
         """Until when, on the loop's clock, a request that begins now is held for a broker that is away."""
@@ -518,7 +360,7 @@ class Engine:
 
         Raises HybridError.
         """
-        self.check_room()
+        self.intake.check_room()
         self.revocations.check(principal)
         runner = SessionRunner(self, Session(poll.session, principal, self.limits))
         self.registry.add(runner)
@@ -527,37 +369,15 @@ class Engine:
         runner.carry_out()
         return runner
 
-    def check_subscriptions(self, subscriptions: Sequence[AttachSubscription]) -> None:
-        """Raises LimitError or ProtocolError for too many channels, or one twice."""
-        most = self.limits.channels_per_session_max
-        if len(subscriptions) > most:
-            raise LimitError("channels_per_session_max", f"A session has at most {most} channels.")
-        if len({wanted.channel for wanted in subscriptions}) != len(subscriptions):
-            raise ProtocolError("bad_request", "Each channel may be named once.")
-
-    def check_lasting(self, principal: Principal) -> None:
-        """Raises AuthError for one whose session would end at once: expired, or revoked since its token was shown.
-
-        The check of tokens allows for clocks that differ, by more than the grace after the end.
-        """
-        if principal.expires_at_s + self.limits.expiry_grace_s <= self.clock.wall_s():
-            raise AuthError("token_expired")
-        self.revocations.check(principal)
-
-    def check_attachable(self, channels: Sequence[str]) -> None:
-        """Raises LimitError when an attach that names these channels would be larger than is taken."""
-        if sum(map(len, map(msgspec.json.encode, channels))) + len(channels) * _NAMED_BYTES > (
-            self.limits.attach_max_bytes - _ENVELOPE_BYTES
-        ):
-            raise LimitError("attach_max_bytes", "The names of these channels are too long for one attach.")
-
     def _attach(
         self, leg: StreamLeg | PolledLeg, principal: Principal, attach: Attach
     ) -> tuple[SessionRunner, Attached]:
-        self.check_room()
-        self.check_share(principal, 0 if isinstance(leg, StreamLeg) else 1)  # a stream is counted since it is open
-        self.check_subscriptions(attach.subscriptions)
-        self.check_lasting(principal)  # between the door and here it may have waited, and nobody could end it
+        self.intake.check_room()
+        self.intake.check_share(
+            principal, 0 if isinstance(leg, StreamLeg) else 1
+        )  # a stream is counted since it is open
+        self.intake.check_subscriptions(attach.subscriptions)
+        self.intake.check_lasting(principal)  # between the door and here it may have waited, and nobody could end it
         runner = None
         if attach.session and self.router.is_ours(attach.session):  # elsewhere, commands would not find its stream
             runner = self.registry.find(attach.session, principal)
@@ -645,7 +465,7 @@ class Engine:
             streams=streams,
             room=max(0, self.limits.links_max - streams),
             accepts_per_s=self.limits.accepts_per_s,
-            is_draining=self.is_draining,
+            is_draining=self.leaving.has_begun,
             sessions=len(self.registry),
             channels=self.hub.channel_count,
             started_s=self._started_s,

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Final, cast
 
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
-from hybrid.engine import reply as replies
 from hybrid.engine.counts import SESSION
 from hybrid.engine.feed import Feed
 from hybrid.engine.flags import Flag
 from hybrid.engine.holders import Match
+from hybrid.engine.leg_commands import attach, carry_out, publish, refuse
 from hybrid.engine.link import Link, MessageLink, address_of
-from hybrid.engine.operations import PublishRequest
-from hybrid.engine.rates import is_over_rate, who_is
-from hybrid.engine.reply import ReplyTo
+from hybrid.engine.rates import who_is
 from hybrid.engine.wire import Wire
-from hybrid.errors import TABLE, AuthError, HybridError, LimitError, ProtocolError
+from hybrid.errors import TABLE, HybridError, LimitError, ProtocolError
 from hybrid.logs import fields, speaking
 from hybrid.model import ANONYMOUS, Position, Principal
 from hybrid.protocol.commands import (
@@ -31,17 +29,13 @@ from hybrid.protocol.commands import (
     Attach,
     Auth,
     Call,
-    Confirm,
     Heartbeat,
     History,
-    Poll,
     Presence,
     Publish,
-    Refresh,
     Subscribe,
-    Unsubscribe,
 )
-from hybrid.protocol.cursor import from_wire, to_wire
+from hybrid.protocol.cursor import to_wire
 from hybrid.protocol.pushes import Disconnect, HeartbeatPush, Push, Reply, Reset
 from hybrid.protocol.session import SessionLeg
 
@@ -243,7 +237,7 @@ class StreamLeg(SessionLeg):
             try:
                 command = codec.decode_command(raw, bound)
             except ProtocolError as error:
-                self._refuse(codec.command_id(raw), error)
+                refuse(self._engine, self, codec.command_id(raw), error)
                 if not self._is_ended:
                     self._over_rate()  # what cannot be read costs as much as what can
                 if self._is_ended:
@@ -335,7 +329,7 @@ class StreamLeg(SessionLeg):
             if self._is_ended:
                 return
             if isinstance(command, MAY_WAIT):
-                self._refuse(command.id, refusal)
+                refuse(self._engine, self, command.id, refusal)
                 return
         if isinstance(command, Heartbeat):
             if self.runner is not None:
@@ -344,7 +338,9 @@ class StreamLeg(SessionLeg):
                     self.echo(command.echo)
             return
         if isinstance(command, Attach) and not self._is_working:
-            self._attach(command)  # the first command of nearly every leg, and it waits for nothing: no task for it
+            attach(
+                self._engine, self, command
+            )  # the first command of nearly every leg, and it waits for nothing: no task for it
             return
         if self._inbox is None:
             self._inbox = []
@@ -388,7 +384,7 @@ class StreamLeg(SessionLeg):
     async def _verify(self, token: str) -> None:
         speaking.set(self)
         try:
-            principal = await self._engine.verified(token, address_of(self.link.peer))
+            principal = await self._engine.identification.verified(token, address_of(self.link.peer))
         except HybridError as error:
             self._engine.counts.refused(error)
             self.end(error.row.name, detail=error.detail, delay_ms=round((error.retry_after_s or 0) * 1000))
@@ -435,9 +431,9 @@ class StreamLeg(SessionLeg):
                     if isinstance(batch[start], Publish):
                         while stop < len(batch) and isinstance(batch[stop], Publish):
                             stop += 1
-                        await self._publish(batch[start:stop])
+                        await publish(self._engine, self, batch[start:stop])
                     else:
-                        await self._carry_out(batch[start])
+                        await carry_out(self._engine, self, batch[start])
                     start = stop
         except HybridError as error:  # what no command can have caused
             self.end(error.row.name)
@@ -468,102 +464,3 @@ class StreamLeg(SessionLeg):
         if self._resumed is not None and not self._resumed.done():
             self._resumed.set_result(None)
         self._resumed = None
-
-    async def _carry_out(self, command: AnyCommand) -> None:
-        try:
-            await self._dispatch(command)
-        except HybridError as error:
-            self._refuse(command.id, error)
-
-    async def _dispatch(self, command: AnyCommand) -> None:
-        assert self.principal is not None
-        match command:
-            case Attach():
-                self._attach(command)
-            case Subscribe() | Unsubscribe() | Refresh():
-                if self.runner is None:
-                    raise ProtocolError("session_unknown", "Attach first.")
-                self.runner.command(command, ReplyTo(self.reply, command.id))
-            case Confirm():
-                if self.runner is None or command.attempt != self.attempt:
-                    raise ProtocolError("bad_request", "Only this leg's own attempt can be confirmed on it.")
-                self.runner.confirm(self, command.subscriptions)
-            case History():
-                after = None if command.after is None else from_wire(command.after)
-                page = await self._engine.operations.history(
-                    self.principal, command.channel, after=after, limit=command.limit, is_reverse=command.reverse
-                )
-                self.reply(replies.history(page, command.id))
-            case Presence():
-                entries = await self._engine.operations.presence(self.principal, command.channel)
-                self.reply(replies.presence(entries, command.id))
-            case Call():
-                self._engine.tasks.spawn(self._call(command))  # it may take long; what follows does not wait for it
-            case Auth():
-                raise ProtocolError("bad_request", "This leg is authenticated; use `refresh`.")
-            case Poll() | Heartbeat() | Publish():
-                raise ProtocolError("bad_request", "Polls are posted.")
-
-    def _attach(self, command: Attach) -> None:
-        assert self.principal is not None
-        try:
-            if self.runner is not None:
-                raise ProtocolError("bad_request", "This leg is attached; open another one.")
-            address = address_of(self.link.peer) if self.principal.is_anonymous else ""  # others are told apart by name
-            self._engine.admit(self.principal, command, address)
-            self._engine.attach(self, self.principal, command)
-        except HybridError as error:
-            self._refuse(command.id, error)
-
-    async def _call(self, command: Call) -> None:
-        assert self.principal is not None
-        try:
-            result = await self._engine.calls.call(self.principal, command.name, bytes(command.data), command.key)
-        except HybridError as error:
-            self._engine.counts.refused(error)
-            self.reply(replies.refused(error, command.id))  # whatever the handler says, it ends no leg
-        else:
-            self.reply(replies.called(result, command.id))
-
-    async def _publish(self, commands: Iterable[AnyCommand]) -> None:
-        assert self.principal is not None
-        publishes = [command for command in commands if isinstance(command, Publish)]
-        address = address_of(self.link.peer) if self.principal.is_anonymous else ""
-        results = await self._engine.operations.publish_many(
-            self.principal, [publish_request(p) for p in publishes], address=address
-        )
-        encode = self.wire.encode_push
-        payloads = [
-            encode(Push(reply=replies.appended(result, publish.id)))
-            for publish, result in zip(publishes, results, strict=True)
-        ]
-        self.uncork()
-        self.link.write(self.link.framing(payloads))
-        for result in results:
-            if isinstance(result, HybridError) and is_over_rate(result):
-                self.refused_for_rate()
-
-    def _refuse(self, command_id: int, error: HybridError) -> None:
-        self._engine.counts.refused(error)
-        if self.principal is None or (command_id == 0 and error.row.name == "bad_request"):
-            # Nothing to answer to: not a command at all, or from somebody whom we do not know.
-            self.end("protocol_error", detail=str(error))
-        elif _ends_a_leg(error) and (isinstance(error, AuthError) or self.runner is None):
-            self.end(error.row.name, detail=str(error), delay_ms=round((error.retry_after_s or 0) * 1000))
-        else:
-            self.reply(replies.refused(error, command_id))
-
-
-def _ends_a_leg(error: HybridError) -> bool:
-    return error.row.number >= 4000 or error.row.name == "draining"
-
-
-def publish_request(command: Publish) -> PublishRequest:
-    """The operation that a publish command asks for."""
-    return PublishRequest(
-        channel=command.channel,
-        data=bytes(command.data),
-        form="binary" if command.binary else "json",
-        type=command.type,
-        key=command.key,
-    )

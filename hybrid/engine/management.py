@@ -272,7 +272,7 @@ class Management:
         `outcome_unknown` where it does not answer; BrokerError.
         """
         others = [info for info in await self._engine.nodes.known_now() if not info.is_draining]
-        takers = [info.id for info in others] + ([] if self._engine.is_draining else [self._engine.router.node])
+        takers = [info.id for info in others] + ([] if self._engine.leaving.has_begun else [self._engine.router.node])
         if not [taker for taker in takers if taker != node]:
             detail = "There is no other node that could take the clients. To end the last one, stop its process."
             raise ProtocolError("bad_request", detail)

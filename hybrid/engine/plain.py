@@ -267,9 +267,9 @@ class PlainStream:
         speaking.set(self)
         has_begun = self._principal is not None
         try:
-            self._principal = await self._engine.verified(token, address_of(self.link.peer))
+            self._principal = await self._engine.identification.verified(token, address_of(self.link.peer))
             self._engine.open.identified(self, self._principal)
-            self._engine.check_share(self._principal, 0)
+            self._engine.intake.check_share(self._principal, 0)
         except HybridError as error:
             detail = error.detail if isinstance(error, LimitError) else ""
             self._engine.counts.refused(error)

@@ -79,7 +79,7 @@ class Polling:
         if channels is None or not positions.keys() >= set(channels) or not self._may_read_on(principal, channels):
             known = leg.wanted if channels is None else [AttachSubscription(channel) for channel in channels]
             wanted = _overlaid(known, poll)
-            self._engine.check_subscriptions(wanted)
+            self._engine.intake.check_subscriptions(wanted)
             return await waiting(self._recover(runner, leg, wanted, poll.last_seq))
         leg.wanted = []
         return await self._wait(runner, leg, {channel: positions[channel] for channel in channels}, poll, waiting)
@@ -91,7 +91,7 @@ class Polling:
             raise ChannelError("already_subscribed")
         if len(channels) >= self._engine.limits.channels_per_session_max:
             raise LimitError("channels_per_session_max")
-        self._engine.check_attachable([*channels, command.channel])
+        self._engine.intake.check_attachable([*channels, command.channel])
         await self._engine.operations.ask_subscribe(principal, (command.channel,))
         answer = await self._locate(
             principal, session, AttachSubscription(command.channel, command.position, command.history)
@@ -159,8 +159,8 @@ class Polling:
         channels = self._engine.sealer.open(poll.sealed, principal, poll.session) or ()
         wanted += [AttachSubscription(channel) for channel in channels if channel not in known]
         attach = Attach(attempt=poll.attempt, session=poll.session, confirm=True, subscriptions=wanted)
-        self._engine.arrive(address)
-        self._engine.admit(principal, attach, address)
+        self._engine.intake.arrive(address)
+        self._engine.intake.admit(principal, attach, address)
         return await self._attach(principal, attach, is_counted=False)  # it was, where it began
 
     async def _locate(

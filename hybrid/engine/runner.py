@@ -9,26 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
-
-import msgspec
 
 from hybrid.auth.revocation import Key
 from hybrid.engine import reply as replies
-from hybrid.engine.claimed import follow_claim
 from hybrid.engine.heartbeat import interval_s
 from hybrid.engine.holders import Match
 from hybrid.engine.leg import StreamLeg
-from hybrid.engine.link import address_of
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.reply import ReplyTo
-from hybrid.errors import TABLE, AuthError, ChannelError, HybridError, LimitError, ProtocolError
+from hybrid.engine.rights import receive_rights
+from hybrid.engine.session_effects import execute, recover
+from hybrid.errors import TABLE, LimitError, ProtocolError
 from hybrid.logs import speaking
 from hybrid.model import Position, Principal
-from hybrid.protocol.commands import Attach, AttachSubscription, Refresh, Subscribe, Unsubscribe
-from hybrid.protocol.cursor import from_wire, to_wire
-from hybrid.protocol.pushes import Attached, AttachedLimits, Push, Reply, Subscribed, SubscribedAll
+from hybrid.protocol.commands import Attach, AttachSubscription
+from hybrid.protocol.cursor import to_wire
+from hybrid.protocol.pushes import Attached, AttachedLimits, Push
 from hybrid.protocol.session import (
     Close,
     EndLeg,
@@ -65,12 +63,6 @@ class SessionWatch(Protocol):
 
         Also told of one that was never seen to be here.
         """
-
-
-class Shown(Refresh, frozen=True, kw_only=True):
-    """A refresh whose token was checked already, at the door of this node or of another one: by whom it speaks for."""
-
-    principal: Principal
 
 
 class SessionRunner:
@@ -135,7 +127,7 @@ class SessionRunner:
     def confirm(self, leg: SessionLeg, subscriptions: list[AttachSubscription] | None) -> None:
         """The client wants this leg."""
         if subscriptions is not None:
-            self._engine.check_subscriptions(subscriptions)
+            self._engine.intake.check_subscriptions(subscriptions)
         self.session.receive_confirm(leg, subscriptions, self._engine.clock.monotonic_s())
         if leg is self.session.current and isinstance(leg, StreamLeg | PolledLeg) and leg.principal is not None:
             self.receive_principal(leg.principal)
@@ -261,7 +253,7 @@ class SessionRunner:
                 if isinstance(leg, PolledLeg):
                     leg.wake()  # it reads on with the rights that the next poll brings
         if self.session.principal.token_hash == principal.token_hash:
-            self._receive_rights(principal)
+            receive_rights(self._engine, self, principal)
             self.carry_out()
 
     def _legs(self) -> Iterable[StreamLeg | PolledLeg]:
@@ -365,9 +357,9 @@ class SessionRunner:
                 self._make_room()
                 if isinstance(effect, Recover):
                     if isinstance(effect.leg, StreamLeg):
-                        await self._recover(effect.leg, effect.subscriptions)
+                        await recover(self._engine, self, effect.leg, effect.subscriptions)
                     continue
-                reply = await self._execute(effect)
+                reply = await execute(self._engine, self, effect)
                 if isinstance(effect, _Unnumbered):
                     effect.reply_to.send(reply)
                 else:
@@ -409,176 +401,6 @@ class SessionRunner:
         if self._roomy is not None:
             self._roomy.set_result(None)
             self._roomy = None
-
-    # -- effects that take time
-
-    async def _recover(self, leg: StreamLeg, subscriptions: Sequence[AttachSubscription]) -> None:
-        if leg is not self.session.current:
-            return  # it ended while this waited
-        feed = leg.feed = self._engine.hub.feed(leg.link, leg.wire.encoding, leg)
-        answers: list[Subscribed] = []
-        if self._engine.operations.asks:
-            assert leg.principal is not None
-            await self._engine.operations.ask_subscribe(leg.principal, [wanted.channel for wanted in subscriptions])
-        with self._engine.warmed(leg.principal, [subscription.channel for subscription in subscriptions]):
-            for subscription in subscriptions:
-                try:
-                    answers.append(await self._add(leg, subscription))
-                except HybridError as error:
-                    self._engine.counts.refused(error)
-                    answers.append(Subscribed(subscription.channel, error=error.row.number))
-        if leg is not self.session.current:
-            feed.close()
-            return
-        self._engine.presence.settle(self.session.id, {a.channel for a in answers if not a.error})
-        leg.push(Push(subscribed=SubscribedAll(answers)))
-        self.session.receive_recovered(leg)
-        self.carry_out()
-        leg.uncork()
-        feed.start([answer.channel for answer in answers if not answer.error])
-        assert leg.principal is not None
-        self.took_over(leg.principal)
-        self._follow_claim(leg.principal)
-
-    async def _add(self, leg: StreamLeg, wanted: AttachSubscription | Subscribe) -> Subscribed:
-        """Authorise with the rights of now and find the position; delivery starts with `feed.start`."""
-        assert leg.feed is not None
-        assert leg.principal is not None
-        # Not the session's, which is that of its longest-lived token: a leg has the rights of the one shown on it last.
-        namespace = self._engine.operations.check_subscribe(leg.principal, wanted.channel)
-        position = None if wanted.position is None else from_wire(wanted.position)
-        started = await leg.feed.add(wanted.channel, position, wanted.history)
-        if namespace.presence:
-            self._engine.presence.join(self.session.principal, self.session.id, wanted.channel)
-        return Subscribed(wanted.channel, to_wire(started.position), started.was_recovered)
-
-    async def _execute(self, effect: Execute) -> Reply:
-        command = effect.command
-        try:
-            match command:
-                case Subscribe():
-                    return await self._subscribe(command, effect.n)
-                case Unsubscribe():
-                    return self._unsubscribe(command, effect.n)
-                case Refresh():
-                    return await self._refresh(command, effect.n)
-        except HybridError as error:
-            self._engine.counts.refused(error)
-            return msgspec.structs.replace(replies.refused(error, command.id), n=effect.n)
-
-    def _stream(self) -> StreamLeg:
-        leg = self.session.current
-        if not isinstance(leg, StreamLeg) or leg.feed is None:
-            raise ProtocolError("session_unknown", "The session has no open stream; attach anew.")
-        return leg
-
-    async def _subscribe(self, command: Subscribe, n: int) -> Reply:
-        leg = self._stream()
-        assert leg.feed is not None
-        self._check_rate(leg)
-        channels = leg.feed.channels()
-        if command.channel in channels:
-            raise ChannelError("already_subscribed")
-        if len(channels) >= self._engine.limits.channels_per_session_max:
-            raise LimitError("channels_per_session_max")
-        self._engine.check_attachable([*channels, command.channel])
-        if self._engine.operations.asks:
-            assert leg.principal is not None
-            await self._engine.operations.ask_subscribe(leg.principal, (command.channel,))
-            if leg is not self.session.current:
-                raise _leg_ended()
-        try:
-            answer = await self._add(leg, command)
-        except ChannelError:
-            if leg is not self.session.current:  # its feed ended under the subscription, which says nothing about that
-                raise _leg_ended() from None
-            raise
-        if leg is not self.session.current:
-            raise _leg_ended()
-        # The reply has to be on its way before the first publication.
-        reply = Reply(id=command.id, n=n, position=answer.position, recovered=answer.recovered)
-        self._engine.call_soon(leg.feed.start, [command.channel])
-        return reply
-
-    def _check_rate(self, leg: StreamLeg) -> None:
-        """Here and not where the command came in: its number must have its turn, or later ones would wait for it."""
-        try:
-            self._engine.rates.check_command(self.session.principal, self._address())
-        except LimitError:
-            leg.refused_for_rate()
-            raise
-
-    def _address(self) -> str:
-        leg = self.session.current
-        return address_of(leg.link.peer) if isinstance(leg, StreamLeg) else ""
-
-    def _unsubscribe(self, command: Unsubscribe, n: int) -> Reply:
-        leg = self._stream()
-        assert leg.feed is not None
-        if leg.feed.remove(command.channel) is None:
-            raise ChannelError("not_subscribed")
-        self._engine.presence.leave(self.session.id, command.channel)
-        return Reply(id=command.id, n=n)
-
-    async def _refresh(self, command: Refresh, n: int) -> Reply:
-        try:
-            principal = await self._shown(command)
-        except AuthError as error:
-            # The old token lives on: a failed refresh is an answer, not the end.
-            return Reply(id=command.id, n=n, error=replies.refused(error).error)
-        if not principal.is_same_party(self.session.principal):
-            self.end("principal_changed")
-            return Reply(id=command.id, n=n, error=replies.refused(AuthError("principal_changed")).error)
-        self._receive_rights(principal)
-        expires_in_s = self.session.expires_in_s(self._engine.clock.monotonic_s())
-        return Reply(id=command.id, n=n, token_expires_in_s=expires_in_s)
-
-    def _receive_rights(self, principal: Principal) -> None:
-        """The session has these rights and this life from now on: what they do not cover ends."""
-        self.receive_principal(principal)
-        leg = self.session.current
-        if isinstance(leg, StreamLeg) and leg.feed is not None:
-            leg.principal = principal
-            self._end_refused(leg, principal)
-            if self._engine.operations.asks:
-                self._engine.tasks.spawn(self._ask_again(leg, principal))
-        self._follow_claim(principal)
-
-    def _follow_claim(self, principal: Principal) -> None:
-        if principal.channels is not self.session.claimed:
-            self._engine.tasks.spawn(follow_claim(self._engine, self))
-
-    def _end_refused(self, leg: StreamLeg, principal: Principal) -> None:
-        assert leg.feed is not None
-        for channel in leg.feed.channels():
-            if self._engine.operations.may_read_on(principal, channel):
-                continue
-            try:
-                self._engine.operations.check_subscribe(principal, channel)
-            except HybridError as error:
-                leg.feed.remove(channel)
-                self._engine.presence.leave(self.session.id, channel)
-                self.session.push_unsubscribed(channel, error.row.number)
-
-    async def _ask_again(self, leg: StreamLeg, principal: Principal) -> None:
-        """The backend knows nothing of this token yet; what it permitted to the former one goes on until it answers."""
-        if leg.feed is None:
-            return
-        await self._engine.operations.ask_subscribe(principal, leg.feed.channels())
-        if leg is self.session.current and leg.principal is principal:
-            self._end_refused(leg, principal)
-            self.carry_out()
-
-    async def _shown(self, command: Refresh) -> Principal:
-        if isinstance(command, Shown):
-            if self._engine.revocations.is_revoked(command.principal):  # while the command waited for its turn
-                raise AuthError("token_refused")
-            return command.principal
-        return await self._engine.verified(command.token, self._address())
-
-
-def _leg_ended() -> ProtocolError:
-    return ProtocolError("session_unknown", "The leg ended meanwhile; the next attach says it all.")
 
 
 class _Unnumbered(Execute, frozen=True):

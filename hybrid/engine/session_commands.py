@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from hybrid.engine.reply import ReplyTo
-from hybrid.engine.runner import Shown
+from hybrid.engine.session_effects import Shown
 from hybrid.errors import ProtocolError
 from hybrid.model import Principal
 from hybrid.protocol.commands import AnyCommand, Confirm, Heartbeat, Refresh, Subscribe, Unsubscribe

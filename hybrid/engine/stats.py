@@ -66,5 +66,5 @@ class Stats:
             refused=engine.counts.refusals.total(),
             cpu_s=round(time.process_time(), 3),
             lag_s=round(engine.lag.worst_s, 6),
-            is_draining=engine.is_draining,
+            is_draining=engine.leaving.has_begun,
         )

@@ -58,7 +58,7 @@ class Steward:
                 return await self._stats.read()
             case orders.Drain():
                 streams = len(self._engine.open)
-                self._engine.leave_soon()
+                self._engine.leaving.begin()
                 return streams
 
     # -- sessions

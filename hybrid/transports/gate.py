@@ -92,7 +92,7 @@ class Gate:
 
     def arrive(self, exchange: Exchange) -> None:
         """Count a stream that is asked for, before anything is known of who asks. Raises LimitError."""
-        self._engine.arrive(exchange.address)
+        self._engine.intake.arrive(exchange.address)
 
     async def refuse(self, exchange: Exchange, error: HybridError) -> None:
         """Answer an HTTP request with an error."""
@@ -129,14 +129,14 @@ class Gate:
     async def _verified(self, exchange: Exchange, token: str) -> Principal:
         admission = self.enter(exchange)
         try:
-            return await self._engine.verified(token, exchange.address)
+            return await self._engine.identification.verified(token, exchange.address)
         finally:
             admission.leave()
 
     async def _proven(self, exchange: Exchange, credential: Credential, text: str) -> Principal:
         admission = self.enter(exchange)
         try:
-            return await self._engine.proven(
+            return await self._engine.identification.proven(
                 credential.token, text, exchange.address, method=exchange.method, urls=self._urls(exchange)
             )
         finally:
@@ -169,5 +169,5 @@ class Gate:
             yield b"www-authenticate", challenge.encode("ascii")
         if error.retry_after_s is not None or error.row.http_status in (429, 503):
             yield b"retry-after", str(max(1, math.ceil(error.retry_after_s or 1.0))).encode()
-        if error.row.name == "draining" and self._engine.is_full:  # another process may have some room
+        if error.row.name == "draining" and self._engine.intake.is_full:  # another process may have some room
             yield b"connection", b"close"

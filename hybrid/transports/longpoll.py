@@ -32,7 +32,7 @@ class LongPolls:
     async def session(self, exchange: Exchange) -> None:
         """`POST /v1/stream`, asked for as JSON: an attach, or a later poll."""
         principal = await self._gate.known_principal(exchange)
-        self._engine.check_links(principal, exchange.address)
+        self._engine.intake.check_links(principal, exchange.address)
         limits = self._engine.limits
         raw = await exchange.body(limits.attach_max_bytes)
         self._engine.revocations.check(principal)  # the body may have taken its time
@@ -40,7 +40,7 @@ class LongPolls:
         match command:
             case Attach():
                 self._gate.arrive(exchange)
-                self._engine.admit(principal, command, exchange.address)
+                self._engine.intake.admit(principal, command, exchange.address)
                 payloads = await self._counted(exchange, principal, self._engine.polling.attach(principal, command))
             case Poll():
                 exchange.session = command.session
@@ -62,8 +62,8 @@ class LongPolls:
         wait_s = min(wait_s, max(0.0, principal.expires_at_s - engine.clock.wall_s()))
         if exchange.method == "HEAD" or not target.has_cursor:
             wait_s = 0.0
-        engine.check_room()
-        engine.check_links(principal, exchange.address)
+        engine.intake.check_room()
+        engine.intake.check_links(principal, exchange.address)
         positions = dict(target.positions)
         for channel in target.channels:
             if channel not in positions:

@@ -69,8 +69,8 @@ class Requests:
 
         Who is leaving says so: what breaks now is not the network's fault.
         """
-        if self._engine.is_draining:
-            self._engine.check_room()
+        if self._engine.leaving.has_begun:
+            self._engine.intake.check_room()
         await exchange.respond(200, b'{"at_ms":%d}' % int(self._engine.clock.wall_s() * 1000))
 
     async def publish_many(self, exchange: Exchange) -> None:
@@ -160,16 +160,16 @@ class Requests:
             command = JSON.decode_command(attach, self._engine.limits.attach_max_bytes)
             if not isinstance(command, Attach):
                 raise ProtocolError("bad_request", "`attach` is an attach command.")
-            self._engine.check_subscriptions(command.subscriptions)
+            self._engine.intake.check_subscriptions(command.subscriptions)
             self._engine.tickets.check_issuable(principal)
             # It may be used at another node, whose room is not ours to judge.
             self._engine.rates.connect(who_is(principal, exchange.address))
-            self._engine.arrivals.admit(principal, command.session, exchange.address)
+            self._engine.intake.arrivals.admit(principal, command.session, exchange.address)
         else:
             raise ProtocolError(
                 "bad_request", 'A ticket is for "channels" with `channels`, or for "session" with `attach`.'
             )
-        with self._engine.told_apart():
+        with self._engine.intake.told_apart():
             text, expires_in_s = await self._engine.tickets.issue(
                 Ticket(
                     principal=principal,

@@ -42,13 +42,13 @@ class EventStreams:
         """`POST /v1/stream`: the attach is the body."""
         self._gate.arrive(exchange)
         principal = await self._gate.known_principal(exchange)
-        self._engine.check_room()
-        self._engine.check_share(principal)
+        self._engine.intake.check_room()
+        self._engine.intake.check_share(principal)
         speaking.set(None)  # asyncio's transport keeps the context in which it began to read on, as long as it lives
         body = await exchange.body(self._engine.limits.attach_max_bytes)
         speaking.set(exchange)
         attach = self._decoded(body)
-        self._engine.admit(principal, attach, exchange.address)
+        self._engine.intake.admit(principal, attach, exchange.address)
         await self._attach(exchange, principal, attach)
 
     async def session_by_ticket(self, exchange: Exchange) -> None:
@@ -57,12 +57,12 @@ class EventStreams:
         if text is None:
             raise AuthError("unauthorized", "Open this stream with POST and a token, or with a ticket.")
         self._gate.arrive(exchange)
-        self._engine.check_room()
-        with self._engine.told_apart():
+        self._engine.intake.check_room()
+        with self._engine.intake.told_apart():
             ticket = await self._engine.tickets.redeem_session(text, self._gate.ticket_origin(exchange))
         attach = self._decoded(ticket.attach)
         # It was admitted when it asked for the ticket, which a refusal would use up.
-        self._engine.arrivals.came()
+        self._engine.intake.arrivals.came()
         await self._attach(exchange, ticket.principal, attach)
 
     async def plain(self, exchange: Exchange) -> None:
@@ -84,9 +84,9 @@ class EventStreams:
         await self._engine.operations.ask_subscribe(principal, target.channels)
         for channel in target.channels:
             self._engine.operations.check_subscribe(principal, channel)
-        self._engine.check_room()
-        self._engine.check_lag()
-        self._engine.check_share(principal)
+        self._engine.intake.check_room()
+        self._engine.intake.check_lag()
+        self._engine.intake.check_share(principal)
         if exchange.method == "HEAD":  # asks what a GET would get, and must neither open nor replace a stream
             await exchange.respond_head([*_HEAD, *exchange.extra_headers])
             return
@@ -100,7 +100,7 @@ class EventStreams:
         command = JSON.decode_command(raw, self._engine.limits.attach_max_bytes)
         if not isinstance(command, Attach):
             raise ProtocolError("bad_request", "The body of an event stream's request is an `attach`.")
-        self._engine.check_subscriptions(command.subscriptions)
+        self._engine.intake.check_subscriptions(command.subscriptions)
         return command
 
     async def _attach(self, exchange: Exchange, principal: Principal, command: Attach) -> None:

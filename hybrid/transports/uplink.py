@@ -8,7 +8,8 @@ import msgspec
 
 from hybrid.engine import reply as replies
 from hybrid.engine.engine import Engine
-from hybrid.engine.leg import MAY_WAIT, publish_request
+from hybrid.engine.leg import MAY_WAIT
+from hybrid.engine.leg_commands import publish_request
 from hybrid.engine.rates import Who, is_rate, who_is
 from hybrid.errors import HybridError, LimitError
 from hybrid.model import Principal

@@ -56,7 +56,7 @@ class WebSockets:
         self._gate.arrive(exchange)
         principal = await self._gate.shown(exchange)
         if principal is not None:
-            self._engine.check_share(principal)
+            self._engine.intake.check_share(principal)
         target = read_target(exchange, self._engine.limits)
         if principal is None and all(self._is_public(channel) for channel in target.channels):
             principal = ANONYMOUS
@@ -115,9 +115,9 @@ class WebSockets:
         A session says only when it attaches whether it `is_new`.
         """
         try:
-            self._engine.check_room()
+            self._engine.intake.check_room()
             if is_new:
-                self._engine.check_lag()
+                self._engine.intake.check_lag()
         except HybridError as error:
             return error
         return None

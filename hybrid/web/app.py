@@ -205,7 +205,7 @@ def install(
 
 async def say_goodbye(engine: Engine) -> None:
     """Drain where that has not been done: for servers that tell an app only that it ends."""
-    if engine.is_serving and not engine.is_draining:
+    if engine.is_serving and not engine.leaving.has_begun:
         await engine.drain(engine.limits.shutdown_grace_s)
     engine.end_local_readers()  # a task of the app that reads for ever ends now, not when Quart loses patience
 

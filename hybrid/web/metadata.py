@@ -35,7 +35,7 @@ def metadata_blueprint(
         health = await checkup()
         if health.is_good and not engine.revocations.is_known:
             health = BrokerHealth(False, "What was revoked is not known yet, so no token is accepted.")
-        status = "draining" if engine.is_draining else "ready" if health.is_good else "waiting for the broker"
+        status = "draining" if engine.leaving.has_begun else "ready" if health.is_good else "waiting for the broker"
         response = jsonify({"status": status, **({"detail": health.detail} if health.detail else {})})
         if status != "ready":
             response.status_code = 503

@@ -182,7 +182,7 @@ async def test_publishing_purging_and_draining_are_told_in_words(demo: Demo) -> 
         await show(page, "nodes")
         await press(page, "nodes", node, "Drain…")
         assert "There is no other node" in await confirmed(page), "the last one is refused, and it says so"
-        assert not demo.engine.is_draining
+        assert not demo.engine.leaving.has_begun
         refused = [error for error in page.errors if "400" not in error]
         assert refused == []
 
@@ -279,7 +279,7 @@ async def test_several_nodes_are_told_apart_and_one_is_drained(chromium: str, tm
         await press(page, "nodes", other.engine.router.node, "Drain…")
         told = await confirmed(page)
         assert f"{other.engine.router.node} takes nobody in any more" in told
-        assert other.engine.is_draining
-        assert not one.engine.is_draining
+        assert other.engine.leaving.has_begun
+        assert not one.engine.leaving.has_begun
         await page.until("/draining/.test(document.querySelector('#nodes tbody').innerText)")
         assert await page.evaluate("document.querySelectorAll('#nodes tbody button:disabled').length") == 1

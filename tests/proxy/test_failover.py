@@ -133,7 +133,7 @@ async def test_a_draining_node_says_so_itself() -> None:
     """Its 503 with Retry-After is for the client, and does not make nginx give the node up."""
     async with proxied(nodes=2) as site, site.http() as http:
         draining = f"127.0.0.1:{site.node.port}"
-        site.node.engine.is_draining = True
+        site.node.engine.leaving.has_begun = True
         for method, path in (("POST", "/v1/stream"), ("GET", PATH)):
             statuses = []
             for number in range(60):
@@ -152,7 +152,7 @@ async def test_a_draining_node_says_so_itself() -> None:
 async def test_a_draining_node_reaches_browsers_through_nginx() -> None:
     """What they cannot understand as a 503 comes in the form that they do; publishing goes on."""
     async with proxied() as site, site.http() as http:
-        site.node.engine.is_draining = True
+        site.node.engine.leaving.has_begun = True
         answer = await http.get(PATH, **site.named({**site.bearer(), "Accept": "text/event-stream"}))
         assert answer.status_code == 200  # an EventSource would never come back after a 503
         assert answer.text.startswith("retry: ")

@@ -123,7 +123,7 @@ async def test_nodes_are_restarted_one_after_the_other(settings: Settings, chang
             nonlocal written
             while not is_over.is_set():
                 for server in site.nodes:
-                    if not server.stopped.done() and not server.engine.is_draining:
+                    if not server.stopped.done() and not server.engine.leaving.has_begun:
                         await server.engine.publish(CHANNEL, written)
                         written += 1
                         break

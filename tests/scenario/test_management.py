@@ -454,10 +454,10 @@ async def test_draining_a_node(pipe: Pipe, handoff: bool) -> None:
         answer = await ask(last(here), "POST", "/v1/drain", {"node": node})
         if not here.others:
             assert (answer.status, answer.name) == (400, "bad_request")
-            assert not here.server.engine.is_draining
+            assert not here.server.engine.leaving.has_begun
             return
         assert answer.status == 200, answer
-        assert here.server.engine.is_draining
+        assert here.server.engine.leaving.has_begun
         for number in range(1, 4):
             await here.publish(CHANNEL, number)
             await reader.until(number + 1)

@@ -72,7 +72,7 @@ async def test_whoever_is_too_many_is_told_when_to_come_and_gets_in_then(transpo
         await let_in(here, transport, "bob")
         clock.advance(2.0)
         await let_in(here, transport, "carol")
-        assert len(here.server.engine.arrivals) == 1
+        assert len(here.server.engine.intake.arrivals) == 1
 
 
 @pytest.mark.one_node("each has a rate of its own")
@@ -84,7 +84,7 @@ async def test_a_session_that_comes_back_counts_and_keeps_its_place(transport: s
         session = first.session
         delays_ms = [await refusal(here, transport, "alice", session=session) for _ in range(5)]
         assert delays_ms == sorted(delays_ms, reverse=True), "one place, however often it asks"
-        assert len(here.server.engine.arrivals) == 1
+        assert len(here.server.engine.intake.arrivals) == 1
         clock.advance(1.0)
         leg = await here.raw(transport, attach_of(2, CHANNEL, session=session), here.door())
         assert (await leg.next("attached"))["attached"]["is_resumed"]
@@ -170,7 +170,7 @@ async def test_who_is_no_client_takes_no_place(handoff: bool) -> None:
             assert (await call(server, "POST", STREAM, {**server.bearer(), **headers}, twice)).status == 400
         async with websocket(server, STREAM, server.bearer()) as socket:
             await attached(socket, CHANNEL)
-        assert len(server.engine.arrivals) == 0
+        assert len(server.engine.intake.arrivals) == 0
 
 
 @pytest.mark.one_node("each has a rate of its own")

@@ -123,7 +123,7 @@ class Node:
         command = JSON.decode_command(msgspec.json.encode(attach), self._shared.limits.attach_max_bytes)
         assert isinstance(command, Attach)
         if not is_socket:
-            self.engine.admit(principal, command, wire.peer)
+            self.engine.intake.admit(principal, command, wire.peer)
         wire.belongs_to(leg)
         self.wires = [other for other in self.wires if not other.is_over]
         self.wires.append(wire)
@@ -142,7 +142,7 @@ class Node:
         command = JSON.decode_command(msgspec.json.encode(body), self._shared.limits.attach_max_bytes)
         with self._alive() as engine, engine.open.poll():
             if isinstance(command, Attach):
-                engine.admit(principal, command, "192.0.2.1")
+                engine.intake.admit(principal, command, "192.0.2.1")
                 answer = await engine.polling.attach(principal, command)
             else:
                 assert isinstance(command, Poll)

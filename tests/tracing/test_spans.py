@@ -82,9 +82,9 @@ async def test_a_refusal_has_its_name_and_is_no_fault_of_ours(spans: InMemorySpa
 
 async def test_our_own_failure_is_a_fault(spans: InMemorySpanExporter) -> None:
     async with running_server(ON) as server:
-        server.engine.is_draining = True
+        server.engine.leaving.has_begun = True
         await call(server, "GET", "/v1/channels/a", server.bearer())
-        server.engine.is_draining = False
+        server.engine.leaving.has_begun = False
     span = one(spans, "GET /v1/channels/{channel}")
     assert span.attributes is not None
     assert span.attributes["http.response.status_code"] == 503

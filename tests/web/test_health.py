@@ -119,6 +119,6 @@ async def test_a_ping_is_answered_where_nobody_else_is_let_in() -> None:
         assert (await call(server, "GET", "/v1/stream", WEBSOCKET)).status == 429
         assert (await call(server, "GET", "/v1/channels/news", server.bearer())).status == 429
         assert (await call(server, "GET", "/v1/ping")).status == 200
-        server.engine.is_draining = True
+        server.engine.leaving.has_begun = True
         leaving = await call(server, "GET", "/v1/ping")
         assert (leaving.status, leaving.name) == (503, "draining")

@@ -156,7 +156,7 @@ async def test_drain_ends_every_kind_so_that_it_comes_back(handoff: bool) -> Non
 
 async def test_while_draining_newcomers_are_told_when_to_come_back() -> None:
     async with running_server(settings_for()) as server:
-        server.engine.is_draining = True
+        server.engine.leaving.has_begun = True
         polled = await call(server, "GET", "/v1/channels/news", server.bearer())
         assert (polled.status, polled.name) == (503, "draining")
         assert int(polled.headers["retry-after"]) >= 1

@@ -119,7 +119,7 @@ def _most(engine: Engine) -> int:
 
 
 def _deferred(engine: Engine) -> int:
-    return len(engine.arrivals)
+    return len(engine.intake.arrivals)
 
 
 def _delivery(engine: Engine, found: Survey) -> Iterator[Family]:
@@ -212,7 +212,7 @@ def _refusals(engine: Engine) -> Iterator[Family]:
 
 def _node(engine: Engine, is_redis: bool) -> Iterator[Family]:
     yield gauge("hybrid_nodes", "Nodes known, this one among them.", 1 + len(engine.nodes.others))
-    yield gauge("hybrid_draining", "1 once this process sends its clients away.", int(engine.is_draining))
+    yield gauge("hybrid_draining", "1 once this process sends its clients away.", int(engine.leaving.has_begun))
     yield Family(
         "hybrid_build",
         "info",

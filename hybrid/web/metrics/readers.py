@@ -58,7 +58,7 @@ class Readers:
         if principal is None:
             admission = self._engine.door.enter(address)
             try:
-                principal = await self._engine.verified(credential.token, address)
+                principal = await self._engine.identification.verified(credential.token, address)
             finally:
                 admission.leave()
         if principal.expires_at_s <= self._engine.clock.wall_s():

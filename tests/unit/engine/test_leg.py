@@ -22,7 +22,7 @@ from hybrid.engine.heartbeat import interval_s
 from hybrid.engine.leg import StreamLeg
 from hybrid.engine.plain import PlainStream
 from hybrid.engine.reply import ReplyTo
-from hybrid.engine.runner import Shown
+from hybrid.engine.session_effects import Shown
 from hybrid.engine.wire import WEBSOCKET_JSON
 from hybrid.errors import ProtocolError
 from hybrid.limits import Limits
