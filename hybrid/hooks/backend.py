@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import Counter
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -66,6 +67,8 @@ class Backend:
         self._asks_per_principal_max = asks_per_principal_max
         self._open = 0
         self._open_of: dict[tuple[str, str], int] = {}
+        self.hits: Counter[str] = Counter()
+        """Questions that were not asked, by the limit that stood in their way."""
         self.breaker = Breaker(clock)
 
     @property
@@ -82,9 +85,9 @@ class Backend:
         asker = (question.principal.issuer, question.principal.subject)
         here = self._open_of.get(asker, 0)
         if here >= self._asks_per_principal_max:
-            raise Unanswered(is_sent=False, limit=PER_PRINCIPAL)
+            raise self._too_many(PER_PRINCIPAL)
         if self._open >= self._asks_max:
-            raise Unanswered(is_sent=False, limit=IN_ALL)
+            raise self._too_many(IN_ALL)
         if not self.breaker.admits():
             raise Unanswered(is_sent=False, retry_after_s=max(0.5, self.breaker.opens_in_s()))
         self._open += 1
@@ -109,6 +112,10 @@ class Backend:
                 del self._open_of[asker]
         self.breaker.succeeded()
         return answer
+
+    def _too_many(self, limit: str) -> Unanswered:
+        self.hits[limit] += 1
+        return Unanswered(is_sent=False, limit=limit)
 
     async def close(self) -> None:
         """Release connections; safe to call twice."""

@@ -32,6 +32,7 @@ class Hooks:
         self._admits = hooks.connect
         self.authority: Authority | None = None
         self.calls: CallHook | None = None
+        self._backends: tuple[Backend, ...] = ()
         if hooks.url:
             poster = Poster(
                 hooks.url,
@@ -39,7 +40,7 @@ class Hooks:
                 answer_max_bytes=limits.hook_answer_max_bytes,
                 connections_max=2 * limits.hook_asks_max,
             )
-            decides, carries_out = (
+            decides, carries_out = self._backends = tuple(
                 Backend(
                     poster,
                     self._signer,
@@ -76,6 +77,8 @@ class Hooks:
 
     def start(self, engine: Engine) -> None:
         """The engine has started, and nobody is served yet."""
+        for backend in self._backends:
+            backend.hits = engine.counts.limits
         if self.calls is not None:
             engine.calls.fallback = self.calls.handler_for
         if self.teller is not None:

@@ -162,6 +162,7 @@ async def test_more_than_are_taken_at_once_are_not_asked() -> None:
             await ask(backend)
         assert caught.value.limit == "hook_asks_max"
         assert not caught.value.is_sent
+        assert backend.hits == {"hook_asks_max": 1}
         gate.set()
         assert all([(await asked).allow for asked in asking])
         assert backend.under_way == 0

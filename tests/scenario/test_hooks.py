@@ -187,6 +187,7 @@ async def test_made_up_channels_of_one_client_leave_room_for_others(pipe: Pipe) 
             await flood[2].publish("hook:made-up2", 2)
         assert caught.value.row.name == "keys_unavailable"
         assert caught.value.retry_after_s
+        assert here.server.engine.counts.limits["hook_asks_per_principal_max"] >= 1
         await bystander.publish("hook:open", 1)
         gate.set()
         await asyncio.gather(*first)
