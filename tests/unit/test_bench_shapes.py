@@ -9,9 +9,12 @@ import pytest
 
 from hybrid.model import Publication
 from hybrid.protocol.publications import session_event, session_json
+from tests.bench.shapes import report
 from tests.bench.shapes.chart import draw
 from tests.bench.shapes.client import Broken, Client, Refused
 from tests.bench.shapes.curves import Curve, Point
+from tests.bench.shapes.shapes import Row
+from tests.bench.shapes.stage import Outcome
 
 READY = b'HTTP/1.1 200 OK\r\n\r\n{"attached":{"session":"s1"}}{"subscribed":{"channels":[]}}'
 
@@ -77,3 +80,16 @@ def test_the_picture_is_an_image_with_words_for_those_who_do_not_see_it() -> Non
         "clients & more: 2.0 us at 1, 2.5 us at 1,000; clients & more: 2.0 us at 1, 2.5 us at 1,000"
     )
     assert "prefers-color-scheme: dark" in draw([curve])
+
+
+def test_a_shape_of_several_rounds_has_its_medians_and_the_words_of_the_middle_round() -> None:
+    rounds = [
+        [Row("all", Outcome(1, 1_000, cpu_s, 1.0, p50, 2 * p50), words), Row("none", Outcome(1, 10, 1.0, 1.0))]
+        for cpu_s, p50, words in ((0.01, 3.0, "first"), (0.04, 1.0, "second"), (0.02, 2.0, "third"))
+    ]
+    every, none = map(report.line, report.by_shape(rounds).values())
+    assert every == (
+        "| all | 1,000 | 50,000 (25,000-100,000) | 20.00 (10.00-40.00) | 2.0 (1.0-3.0) / 4.0 (2.0-6.0) | third |"
+    )
+    assert none == "| none | 10 | 10 (10-10) | 100,000.00 (100,000.00-100,000.00) |  |  |"
+    assert report.line(rounds[0][:1]) == "| all | 1,000 | 100,000 | 10.00 | 3.0 / 6.0 | first |"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -75,10 +76,18 @@ class Bench:
     def measure(self, peer: Peer, dialect: Dialect) -> Result:
         """Everything, once. What the peer fails at is a fault, and what can be measured all the same is."""
         result = Result()
-        for what, part in ((MEMORY, self._memory_and_connects), ("deliveries", self._deliveries)):
+        parts: list[tuple[str, Callable[[Running], None]]] = [
+            (MEMORY, lambda server: self._memory_and_connects(server, peer, dialect, result)),
+            *(
+                # Each on a server of its own: one that has left its clients behind serves nobody any more.
+                (f"{size}, deliveries", partial(self._deliveries, peer=peer, dialect=dialect, size=size, result=result))
+                for size in self._plan.sizes
+            ),
+        ]
+        for what, part in parts:
             try:
                 with self._start(peer) as server:
-                    part(server, peer, dialect, result)
+                    part(server)
             except (Failed, OSError) as error:
                 result.faults.setdefault(what, []).append(str(error))
         return result
@@ -115,37 +124,38 @@ class Bench:
         finally:
             audience.close()
 
-    def _deliveries(self, server: Running, peer: Peer, dialect: Dialect, result: Result) -> None:
-        tokens, publishers = self._subscribers[peer.name], self._publishers[peer.name]
+    def _deliveries(self, server: Running, *, peer: Peer, dialect: Dialect, size: int, result: Result) -> None:
+        publishers = self._publishers[peer.name]
         audience = Audience(server.address, HOST, dialect)
         seconds = self._plan.seconds
         try:
-            for size in self._plan.sizes:
-                audience.open(tokens[len(audience) : size])
-                audience.settle(0.5)
-                for what, count, lasting, rate_hz in (
-                    ("warm", 8, 0.3, None),
-                    (ONE, 1, seconds, None),
-                    (AWAITED, 1, seconds / 2, None),
-                    (RATE, 4, RATE_SECONDS, RATE_HZ),
-                    (MANY, IN_FLIGHT, seconds, None),
-                ):
-                    publisher = Publisher(server.address, HOST, peer.publishing, publishers[:count], SIZE)
-                    server.quiet()
-                    before_s = server.cpu_s()
-                    key = f"{size}, {what}"
-                    try:
-                        awaits = what == AWAITED
-                        outcome = deliver(audience, publisher, seconds=lasting, awaits_delivery=awaits, rate_hz=rate_hz)
-                    except Failed as error:  # no use in going on with those who are left
-                        result.faults[key] = [str(error)]
-                        return
-                    cpu_s = server.cpu_s() - before_s
-                    if outcome.faults:
-                        result.faults[key] = outcome.faults
-                    if what != "warm":
-                        figures = result.apart if outcome.faults else result.figures
-                        figures.update(_figures(key, outcome, cpu_s))
+            audience.open(self._subscribers[peer.name][:size])
+            audience.settle(0.5)
+            for what, count, lasting, rate_hz in (
+                ("warm", 8, 0.3, None),
+                (ONE, 1, seconds, None),
+                (AWAITED, 1, seconds / 2, None),
+                (RATE, 4, RATE_SECONDS, RATE_HZ),
+                (MANY, IN_FLIGHT, seconds, None),
+            ):
+                publisher = Publisher(server.address, HOST, peer.publishing, publishers[:count], SIZE)
+                server.quiet()
+                before_s = server.cpu_s()
+                key = f"{size}, {what}"
+                try:
+                    awaits = what == AWAITED
+                    outcome = deliver(audience, publisher, seconds=lasting, awaits_delivery=awaits, rate_hz=rate_hz)
+                except Failed as error:  # no use in going on with those who are left
+                    result.faults[key] = [str(error)]
+                    return
+                cpu_s = server.cpu_s() - before_s
+                if outcome.faults:
+                    result.faults[key] = outcome.faults
+                if what != "warm":
+                    figures = result.apart if outcome.faults else result.figures
+                    figures.update(_figures(key, outcome, cpu_s))
+                if outcome.faults:  # whoever was left behind would be missing in all that follows
+                    return
         finally:
             audience.close()
 

@@ -17,15 +17,22 @@ BUSY: Final = 0.7
 
 @dataclass(frozen=True)
 class Line:
-    """One measure. `targets`: by peer, how many times its figure hybrid's should at least be."""
+    """One measure. `targets`: by peer, how many times its figure hybrid's should at least be; `bounds`: by transport,
+    what hybrid's own should at most be.
+    """
 
     key: str
     label: str
     unit: str
     form: str = "{:,.0f}"
     targets: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
+_TRANSPORTS: Final = ("websocket", "sse", "plain sse")
+_RATE_BOUNDS: Final = dict.fromkeys(_TRANSPORTS, 10.0)  # of 1,000 subscribers
+_MEMORY_BOUNDS: Final = {"websocket": 4.0, "sse": 3.0, "plain sse": 3.0}
+_CONNECT_BOUNDS: Final = dict.fromkeys(_TRANSPORTS, 500.0)
 _ONE_TARGETS: Final = {"Nchan": 0.9, "Socket.IO": 1.5}
 _MANY_TARGETS: Final = {"Nchan": 3.0}
 
@@ -38,9 +45,10 @@ def lines(plan: Plan) -> Iterator[Line]:
         for what in (AWAITED, RATE):
             for part in ("p50", "p99"):
                 label = f"{size} subscribers, latency {part}, {what}"
-                yield Line(f"{size}, {what}, {part}", label, "ms", "{:,.1f}")
-    yield Line(MEMORY, "memory per idle client", "KB", "{:,.1f}")
-    yield Line(CONNECT, "connect, authenticate, subscribe", "us of CPU")
+                bounds = _RATE_BOUNDS if (size, what, part) == (1_000, RATE, "p99") else {}
+                yield Line(f"{size}, {what}, {part}", label, "ms", "{:,.1f}", bounds=bounds)
+    yield Line(MEMORY, "memory per idle client", "KB", "{:,.1f}", bounds=_MEMORY_BOUNDS)
+    yield Line(CONNECT, "connect, authenticate, subscribe", "us of CPU", bounds=_CONNECT_BOUNDS)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ def terminal(rounds: Sequence[Round], plan: Plan) -> Iterator[str]:
             for name, cell in cells.items():
                 figure = spread(cell.values, line.form)
                 ratio = "" if name == OURS or not cell.ratios else f"hybrid/it {spread(cell.ratios, '{:.2f}x')}"
-                notes = "; ".join(filter(None, (verdict(line, name, cell), shortfall(cell))))
+                judged = verdict(line, name, cell) or (own_verdict(line, transport, cell) if name == OURS else "")
+                notes = "; ".join(filter(None, (judged, shortfall(cell))))
                 yield f"  {name:<26} {figure:>34}  {ratio:<32} {notes}".rstrip()
             yield ""
 
@@ -103,6 +112,14 @@ def verdict(line: Line, name: str, cell: Cell) -> str:
     if target is None or not cell.ratios:
         return ""
     return f">= {target:g}x: {'met' if statistics.median(cell.ratios) >= target else 'NOT MET'}"
+
+
+def own_verdict(line: Line, transport: str, ours: Cell) -> str:
+    """What hybrid's own figure should be, and whether its median is; empty where there is no such bound."""
+    bound = line.bounds.get(transport)
+    if bound is None or not ours.values:
+        return ""
+    return f"<= {bound:g}: {'met' if statistics.median(ours.values) <= bound else 'NOT MET'}"
 
 
 def shortfall(cell: Cell) -> str:
@@ -131,7 +148,8 @@ def markdown(rounds: Sequence[Round], plan: Plan) -> Iterator[str]:
             cells = compared(rounds, transport, line.key)
             if OURS not in cells:
                 continue
-            row = [f"{line.label}, {line.unit}", spread(cells[OURS].values, line.form)]
+            own = (spread(cells[OURS].values, line.form), own_verdict(line, transport, cells[OURS]))
+            row = [f"{line.label}, {line.unit}", "; ".join(filter(None, own))]
             for name in others:
                 cell = cells.get(name)
                 notes = (spread(cell.ratios, "{:.2f}x"), verdict(line, name, cell), shortfall(cell)) if cell else ("-",)

@@ -7,7 +7,7 @@ import pytest
 from tests.bench.peers import install, report
 from tests.bench.peers.__main__ import KINDS, chosen, options_of
 from tests.bench.peers.base import Peer
-from tests.bench.peers.measures import MEMORY, QUICK, Result
+from tests.bench.peers.measures import FULL, MEMORY, QUICK, Result
 
 KEY = "500, one at a time"
 
@@ -49,9 +49,24 @@ def test_a_target_is_judged_by_the_median(ours: float, told: str) -> None:
 
 
 def test_a_measure_without_a_target_has_no_verdict() -> None:
-    text = "\n".join(report.terminal(rounds((8, 4), key=MEMORY), QUICK))
+    text = "\n".join(report.terminal(rounds((8, 4), key="500, awaited"), QUICK))
     assert "hybrid/it 2.00x" in text
     assert "met" not in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("key", "figure", "told"),
+    [
+        (MEMORY, 3.0, "<= 3: met"),
+        (MEMORY, 3.1, "<= 3: NOT MET"),
+        ("connect", 500.0, "<= 500: met"),
+        ("1000, 50 a second, p99", 9.9, "<= 10: met"),
+        ("1000, 50 a second, p99", 10.1, "<= 10: NOT MET"),
+    ],
+)
+def test_what_ours_should_at_most_be_is_judged_too(key: str, figure: float, told: str) -> None:
+    for form in (report.terminal, report.markdown):
+        assert "\n".join(form(rounds((figure, 1.0), key=key), FULL)).count(told) == 1
 
 
 def test_what_was_not_whole_is_kept_apart_and_told() -> None:
