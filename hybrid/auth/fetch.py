@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus, urlsplit
 
+from hybrid.cancelling import once
+
 if TYPE_CHECKING:
     import httpx2
 
@@ -67,7 +69,7 @@ class JsonFetcher:
         self._check_url(url)
         try:
             async with asyncio.timeout(self._timeout_s):
-                body = await self._read(method, url, **options)
+                body = await once(self._read(method, url, **options))
             document = json.loads(body)
         except FetchError:
             raise
@@ -83,7 +85,7 @@ class JsonFetcher:
         """Release connections; safe to call twice."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            await once(client.aclose())
 
     def _check_url(self, url: str) -> None:
         try:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from hybrid.cancelling import once
 from hybrid.client.ending import Ending, network, of_http
 from hybrid.client.in_process import InProcess
-from hybrid.client.tasks import once
 from hybrid.errors import SettingsError
 
 Dial: TypeAlias = tuple[str, int] | Callable[[str], tuple[str, int]]

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
+from hybrid.cancelling import ended
 from hybrid.client.backoff import Backoff
 from hybrid.client.credentials import TokenFailed
 from hybrid.client.doubts import Doubts
@@ -27,7 +28,6 @@ from hybrid.client.ladder import Ladder
 from hybrid.client.leg import Leg, LegHost
 from hybrid.client.longpoll import LongPollLeg
 from hybrid.client.sse import SseLeg
-from hybrid.client.tasks import ended
 from hybrid.client.timing import Timing
 from hybrid.client.values import ClientState, Hooks, LegEvent, Stats
 from hybrid.client.websocket import WebSocketLeg

@@ -10,10 +10,10 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from hybrid.cancelling import ended
 from hybrid.client.backoff import Backoff
 from hybrid.client.ending import Ending, network
 from hybrid.client.leg import STREAM_PATH, Leg, LegHost, encode_command
-from hybrid.client.tasks import ended
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import DECODING_ERRORS

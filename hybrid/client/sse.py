@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import msgspec
 
+from hybrid.cancelling import ended, once
 from hybrid.client.ending import Ending, network, of_http, of_number
 from hybrid.client.endpoint import HTTP_ERRORS, read_bounded
 from hybrid.client.leg import STREAM_PATH, Leg, LegHost
-from hybrid.client.tasks import ended, once
 from hybrid.client.uplink import Uplink
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hybrid.client import tasks
+from hybrid import cancelling
 from hybrid.client.backoff import Backoff
 from hybrid.client.ending import Ending, network
 from hybrid.client.leg import COMMAND_PATH, Leg, encode_command
@@ -51,7 +51,7 @@ class Uplink:
         try:
             return await ended
         finally:
-            await tasks.ended(*self._posts)
+            await cancelling.ended(*self._posts)
 
     def post_ahead(self, command: Heartbeat) -> None:
         """Post it beside whatever is on its way, once; what becomes of it is seen on the stream."""

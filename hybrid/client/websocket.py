@@ -13,10 +13,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from hybrid.cancelling import ended
 from hybrid.client.ending import Ending, network, of_close, of_http, of_number
 from hybrid.client.endpoint import Endpoint
 from hybrid.client.leg import STREAM_PATH, Leg, encode_command
-from hybrid.client.tasks import ended
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON, MSGPACK
 from hybrid.protocol.commands import AttachSubscription, Confirm, Heartbeat

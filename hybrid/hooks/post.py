@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from hybrid.cancelling import once
+
 if TYPE_CHECKING:
     import httpx2
 
+_KEPT_S: Final = 5.0  # that a connection waits for the next question: less than servers keep theirs
 _CONNECT_SHARE: Final = 0.5  # of the time for all: what is left is for another address, or another try
 _CLOSED_AT_ONCE: Final = 1_024  # bytes of an answer whose body does not matter: read, so that the connection is kept
 _GATEWAYS: Final = (502, 503, 504)
@@ -68,7 +71,7 @@ class Poster:
         """Release connections; safe to call twice."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            await once(client.aclose())
 
     async def _post(self, body: bytes, headers: Mapping[str, str], *, wants_answer: bool) -> bytes:
         client = self._opened()
@@ -76,7 +79,7 @@ class Poster:
 
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._exchange(client, body, headers, wants_answer=wants_answer)
+                return await once(self._exchange(client, body, headers, wants_answer=wants_answer))
         except PostError:
             raise
         except (TimeoutError, httpx2.TimeoutException) as error:
@@ -130,7 +133,9 @@ class Poster:
                 headers=_HEADERS,
                 timeout=httpx2.Timeout(self._timeout_s, connect=self._timeout_s * _CONNECT_SHARE),
                 limits=httpx2.Limits(
-                    max_connections=self._connections_max, max_keepalive_connections=self._connections_max
+                    max_connections=self._connections_max,
+                    max_keepalive_connections=self._connections_max,
+                    keepalive_expiry=_KEPT_S,
                 ),
             )
         return self._client

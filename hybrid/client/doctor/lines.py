@@ -17,11 +17,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from hybrid.cancelling import ended
 from hybrid.client.doctor.words import duration, passed, said_by, visible
 from hybrid.client.ending import Ending, of_close, of_http
 from hybrid.client.endpoint import HTTP_ERRORS, Endpoint, read_bounded
 from hybrid.client.leg import COMMAND_PATH, STREAM_PATH
-from hybrid.client.tasks import ended
 from hybrid.errors import ProtocolError
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.eventstream import EventStreamParser

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from hybrid.cancelling import ended
 from hybrid.client.doctor.finding import Finding, Pace, fails, works
 from hybrid.client.doctor.lines import Broken, Line, WebSocketLine
 from hybrid.client.doctor.rhythm import Beat, Rhythm, judge
 from hybrid.client.doctor.words import duration, milliseconds
-from hybrid.client.tasks import ended
 
 
 async def try_line(line: Line, pace: Pace) -> Finding:

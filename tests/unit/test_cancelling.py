@@ -10,8 +10,9 @@ from contextlib import suppress
 import pytest
 from anyio import CancelScope
 
+from hybrid.cancelling import ended, once
 from hybrid.client.endpoint import Endpoint
-from hybrid.client.tasks import ended, once
+from hybrid.hooks.post import Poster
 
 
 class Cleaner:
@@ -164,4 +165,22 @@ async def test_requests_that_are_cancelled_leave_no_connection_open(
             task.cancel()
     await asyncio.wait(asking)
     await endpoint.close()
+    await counting.emptied()
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_question_to_a_backend_that_is_given_up_drops_no_connection_either(
+    counting: Counting, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybrid.hooks.post._KEPT_S", 0.02)
+    url = f"http://127.0.0.1:{counting.port}/"
+    poster = Poster(url, timeout_s=5, answer_max_bytes=100, connections_max=4)
+    await asyncio.gather(*(poster.tell(b"", {}) for _ in range(4)))
+    await asyncio.sleep(0.03)  # four are over, by httpx2's clock
+    asking = asyncio.create_task(poster.tell(b"", {}))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    await poster.close()
     await counting.emptied()

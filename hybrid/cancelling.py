@@ -1,4 +1,4 @@
-"""Tasks whose cleaning behind a cancellation nothing disturbs. The home of AnyIO in the client.
+"""Tasks whose cleaning behind a cancellation nothing disturbs. The home of AnyIO.
 
 Where cleaning takes turns of the event loop, a second cancellation ends it: `asyncio.gather` passes each on, these do
 not. And httpx2 closes connections, also those of others that are over, at any time and over several turns; it holds off
@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
-
-from anyio import CancelScope
 
 _Result = TypeVar("_Result")
 
@@ -32,6 +30,8 @@ async def once(work: Coroutine[Any, Any, _Result]) -> _Result:
 
     A cancellation reaches it as one of AnyIO's, and it has ended when this is cancelled.
     """
+    from anyio import CancelScope  # with httpx2, which a server without issuers and webhooks never loads
+
     scope = CancelScope()
 
     async def within() -> _Result:
