@@ -5,35 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from quart import Blueprint, Quart
 
 from hybrid import __version__
 from hybrid.auth.derive import derive_key
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer, Revocation, check_loopback
-from hybrid.auth.dpop import ProofStore
 from hybrid.auth.grants import ADMIN_SCOPE, MANAGING_SCOPES, METRICS_SCOPE, REVOKE_SCOPE
 from hybrid.auth.hooks import AuthoriseHook, GrantsHook, as_it_is, finish_with
 from hybrid.auth.origin import DoorPolicy
-from hybrid.auth.revocation import RevocationStore
-from hybrid.auth.tickets import TicketStore
 from hybrid.auth.verifier import TokenVerifier
 from hybrid.auth.verifiers import AnyTokenVerifier
-from hybrid.broker.base import Broker, CallStore, NodeStore, OccupancyStore, PresenceStore
-from hybrid.broker.memory import MemoryBroker
-from hybrid.broker.memory_nodes import MemoryNodes
-from hybrid.broker.memory_occupancy import MemoryOccupancy
-from hybrid.broker.memory_proofs import MemoryProofStore
-from hybrid.broker.memory_revocations import MemoryRevocationStore
-from hybrid.broker.memory_tickets import MemoryTicketStore
-from hybrid.broker.redis.address import parse_address
+from hybrid.broker.base import Broker
 from hybrid.broker.redis.broker import RedisBroker
-from hybrid.broker.redis.nodes import RedisNodes
-from hybrid.broker.redis.occupancy import RedisOccupancy
-from hybrid.broker.redis.proofs import RedisProofStore
-from hybrid.broker.redis.revocations import RedisRevocationStore
-from hybrid.broker.redis.tickets import RedisTicketStore
 from hybrid.clock import Clock, SystemClock
 from hybrid.engine.engine import Engine
 from hybrid.errors import HybridError, SettingsError
@@ -54,6 +39,7 @@ from hybrid.web.metrics.routes import Metrics, metrics_blueprint
 from hybrid.web.metrics.text import check_installed
 from hybrid.web.session_cookie import SessionCookie, SessionHook
 from hybrid.web.static import find_static_root, static_blueprint
+from hybrid.web.stores import make_stores
 
 _log = logging.getLogger(__name__)
 _OURS = frozenset(("dev_issuer", "hybrid_admin", "hybrid_metadata", "hybrid_metrics", "hybrid_static"))
@@ -124,7 +110,7 @@ def install(
     """
     clock = clock or SystemClock()
     issuer = _development_issuer(settings, clock, issuer_scope)
-    stores = _stores(settings, clock)
+    stores = make_stores(settings, clock)
     hooks = Hooks(settings, clock, stores.occupancy)
     if verifier is None:
         finish = hooks.finish(as_it_is if grants is None else finish_with(grants))
@@ -298,39 +284,3 @@ def _development_issuer(settings: Settings, clock: Clock, scope: str) -> Develop
         redirect_uris=page_addresses(settings.public_url, settings.allowed_hosts),
         admin_scope=ADMIN_SCOPE if settings.admin else "",
     )
-
-
-class _Stores(NamedTuple):
-    """What is kept outside of the engine, all in one place: this process, or Redis."""
-
-    broker: Broker
-    presence: PresenceStore
-    tickets: TicketStore
-    nodes: NodeStore
-    calls: CallStore
-    proofs: ProofStore
-    revocations: RevocationStore
-    occupancy: OccupancyStore
-
-
-def _stores(settings: Settings, clock: Clock) -> _Stores:
-    if settings.is_memory_broker:
-        memory = MemoryBroker(clock, settings.limits)
-        alone = MemoryNodes(clock)
-        return _Stores(
-            memory,
-            memory,
-            MemoryTicketStore(clock, settings.limits),
-            alone,
-            alone,
-            MemoryProofStore(clock, settings.limits),
-            MemoryRevocationStore(clock, settings.limits),
-            MemoryOccupancy(clock),
-        )
-    redis = RedisBroker(parse_address(settings.broker), settings.key_prefix, settings.limits)
-    tickets = RedisTicketStore(redis.servers, redis.keys, derive_key(settings.secret, "tickets"))
-    nodes = RedisNodes(redis)
-    proofs = RedisProofStore(redis.servers, redis.keys)
-    revoked = RedisRevocationStore(redis, derive_key(settings.secret, "revocations"), settings.limits)
-    occupancy = RedisOccupancy(redis.servers, redis.keys)
-    return _Stores(redis, redis, tickets, nodes, nodes, proofs, revoked, occupancy)
