@@ -116,7 +116,6 @@ class Engine:
         self.revocations = Revocations(limits, clock, draw)
         self.revocations.is_known = not revocation_store.is_shared
         judge = RevocationVerifier(verifier, self.revocations)
-        self.verifier: TokenVerifier = judge
         self.token_outcomes = judge.outcomes
         """How tokens were judged, by outcome."""
         self.allows_anonymous = allows_anonymous
@@ -149,7 +148,7 @@ class Engine:
         self.polling = Polling(self)
         self.farewells = Farewells(clock)
         self.open = Census()
-        self.slow = SlowLinks(limits, self.call_soon)
+        self.slow = SlowLinks(limits, self.call_soon, self.counts.limits)
         self.bodies = Bodies(limits)
         self.transport_counts = TransportCounts(self.wheel)
         self._version = version
@@ -187,7 +186,7 @@ class Engine:
         self.intake = Intake(
             limits,
             clock,
-            open=self.open,
+            census=self.open,
             lag=self.lag,
             rates=self.rates,
             registry=self.registry,
@@ -196,7 +195,7 @@ class Engine:
             leaving=self.leaving,
             draw=draw,
         )
-        self.identification = Identification(self.verifier, self.proofs, self.rates, self.intake)
+        self.identification = Identification(judge, self.proofs, self.rates, self.intake)
         self.calls = Calls(limits, clock, self.tasks, call_store, self.nodes)
         orders = self.router.orders = Orders(self.nodes, limits, self.tasks, self.router.tell)
         orders.carry_out = Steward(self, draw).carry_out
@@ -243,6 +242,15 @@ class Engine:
         await self.hub.close()
         self.wheel.close()
         await self.verifier.close()
+
+    @property
+    def verifier(self) -> TokenVerifier:
+        """Who says whom tokens speak for; another one may take its place before anybody is served."""
+        return self.identification.verifier
+
+    @verifier.setter
+    def verifier(self, verifier: TokenVerifier) -> None:
+        self.identification.verifier = verifier
 
     @property
     def is_serving(self) -> bool:
@@ -373,9 +381,8 @@ class Engine:
         self, leg: StreamLeg | PolledLeg, principal: Principal, attach: Attach
     ) -> tuple[SessionRunner, Attached]:
         self.intake.check_room()
-        self.intake.check_share(
-            principal, 0 if isinstance(leg, StreamLeg) else 1
-        )  # a stream is counted since it is open
+        more = 0 if isinstance(leg, StreamLeg) else 1  # a stream is counted since it is open
+        self.intake.check_share(principal, more)
         self.intake.check_subscriptions(attach.subscriptions)
         self.intake.check_lasting(principal)  # between the door and here it may have waited, and nobody could end it
         runner = None

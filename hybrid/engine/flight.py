@@ -7,7 +7,7 @@ link that passes its high-water mark, a body that comes in more than one piece),
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -33,16 +33,20 @@ class SlowLink(Protocol):
 class SlowLinks:
     """The links whose clients do not read, the longest so first; past `buffered_max_bytes` those are cut.
 
-    They lose nothing: they come back with their positions. `cut` counts them, since the start.
+    They lose nothing: they come back with their positions. `cut` counts them, since the start, and so does `hits`, by
+    the limit.
     """
 
-    __slots__ = ("_call_soon", "_held", "_is_relieving", "_max_bytes", "cut", "held_bytes")
+    __slots__ = ("_call_soon", "_held", "_hits", "_is_relieving", "_max_bytes", "cut", "held_bytes")
 
-    def __init__(self, limits: Limits, call_soon: Callable[[Callable[[], object]], object]) -> None:
+    def __init__(
+        self, limits: Limits, call_soon: Callable[[Callable[[], object]], object], hits: Counter[str] | None = None
+    ) -> None:
         """`call_soon` calls something behind what is running now."""
         self._max_bytes = limits.buffered_max_bytes
         self._call_soon = call_soon
         self._held: OrderedDict[SlowLink, int] = OrderedDict()  # first ones go, which a dict is slow at
+        self._hits = Counter() if hits is None else hits
         self._is_relieving = False
         self.held_bytes = 0
         self.cut = 0
@@ -73,6 +77,7 @@ class SlowLinks:
             cut += 1
         self.cut += cut
         if cut:
+            self._hits["buffered_max_bytes"] += cut
             _log.warning("%d clients that did not read were cut: more was buffered than buffered_max_bytes", cut)
 
 

@@ -20,8 +20,11 @@ _BAD: Final = ("token_refused", "proof_refused")
 class Identification:
     """Tokens by `verifier`, proofs of possession by `proofs`; who shows too many bad ones is refused for a while."""
 
+    verifier: TokenVerifier
+    """May be replaced before anybody is served."""
+
     def __init__(self, verifier: TokenVerifier, proofs: ProofDesk, rates: Rates, intake: Intake) -> None:
-        self._verifier = verifier
+        self.verifier = verifier
         self._proofs = proofs
         self._rates = rates
         self._intake = intake
@@ -31,11 +34,11 @@ class Identification:
 
         Raises AuthError; LimitError `failed_auths_per_s` for an unknown token after too many bad ones from there.
         """
-        principal = self._verifier.cached(token)
+        principal = self.verifier.cached(token)
         if principal is not None:
             return principal
         with self._judged(address_group(address)):
-            return await self._verifier.verify(token)
+            return await self.verifier.verify(token)
 
     async def proven(self, token: str, text: str, address: str, *, method: str, urls: Sequence[str]) -> Principal:
         """As `verified`, for a token that is shown with a proof of possession (`ProofDesk.check`), which is used up.
@@ -44,13 +47,13 @@ class Identification:
         so that a neighbour's do no harm to it. Raises BrokerError as well.
         """
         key = self._proofs.claimed_key(text)
-        known = self._verifier.cached(token, key) if key else None
+        known = self.verifier.cached(token, key) if key else None
         group = address_group(address)
         with self._judged(group if known is None else (group, known.token_hash)):
             proof = self._proofs.check(text, token, method=method, urls=urls)
             principal = known if known is not None and proof.key == key else None
             if principal is None:
-                principal = await self._verifier.verify(token, proof.key)
+                principal = await self.verifier.verify(token, proof.key)
             with self._intake.told_apart():
                 await self._proofs.use_up(proof)  # last: what proves nothing takes no room
         return principal

@@ -41,7 +41,7 @@ class Intake:
         limits: Limits,
         clock: Clock,
         *,
-        open: Census,
+        census: Census,
         lag: Lag,
         rates: Rates,
         registry: Registry,
@@ -53,7 +53,7 @@ class Intake:
         self.arrivals = Arrivals(limits, clock)
         self._limits = limits
         self._clock = clock
-        self._open = open
+        self._census = census
         self._lag = lag
         self._rates = rates
         self._registry = registry
@@ -67,7 +67,7 @@ class Intake:
     @property
     def has_room(self) -> bool:
         """Whether a new stream can be taken by this process at all."""
-        return not self._leaving.has_begun and len(self._open) < self._limits.links_max
+        return not self._leaving.has_begun and len(self._census) < self._limits.links_max
 
     @property
     def is_full(self) -> bool:
@@ -100,7 +100,7 @@ class Intake:
 
     def check_share(self, principal: Principal, more: int = 1) -> None:
         """Raises LimitError when a principal would have too many streams and waiting polls, with so many `more`."""
-        if self._open.is_full_of_principal(principal, self._limits.links_per_principal_max + 1 - more):
+        if self._census.is_full_of_principal(principal, self._limits.links_per_principal_max + 1 - more):
             raise self._full("links_per_principal_max", "Too many streams of this principal are open")
 
     def check_lasting(self, principal: Principal) -> None:
@@ -157,7 +157,7 @@ class Intake:
             raise BrokerError(error.row.name, error.detail, retry_after_s=retry_after_s) from error
 
     def _check_address(self, address: str) -> None:
-        if self._open.is_full_of_address(address, self._limits.links_per_address_max):
+        if self._census.is_full_of_address(address, self._limits.links_per_address_max):
             raise self._full("links_per_address_max", "Too many streams are open from this address")
 
     def _full(self, limit: str, detail: str, *, name: str = "rate_limited") -> LimitError:

@@ -24,12 +24,12 @@ class Leaving:
     """See the module's text."""
 
     def __init__(
-        self, limits: Limits, open: Census, registry: Registry, presence: PresenceKeeper, nodes: Nodes, tasks: Tasks
+        self, limits: Limits, census: Census, registry: Registry, presence: PresenceKeeper, nodes: Nodes, tasks: Tasks
     ) -> None:
         self.has_begun = False
         """Nobody is taken in from then on."""
         self._limits = limits
-        self._open = open
+        self._census = census
         self._registry = registry
         self._presence = presence
         self._nodes = nodes
@@ -50,16 +50,16 @@ class Leaving:
         try:
             async with asyncio.timeout(grace_s):
                 await self._tell_nodes(grace_s)
-                await self._send_away(plan_departure(len(self._open), self._nodes.others, grace_s, self._limits))
-                await self._open.emptied()
+                await self._send_away(plan_departure(len(self._census), self._nodes.others, grace_s, self._limits))
+                await self._census.emptied()
         except TimeoutError:
-            _log.warning("%d clients did not leave in time and are cut", len(self._open))
+            _log.warning("%d clients did not leave in time and are cut", len(self._census))
         finally:
             self.abort_all()
 
     def abort_all(self) -> int:
         """Abort every open link; how many there were."""
-        streams = self._open.streams()
+        streams = self._census.streams()
         for stream in streams:
             stream.link.abort()
         return len(streams)
@@ -78,10 +78,10 @@ class Leaving:
         ]
         for leg in polled:
             leg.end("draining", delay_ms=departure.delay_ms())
-        self._open.wake_polls()
+        self._census.wake_polls()
         loop = asyncio.get_running_loop()
         start_s = loop.time()
-        for place, stream in enumerate(self._open.streams()):
+        for place, stream in enumerate(self._census.streams()):
             if place % departure.batch == 0 and place:
                 await asyncio.sleep(max(0.0, start_s + departure.told_after_s(place) - loop.time()))
             stream.end("draining", delay_ms=departure.delay_ms())

@@ -1,7 +1,7 @@
 """One open stream that carries a session: the owner of its link, and the way its commands come in.
 
-The leg reads commands in order, hands the session's own to the runner and answers the rest itself. It decides nothing
-about tokens or histories: it asks the engine.
+The leg reads commands in order and has them carried out, by `leg_commands` and, the session's own, by its runner. It
+decides nothing about tokens or histories: it asks the engine.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from hybrid.auth.door import Admission
 from hybrid.auth.revocation import Key
+from hybrid.engine import leg_commands
 from hybrid.engine.counts import SESSION
 from hybrid.engine.feed import Feed
 from hybrid.engine.flags import Flag
 from hybrid.engine.holders import Match
-from hybrid.engine.leg_commands import attach, carry_out, publish, refuse
 from hybrid.engine.link import Link, MessageLink, address_of
 from hybrid.engine.rates import who_is
 from hybrid.engine.wire import Wire
@@ -237,7 +237,7 @@ class StreamLeg(SessionLeg):
             try:
                 command = codec.decode_command(raw, bound)
             except ProtocolError as error:
-                refuse(self._engine, self, codec.command_id(raw), error)
+                leg_commands.refuse(self._engine, self, codec.command_id(raw), error)
                 if not self._is_ended:
                     self._over_rate()  # what cannot be read costs as much as what can
                 if self._is_ended:
@@ -329,7 +329,7 @@ class StreamLeg(SessionLeg):
             if self._is_ended:
                 return
             if isinstance(command, MAY_WAIT):
-                refuse(self._engine, self, command.id, refusal)
+                leg_commands.refuse(self._engine, self, command.id, refusal)
                 return
         if isinstance(command, Heartbeat):
             if self.runner is not None:
@@ -338,9 +338,8 @@ class StreamLeg(SessionLeg):
                     self.echo(command.echo)
             return
         if isinstance(command, Attach) and not self._is_working:
-            attach(
-                self._engine, self, command
-            )  # the first command of nearly every leg, and it waits for nothing: no task for it
+            # The first command of nearly every leg, and it waits for nothing: no task for it.
+            leg_commands.attach(self._engine, self, command)
             return
         if self._inbox is None:
             self._inbox = []
@@ -431,9 +430,9 @@ class StreamLeg(SessionLeg):
                     if isinstance(batch[start], Publish):
                         while stop < len(batch) and isinstance(batch[stop], Publish):
                             stop += 1
-                        await publish(self._engine, self, batch[start:stop])
+                        await leg_commands.publish(self._engine, self, batch[start:stop])
                     else:
-                        await carry_out(self._engine, self, batch[start])
+                        await leg_commands.carry_out(self._engine, self, batch[start])
                     start = stop
         except HybridError as error:  # what no command can have caused
             self.end(error.row.name)

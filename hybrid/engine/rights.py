@@ -1,4 +1,4 @@
-"""What a session may do once another token was shown in it: what that does not cover ends, what it names begins."""
+"""What a session may do by the token that was shown last: what that does not cover ends, what it names begins."""
 
 from __future__ import annotations
 
