@@ -28,7 +28,8 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
 async def once(work: Coroutine[Any, Any, _Result]) -> _Result:
     """The result of `work`, or what it raises, where `work` asks something of httpx2.
 
-    A cancellation reaches it as one of AnyIO's, and it has ended when this is cancelled.
+    A cancellation reaches it as one of AnyIO's, and it has ended when this is cancelled. What httpx2 does not close by
+    itself even then is a connection in the midst of its TLS handshake: that is left to its own timeout for connecting.
     """
     from anyio import CancelScope  # with httpx2, which a server without issuers and webhooks never loads
 

@@ -1,4 +1,4 @@
-"""Fetches small JSON documents of configured issuers: the only network access of auth, and the only user of httpx2.
+"""Fetches small JSON documents of configured issuers: the only network access of auth, and its only user of httpx2.
 
 What is fetched was written down by the operator or by a configured issuer, never by somebody who shows a token. Even
 so the answer is not trusted: https only, no redirects (they would lead past that rule, CVE-2026-32301 shows where), no
@@ -23,6 +23,8 @@ DOCUMENT_MAX_BYTES: Final = 262_144
 """Of one document: a key set with dozens of certificates is below 100 KB."""
 FETCH_TIMEOUT_S: Final = 5.0
 """For the whole exchange; timeouts per read would let a server drip for hours."""
+_CONNECT_SHARE: Final = 0.5
+"""Of it, for a connection: then httpx2 gives up first, and closes what hung in a TLS handshake."""
 
 
 class FetchError(Exception):
@@ -120,7 +122,7 @@ class JsonFetcher:
                 trust_env=False,  # a proxy or a netrc from the environment must not come between us and the issuer
                 follow_redirects=False,
                 headers={"accept": "application/json", "accept-encoding": "identity"},
-                timeout=self._timeout_s,
+                timeout=httpx2.Timeout(self._timeout_s, connect=self._timeout_s * _CONNECT_SHARE),
                 # Keys are fetched every ten minutes; who is asked about tokens is asked often.
                 limits=httpx2.Limits(max_connections=self._connections_max, max_keepalive_connections=self._kept_max),
             )

@@ -16,7 +16,7 @@ from hybrid.cancelling import once
 if TYPE_CHECKING:
     import httpx2
 
-_KEPT_S: Final = 5.0  # that a connection waits for the next question: less than servers keep theirs
+_KEPT_S: Final = 4.0  # that a connection waits for the next question; many servers close theirs after 5
 _CONNECT_SHARE: Final = 0.5  # of the time for all: what is left is for another address, or another try
 _CLOSED_AT_ONCE: Final = 1_024  # bytes of an answer whose body does not matter: read, so that the connection is kept
 _GATEWAYS: Final = (502, 503, 504)
