@@ -382,12 +382,14 @@ def deliver(
 
     A publish follows on its connection as soon as the former was answered; with `awaits_delivery` only after everybody
     has got the former; with `rate_hz` when its time has come, on whichever connection waits for no answer, and its
-    latency counts from that time, even if it could only be sent later. Raises Failed when nothing moves any more.
+    latency counts from that time, even if it could only be sent later; what is due is sent behind `seconds` as well.
+    Raises Failed when nothing moves any more.
     """
     audience.sample(SAMPLES if rate_hz is None else SAMPLES_OF_A_RATE)
     outcome = Outcome()
     started_s = time.monotonic()
-    pace = Pace(time.monotonic_ns(), rate_hz) if rate_hz is not None else None
+    publisher.open(audience.watch())
+    pace = Pace(time.monotonic_ns(), rate_hz, seconds) if rate_hz is not None else None
     try:
         delivered = _publish(audience, publisher, started_s + seconds, awaits_delivery, pace)
     finally:
@@ -398,6 +400,8 @@ def deliver(
         delivered,
         publisher.sent * len(audience),
     )
+    if pace is not None and pace.left:
+        outcome.faults.append(f"{pace.left} publishes that were due could not be sent")
     if publisher.answered != publisher.sent:
         outcome.faults.append(f"{publisher.sent - publisher.answered} publishes were not answered")
     first = min(publisher.offsets, default=None)
@@ -410,11 +414,15 @@ def deliver(
 
 
 class Pace:
-    """When the next publication is due: `rate_hz` a second from `started_ns` on, however late the former was sent."""
+    """When the next publication is due: `rate_hz` a second from `started_ns` on, for so many seconds, however late the
+    former was sent.
+    """
 
-    def __init__(self, started_ns: int, rate_hz: float) -> None:
+    def __init__(self, started_ns: int, rate_hz: float, seconds: float) -> None:
         self._interval_ns = round(1e9 / rate_hz)
         self.due_ns = started_ns
+        self.left = round(seconds * rate_hz)
+        """How many are still to be sent."""
 
     def wait_s(self, now_ns: int) -> float:
         """How long it is until one is due; 0 when one is."""
@@ -424,6 +432,7 @@ class Pace:
         """When the one that was due was due; the next one is an interval later."""
         due_ns = self.due_ns
         self.due_ns += self._interval_ns
+        self.left -= 1
         return due_ns
 
 
@@ -436,16 +445,15 @@ def _publish(audience: Audience, publisher: Publisher, until_s: float, awaits_de
     while True:
         now_s = time.monotonic()
         wait_s = 0.5
-        if now_s < until_s:
+        if (now_s < until_s) if pace is None else (pace.left and now_s < until_s + STALLED_S):
             publisher.open(poll)
             while publisher.idle and not (awaits_delivery and delivered < publisher.sent * count):
                 if pace is None:
                     publisher.publish(time.monotonic_ns())
-                elif wait_s := pace.wait_s(time.monotonic_ns()):
+                elif not pace.left or (wait_s := pace.wait_s(time.monotonic_ns())):
                     break
                 else:
                     publisher.publish(pace.advance())
-                    wait_s = 0.0
         elif not publisher.in_flight and delivered >= publisher.sent * count:
             return delivered
         ready = poll.wait(max(0.0, wait_s - POLL_STEP_S))

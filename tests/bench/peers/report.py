@@ -76,7 +76,7 @@ def compared(rounds: Sequence[Round], transport: str, key: str) -> dict[str, Cel
         theirs = transport if name == OURS else transport.removeprefix("plain ")
         values, ratios, lacking = [], [], 0
         for done in rounds:
-            lacking += key in done[name, theirs].faults if (name, theirs) in done else 0
+            lacking += is_lacking(key, done[name, theirs]) if (name, theirs) in done else 0
             figure = done[name, theirs].figures.get(key) if (name, theirs) in done else None
             if figure is None:
                 continue
@@ -87,6 +87,11 @@ def compared(rounds: Sequence[Round], transport: str, key: str) -> dict[str, Cel
         if values or lacking:
             cells[name] = Cell(values, ratios, lacking, len(rounds))
     return cells
+
+
+def is_lacking(key: str, result: Result) -> bool:
+    """Whether what that figure is taken from was not whole: its phase, or all of which that was a part."""
+    return key not in result.figures and any(key == what or key.startswith(f"{what},") for what in result.faults)
 
 
 def terminal(rounds: Sequence[Round], plan: Plan) -> Iterator[str]:

@@ -111,7 +111,7 @@ def test_a_connection_that_is_closed_is_a_failure() -> None:
 
 
 def test_a_pace_falls_behind_its_times_and_does_not_move_them() -> None:
-    pace = Pace(started_ns=1_000_000_000, rate_hz=50)
+    pace = Pace(started_ns=1_000_000_000, rate_hz=50, seconds=0.06)
     assert pace.wait_s(990_000_000) == 0.01
     assert pace.wait_s(1_000_000_000) == 0
     assert pace.advance() == 1_000_000_000
@@ -119,6 +119,7 @@ def test_a_pace_falls_behind_its_times_and_does_not_move_them() -> None:
     assert pace.wait_s(1_050_000_000) == 0
     assert [pace.advance(), pace.advance()] == [1_020_000_000, 1_040_000_000]
     assert pace.wait_s(1_050_000_000) == 0.01
+    assert pace.left == 0
 
 
 def frame(payload: bytes) -> bytes:

@@ -69,6 +69,15 @@ def test_what_ours_should_at_most_be_is_judged_too(key: str, figure: float, told
         assert "\n".join(form(rounds((figure, 1.0), key=key), FULL)).count(told) == 1
 
 
+@pytest.mark.parametrize("key", ["1000, 50 a second, p99", "1000, 64 in flight"])
+@pytest.mark.parametrize("fault", ["1000, 50 a second", "1000"])
+def test_a_round_that_lacks_a_figure_for_what_was_wrong_is_told(key: str, fault: str) -> None:
+    bad = Result(faults={fault: ["a client lost 1 of 4"], "1000, 64 in flight": ["not measured"]})
+    good = Result({key: 10.0})
+    done: list[report.Round] = [{("hybrid", "sse"): good, ("Mercure", "sse"): theirs} for theirs in (good, bad)]
+    assert "NOT WHOLE in 1 of 2" in "\n".join(report.markdown(done, FULL))
+
+
 def test_what_was_not_whole_is_kept_apart_and_told() -> None:
     bad = Result(apart={"500, 64 in flight": 12_345.0}, faults={"500, 64 in flight": ["a client lost 1 of 4"]})
     done: report.Round = {("hybrid", "sse"): Result({"500, 64 in flight": 10.0}), ("Mercure", "sse"): bad}
