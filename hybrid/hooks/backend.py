@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from hybrid.clock import Clock
+from hybrid.counts import Sizes
 from hybrid.hooks.breaker import Breaker
 from hybrid.hooks.messages import Who
 from hybrid.hooks.post import Failure, Poster, PostError
@@ -23,6 +24,11 @@ _Answer = TypeVar("_Answer")
 ID_BYTES: Final = 16
 IN_ALL: Final = "hook_asks_max"
 PER_PRINCIPAL: Final = "hook_asks_per_principal_max"
+ANSWERED: Final = "answered"
+TOO_MANY: Final = "too_many"
+LEFT_ALONE: Final = "left_alone"
+OUTCOMES: Final = (ANSWERED, TOO_MANY, LEFT_ALONE, *(failure.name.lower() for failure in Failure))
+"""What can become of a question: an answer; not asked, for a limit or while the breaker is open; or how it failed."""
 
 
 class Unanswered(Exception):
@@ -69,6 +75,10 @@ class Backend:
         self._open_of: dict[tuple[str, str], int] = {}
         self.hits: Counter[str] = Counter()
         """Questions that were not asked, by the limit that stood in their way."""
+        self.outcomes: Counter[str] = Counter()
+        """Questions, by what became of them, out of `OUTCOMES`. Those that were given up are not among them."""
+        self.answer_us = Sizes()
+        """From a question until its answer, or until it was clear that there is none."""
         self.breaker = Breaker(clock)
 
     @property
@@ -89,20 +99,24 @@ class Backend:
         if self._open >= self._asks_max:
             raise self._too_many(IN_ALL)
         if not self.breaker.admits():
+            self.outcomes[LEFT_ALONE] += 1
             raise Unanswered(is_sent=False, retry_after_s=max(0.5, self.breaker.opens_in_s()))
         self._open += 1
         self._open_of[asker] = here + 1
+        began_s = self._clock.monotonic_s()
         try:
             body = msgspec.json.encode(question)
             message_id = f"ask_{secrets.token_urlsafe(ID_BYTES)}"
             answer = msgspec.json.decode(await self._posted(message_id, body, is_repeatable), type=answer_type)
         except PostError as error:
+            self._count(error.failure.name.lower(), began_s)
             self._failed(error.failure, str(error))
             is_sent = error.failure is not Failure.UNSENT
             raise Unanswered(is_sent=is_sent, is_refused=error.failure is Failure.REFUSED) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             # The words of a ValidationError name our own members; those of the others quote nothing either.
             detail = str(error) if isinstance(error, msgspec.ValidationError) else "not JSON"
+            self._count(Failure.REFUSED.name.lower(), began_s)
             self._failed(Failure.REFUSED, f"{Failure.REFUSED.value}: {detail}")
             raise Unanswered(is_sent=True, is_refused=True) from None
         finally:
@@ -110,11 +124,17 @@ class Backend:
             self._open_of[asker] -= 1
             if not self._open_of[asker]:
                 del self._open_of[asker]
+        self._count(ANSWERED, began_s)
         self.breaker.succeeded()
         return answer
 
+    def _count(self, outcome: str, began_s: float) -> None:
+        self.outcomes[outcome] += 1
+        self.answer_us.add_s(self._clock.monotonic_s() - began_s)
+
     def _too_many(self, limit: str) -> Unanswered:
         self.hits[limit] += 1
+        self.outcomes[TOO_MANY] += 1
         return Unanswered(is_sent=False, limit=limit)
 
     async def close(self) -> None:

@@ -31,7 +31,7 @@ class Batch(msgspec.Struct, frozen=True):
 class EventQueue:
     """One for each receiver. `make_id` gives the id of each batch."""
 
-    __slots__ = ("_batch_max", "_current", "_dropped", "_make_id", "_size", "_waiting", "dropped_in_all")
+    __slots__ = ("_batch_max", "_current", "_dropped", "_make_id", "_size", "_waiting", "dropped_in_all", "told_in_all")
 
     def __init__(self, size: int, batch_max: int, make_id: Callable[[], str]) -> None:
         self._size = size
@@ -41,6 +41,7 @@ class EventQueue:
         self._current: Batch | None = None
         self._dropped = 0
         self.dropped_in_all = 0
+        self.told_in_all = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + (0 if self._current is None else len(self._current.events))
@@ -64,6 +65,7 @@ class EventQueue:
     def told(self, batch: Batch) -> None:
         """The receiver has taken it."""
         self._dropped -= batch.dropped
+        self.told_in_all += len(batch.events)
         self._current = None
 
     def given_up(self, batch: Batch) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from hybrid.model import Principal
 _log = logging.getLogger(__name__)
 ID_BYTES: Final = 16
 _LOGGED_EVERY: Final = 1_000
+ROOM: Final = "hook_events_max"
 CLOSING_S: Final = 5.0
 """How long the end of the process waits for what is still to be told."""
 
@@ -44,6 +46,8 @@ class Teller:
     ) -> None:
         """`rest` is awaited between attempts."""
         self.node = ""
+        self.hits: Counter[str] = Counter()
+        """Events for which there was no room, by the limit."""
         self._poster = poster
         self._signer = signer
         self._clock = clock
@@ -63,12 +67,19 @@ class Teller:
         """Events that never will be, since the start."""
         return self._queue.dropped_in_all
 
+    @property
+    def told(self) -> int:
+        """Events that were taken, since the start."""
+        return self._queue.told_in_all
+
     def tell(self, type: EventType, at_ms: int | None = None, **about: Any) -> None:
         """Queue an event, which happened now unless `at_ms` says otherwise."""
         if self._is_closed:
             return
         at_ms = int(self._clock.wall_s() * 1000) if at_ms is None else at_ms
         has_room = self._queue.add(Event(type, f"evt_{secrets.token_urlsafe(ID_BYTES)}", at_ms, **about))
+        if not has_room:
+            self.hits[ROOM] += 1
         if not has_room and self.dropped % _LOGGED_EVERY == 1:
             _log.error("%d events for %s were dropped: too many wait", self.dropped, self._poster.name)
         self._begin()

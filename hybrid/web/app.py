@@ -146,7 +146,7 @@ def install(
         _follow_revocations(issuer, engine)
     issuer_urls = [config.url for config in settings.issuers] + ([issuer.issuer] if issuer else [])
     app.register_blueprint(metadata_blueprint(engine, settings, issuer_urls, has_health=has_health))
-    metrics = _metrics(app, engine, stores.broker, settings)
+    metrics = _metrics(app, engine, stores.broker, hooks, settings)
     app.register_blueprint(files)
     if settings.admin:
         app.register_blueprint(admin_blueprint(find_static_root(settings.static_dir)))
@@ -249,11 +249,12 @@ def _kinds(settings: Settings) -> tuple[Callable[..., Engine], Callable[..., Tra
     return partial(TracedEngine, spans=spans), partial(TracedTransports, spans=spans)
 
 
-def _metrics(app: Quart, engine: Engine, broker: Broker, settings: Settings) -> Metrics | None:
+def _metrics(app: Quart, engine: Engine, broker: Broker, hooks: Hooks, settings: Settings) -> Metrics | None:
     if not settings.metrics:
         return None
     check_installed()
-    metrics = Metrics(Collector(engine, broker if isinstance(broker, RedisBroker) else None), engine.clock)
+    redis = broker if isinstance(broker, RedisBroker) else None
+    metrics = Metrics(Collector(engine, redis, hooks), engine.clock)
     app.extensions[METRICS] = metrics
     readers = Readers(engine, settings.metrics_networks, _door_policy(settings))
     app.register_blueprint(metrics_blueprint(metrics, readers))

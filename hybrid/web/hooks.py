@@ -32,7 +32,8 @@ class Hooks:
         self._admits = hooks.connect
         self.authority: Authority | None = None
         self.calls: CallHook | None = None
-        self._backends: tuple[Backend, ...] = ()
+        self.backends: dict[str, Backend] = {}
+        """By what they are asked for."""
         if hooks.url:
             poster = Poster(
                 hooks.url,
@@ -40,7 +41,7 @@ class Hooks:
                 answer_max_bytes=limits.hook_answer_max_bytes,
                 connections_max=2 * limits.hook_asks_max,
             )
-            decides, carries_out = self._backends = tuple(
+            decides, carries_out = (
                 Backend(
                     poster,
                     self._signer,
@@ -50,6 +51,7 @@ class Hooks:
                 )
                 for _ in range(2)
             )
+            self.backends = {"decision": decides, "call": carries_out}
             self.authority = Authority(decides, clock, verdicts_max=limits.hook_verdicts_max)
             self.calls = CallHook(carries_out, hooks.calls)
         self.teller = self._teller(settings, clock) if hooks.tell else None
@@ -77,12 +79,13 @@ class Hooks:
 
     def start(self, engine: Engine) -> None:
         """The engine has started, and nobody is served yet."""
-        for backend in self._backends:
+        for backend in self.backends.values():
             backend.hits = engine.counts.limits
         if self.calls is not None:
             engine.calls.fallback = self.calls.handler_for
         if self.teller is not None:
             self.teller.node = engine.router.node
+            self.teller.hits = engine.counts.limits
         if self._occupancy is not None:
             self._occupancy.node = engine.router.node
             self._occupancy.start()

@@ -18,6 +18,7 @@ import yaml
 from tests.metrics.scrape import Scrape
 from tests.support.nodes import ROOT
 from tests.support.processes import program
+from tests.support.receiver import SECRET as HOOK_SECRET
 from tests.support.redis_servers import RedisServer, redis_server
 from tests.web.test_serve_workers import SECRET, serving
 
@@ -41,6 +42,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Scrape
     directory = tmp_path_factory.mktemp("served")
     (directory / "hybrid.toml").write_text(
         f'broker = "{redis.url}"\nsecret = "{SECRET}"\nworkers = 2\nmetrics = true\nmetrics_networks = ["127.0.0.1"]\n'
+        f'hooks = {{ url = "http://127.0.0.1:9/", secrets = ["{HOOK_SECRET}"], tell = ["occupied"] }}\n'
         'namespaces.default = { subscribe = "anyone", publish = "anyone", allow_anonymous_publish = true }\n'
     )
     with serving(directory) as server:

@@ -16,6 +16,7 @@ from hybrid.engine.engine import Engine
 from hybrid.engine.survey import NOTHING, Survey, survey
 from hybrid.engine.transport_counts import TRANSPORTS
 from hybrid.protocol.states import ChannelState, SessionState, SubscriptionState
+from hybrid.web.hooks import Hooks
 from hybrid.web.metrics import words
 from hybrid.web.metrics.families import (
     MICROSECONDS,
@@ -29,14 +30,16 @@ from hybrid.web.metrics.families import (
     gauge,
     one_label,
 )
+from hybrid.web.metrics.hooks import hook_families
 from hybrid.web.metrics.process import LoopLag, ProcessFigures
 
 
 class Collector:
     """One for each process. `redis` is the broker, where it is one whose connections can be counted."""
 
-    def __init__(self, engine: Engine, redis: RedisBroker | None) -> None:
+    def __init__(self, engine: Engine, redis: RedisBroker | None, hooks: Hooks) -> None:
         self._engine = engine
+        self._hooks = hooks
         self._redis = redis
         self._figures = ProcessFigures()
         self.loop_lag = LoopLag()
@@ -48,6 +51,7 @@ class Collector:
             *_connections(self._engine, found),
             *_delivery(self._engine, found),
             *_refusals(self._engine),
+            *hook_families(self._hooks),
             *_node(self._engine, self._redis is not None),
             *self._figures.families(),
             _sizes("event_loop_lag_seconds", "How late timers are, looked at four times a second.", self._lag()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -34,7 +35,8 @@ class Link:
 class Stage:
     def __init__(self) -> None:
         self.soon: list[Callable[[], object]] = []
-        self.slow = SlowLinks(LIMITS, self.soon.append)
+        self.hits: Counter[str] = Counter()
+        self.slow = SlowLinks(LIMITS, self.soon.append, self.hits)
 
     def paused(self, size: int = 300) -> Link:
         link = Link(size, self.slow.gone)
@@ -57,6 +59,7 @@ def test_the_one_that_has_not_read_for_longest_is_cut_and_not_before_the_turn_is
     stage.turn()
     assert [link.is_aborted for link in links] == [True, True, False, False, False]
     assert (stage.slow.held_bytes, len(stage.slow), stage.slow.cut) == (900, 3, 2)
+    assert stage.hits == {"buffered_max_bytes": 2}
 
 
 def test_who_reads_again_or_ends_counts_no_more_and_is_last_the_next_time() -> None:
