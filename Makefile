@@ -22,7 +22,7 @@ TIMES ?= 1000
 # What npm installs for the tests: programs that were not written here.
 FOREIGN := issuer runtimes undici asyncapi eventsources
 
-.PHONY: help demo issuer runtimes undici asyncapi eventsources schemathesis specifications serve docs docs-serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak zoo zoo-peers wheel clean check-python
+.PHONY: help demo issuer runtimes undici asyncapi eventsources schemathesis specifications serve docs docs-serve test test-pythons style types unit contract property security scenario browser js faults slow bench bench-compression bench-idle bench-nodes bench-servers bench-polls bench-publish bench-shapes bench-sizing bench-peers bench-tokens simulation autobahn fuzz silent soak outsiders zoo zoo-peers wheel clean check-python
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -158,6 +158,9 @@ silent: $(VENV)/.tested ## A thousand of each kind of slow and silent peer at on
 
 soak: $(VENV)/.tested ## Two nodes on a Redis under churn (MINUTES=30): nothing lost, memory flat; writes docs/soak.md
 	@exec $(BIN)/python -m tests.soak --minutes $(MINUTES) --write docs/soak.md
+
+outsiders: $(VENV)/.tested eventsources ## Clients written elsewhere run their course, with Firefox and WebKit where they are installed
+	$(PYTEST) tests/foreign/test_outsiders.py
 
 zoo: CLIENTS = chromium node firefox webkit
 zoo: $(VENV)/.tested undici ## Drive the client through real proxies (ANIMALS="caddy ..." CLIENTS="node ..."), write docs/networks.md

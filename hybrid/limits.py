@@ -76,7 +76,7 @@ class Limits:
 
     # -- connections
     unauthenticated_per_address_max: int = 64  # opened but not yet authenticated; more: refused with 429
-    unauthenticated_max: int = 1_000  # of the whole process; more: refused with 503
+    unauthenticated_max: int = 1_000  # of the whole process; more: refused with 429
     links_max: int = 15_000  # open streams and polls of one process, below its descriptor limit; more: refused with 503
     auth_timeout_s: float = 10.0  # from accept to the first valid `auth`; then 4408
     candidate_timeout_s: float = 10.0  # a candidate leg not confirmed by then ends
