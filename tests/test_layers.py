@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"protocol"},
     "auth": {"auth"},
     "broker": {"broker", "protocol", "auth.tickets", "auth.revocation"},
-    "specifications": {"specifications", "protocol"},
+    "specifications": {"specifications", "protocol", "hooks.messages"},
     "engine": {"engine", "protocol", "broker.base", "auth"},
     "links": {"links", "engine.link"},
     "transports": {"transports", "specifications", "links", "engine", "protocol", "auth", "broker.base"},

@@ -90,7 +90,7 @@ class Answer(msgspec.Struct, frozen=True):
 class CallAnswer(msgspec.Struct, frozen=True):
     """To `call`: the result, or why there is none."""
 
-    result: msgspec.Raw = msgspec.Raw(b"null")
+    result: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))  # a schema could not show it
     error: str = ""
 
 

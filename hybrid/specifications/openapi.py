@@ -14,6 +14,7 @@ from hybrid.protocol.routes import ROUTES
 from hybrid.protocol.routes.shapes import PROBLEM, Answer, Content, Parameter, Route
 from hybrid.specifications.document import Document
 from hybrid.specifications.schemas import components
+from hybrid.specifications.webhooks import GROUP, webhooks
 
 _GROUPS: Final = {
     "Channels": "Channels as HTTP resources, for clients without a library.",
@@ -21,6 +22,7 @@ _GROUPS: Final = {
     "Access": "Tickets for what cannot send a token, and the end of what was given out.",
     "Sessions": "What carries sessions of client libraries; their messages are in the AsyncAPI document.",
     "Server": "The server itself, and what describes it.",
+    GROUP: "What hybrid posts to an application's backend, signed (Standard Webhooks).",
 }
 _TEXT: Final = (
     "One logical channel API over WebSocket, Server-Sent Events and long polling. Errors are "
@@ -98,6 +100,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
         operations[route.method.lower()] = _operation(route, shared, is_head=False)
         if route.has_head:
             operations["head"] = _operation(route, shared, is_head=True)
+    posted = webhooks(shared.of)
     named = shared.fill()
     return {
         "openapi": "3.1.1",
@@ -109,8 +112,9 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": _GROUPS.get(name, name)} for name in groups],
+        "tags": [{"name": name, "description": _GROUPS.get(name, name)} for name in (*groups, GROUP)],
         "paths": paths,
+        "webhooks": posted,
         "components": {
             "schemas": named,
             "responses": shared.responses,

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hybrid.hooks.messages import Answer, CallAnswer, Told
 from hybrid.protocol.commands import AnyCommand, Attach, CommandPost
 from hybrid.protocol.management import BroadcastAnswer, BroadcastRequest
 from hybrid.protocol.pushes import Push, WirePublication
@@ -38,6 +39,7 @@ from hybrid.protocol.requests import (
     TicketRequest,
 )
 from hybrid.specifications.document import Document
+from hybrid.specifications.webhooks import Question
 
 REFS: Final = {
     "openapi": "#/components/schemas/{name}",
@@ -70,6 +72,10 @@ FILES: Final[dict[str, tuple[Any, str]]] = {
     "revoked": (Revoked, "The answer of `POST /v1/revoke`."),
     "ping": (PingAnswer, "The answer of `GET /v1/ping`."),
     "problem": (Problem, "The body of every HTTP error: `application/problem+json`."),
+    "hook-question": (Question, "What an application's backend is asked."),
+    "hook-answer": (Answer, "The backend's answer to `connect`, `subscribe` and `publish`."),
+    "hook-call-answer": (CallAnswer, "The backend's answer to `call`."),
+    "hook-events": (Told, "What an application's backend is told."),
 }
 """The files below `/v1/schemas` and `docs/schemas`: what each is of, and in words."""
 

@@ -12,6 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from hybrid.errors import TABLE
+from hybrid.hooks import messages
 from hybrid.protocol import commands, management, pushes, requests
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.commands import AnyCommand
@@ -206,7 +207,7 @@ def test_every_struct_of_the_wire_is_published() -> None:
     """A message that is added to the protocol is in the documents, or this says so."""
     kinds = {
         value.__name__
-        for module in (commands, management, pushes, requests)
+        for module in (commands, management, messages, pushes, requests)
         for value in vars(module).values()
         if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "__struct_fields__")
     }

@@ -1,6 +1,7 @@
 """An application's backend on the loopback, as a test wants it: a real HTTP server that keeps connections.
 
-It checks the signature of whatever comes, and can go away and come back at the same port.
+It checks the signature of whatever comes, holds it against the published schemas, and can go away and come back at the
+same port.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from hybrid.hooks.signature import is_signed, read_secret
+from tests.support.specified import validator
 
 SECRET = "whsec_" + b64encode(b"the secret of a receiver in tests").decode()
 OTHER_SECRET = "whsec_" + b64encode(b"another secret, by and by its heir").decode()
@@ -120,6 +122,7 @@ class Receiver:
         assert head.startswith("POST /hybrid "), head
         assert is_signed(headers, body, [read_secret(SECRET)], self.now_s()), headers
         request = Request(headers, body, number)
+        validator("hook-question" if "ask" in request.json else "hook-events").validate(request.json)
         async with self.arrived:
             self.requests.append(request)
             self.arrived.notify_all()
