@@ -1,8 +1,8 @@
 """What the site has beside the pages of docs/: MkDocs calls these functions (mkdocs.yml, `hooks`).
 
 Pages stay readable in the repository, where links lead to folders and to files outside of docs/. Here such links get
-pages: the files of each example, the schemas, nginx.conf. What is generated from the code (the commands' help) is put
-in where a page says `<!-- commands -->`.
+pages: the files of each example, the schemas, nginx.conf. What is generated from the code (the commands' help, the
+declarations of the JavaScript client) is put in where a page says `<!-- commands -->` or `<!-- declarations -->`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 SOURCE = re.compile(r"\[([^\]`]+)\]\(\.\./(?:tests|hybrid)/[^)]*\)")
 """A link to the sources, which the site does not have."""
 
+DECLARATION = re.compile(
+    r"^(?P<comment>/\*\*(?:(?!\*/).)*\*/\n)?(?P<code>export (?:declare )?(?:abstract )?\w+ (?P<name>\w+)"
+    r"(?:[^\n]*;|.*?^\})\n)",
+    re.MULTILINE | re.DOTALL,
+)
 SHIM = "https://unpkg.com/iframe-worker/shim"
 
 
@@ -52,6 +57,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """Point links to folders and to files outside of docs/ at the pages made here; put in what is generated."""
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", "\n".join(_commands()))
+    if "<!-- declarations -->" in markdown:
+        text = (ROOT / "static" / "hybrid" / "index.d.ts").read_text()
+        markdown = markdown.replace("<!-- declarations -->", "\n".join(_declarations(text)))
     markdown = SOURCE.sub(r"`\1`", markdown)
 
     def lead(match: re.Match[str]) -> str:
@@ -131,6 +139,20 @@ def _type(value: dict[str, Any]) -> str:
     if value.get("type") == "array":
         return f"list of {_type(value.get('items', {}))}"
     return str(value.get("type", "any"))
+
+
+def _declarations(text: str) -> Iterator[str]:
+    """What a module of declarations exports: types that fit on a line together, everything else by itself."""
+    short, long = [], []
+    for match in DECLARATION.finditer(text):
+        comment = re.sub(r"^[ ]*(?:/\*\*|\*/|\*)[ ]?|[ ]*\*/$", "", match["comment"] or "", flags=re.MULTILINE)
+        words, code = " ".join(comment.split()), match["code"].rstrip()
+        if "\n" in code:
+            long.append(f"## {match['name']}\n\n{words}\n\n```ts\n{code}\n```\n")
+        else:
+            short.append(f"// {words}\n{code}" if words else code)
+    yield "\n".join(["## Types in one line\n", "```ts", *short, "```", ""])
+    yield from long
 
 
 def _commands() -> Iterator[str]:

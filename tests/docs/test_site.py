@@ -77,6 +77,11 @@ def test_the_reference_is_made_from_the_code(site: Path) -> None:
         assert f"usage: hybrid {name}" in commands
     routes = (site / "http-api.html").read_text()
     assert all(route.path in routes for route in ROUTES)
+    javascript = (site / "javascript-api.html").read_text()
+    declared = re.findall(r"^export \w+ (\w+)", (ROOT / "static/hybrid/index.d.ts").read_text(), re.MULTILINE)
+    assert len(declared) > 20
+    for name in declared:
+        assert re.search(rf"\b{name}\b", javascript), name
     python = (site / "python-api.html").read_text()
     for name in ("publish_many", "HybridMiddleware", "get_token", "retry_after_s"):
         assert name in python
