@@ -12,13 +12,17 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import jinja2
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hybrid.settings import Settings
 from tests.foreign.outsiders import MICRO, micropython
+from tests.support.bytewise import call
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.nodes import ROOT
 from tests.support.processes import free_port
@@ -245,3 +249,46 @@ async def test_tls_trusts_the_certificate_it_was_given_and_no_other(python: Call
         said = await output(executable, "t.py", folder=folder)
     assert json.loads(said.splitlines()[0].replace("'", '"')) == {"offset": 7}
     assert said.splitlines()[1] == "no"
+
+
+async def test_what_home_assistant_is_told_to_ask_and_to_make_of_the_answers() -> None:
+    """Its part is played by Jinja2, which its templates are, and by the requests that its settings describe."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    async with running_server(settings_for()) as server:
+        Loader.add_constructor("!secret", lambda loader, node: server.bearer()["Authorization"])
+        [text] = blocks("yaml", "Home Assistant")
+        config = yaml.load(text, Loader)
+
+        def rendered(template: str, **values: object) -> str:
+            return jinja2.Environment().from_string(template).render(**values)
+
+        def target(url: str) -> str:
+            parts = urlsplit(url)
+            return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+        [asked] = config["rest"]
+        [sensor] = asked["sensor"]
+        states = []
+        for reading in (None, {"celsius": 21.5}, {"celsius": -3}):
+            if reading is not None:
+                await server.engine.publish("sensors:kitchen", reading)
+            answer = await call(server, "GET", target(asked["resource"]), asked["headers"])
+            assert answer.status == 200
+            states.append(rendered(sensor["value_template"], value_json=json.loads(answer.body)))
+        assert states == ["None", "21.5", "-3"]
+
+        command = config["rest_command"]["kitchen_light"]
+        keys = set()
+        for state in ("on", "off"):
+            headers = {name: rendered(value) for name, value in command["headers"].items()}
+            keys.add(headers["Idempotency-Key"])
+            headers["Content-Type"] = command["content_type"]
+            payload = rendered(command["payload"], state=state).encode()
+            answer = await call(server, command["method"].upper(), target(command["url"]), headers, payload)
+            assert answer.status == 200
+        assert len(keys) == 2
+        page = await call(server, "GET", "/v1/history/commands:kitchen", server.bearer())
+        assert [item["data"] for item in json.loads(page.body)["publications"]] == ["light on", "light off"]
