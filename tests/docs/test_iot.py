@@ -20,13 +20,15 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hybrid.auth.development import FULL_SCOPE
 from hybrid.settings import Settings
 from tests.foreign.outsiders import MICRO, micropython
 from tests.support.bytewise import call
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.nodes import ROOT
 from tests.support.processes import free_port
-from tests.support.server import running_server, settings_for
+from tests.support.processes import program as find_program
+from tests.support.server import new_issuer, running_server, settings_for
 from tests.web.test_js_client import serving
 
 PAGE = (ROOT / "docs" / "iot.md").read_text()
@@ -249,6 +251,42 @@ async def test_tls_trusts_the_certificate_it_was_given_and_no_other(python: Call
         said = await output(executable, "t.py", folder=folder)
     assert json.loads(said.splitlines()[0].replace("'", '"')) == {"offset": 7}
     assert said.splitlines()[1] == "no"
+
+
+async def sketch(port: int, folder: Path) -> Path:
+    """The page's sketch as a program of this machine, with stand-ins for the board's classes that speak real HTTP."""
+    compiler = find_program("g++")
+    [text] = blocks("cpp", "Arduino (ESP32)")
+    (folder / "sketch.h").write_text(text.replace("192.168.1.10:8000", f"127.0.0.1:{port}"))
+    made = folder / "sketch"
+    stand_ins = ROOT / "tests" / "docs" / "arduino"
+    options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{stand_ins}", f"-I{folder}"]
+    await output(compiler, *options, str(stand_ins / "main.cpp"), "-o", str(made), folder=folder)
+    return made
+
+
+async def test_the_sketch_for_a_board_publishes_once_however_often_it_tries(tmp_path: Path) -> None:
+    async with running_server(settings_for()) as server:
+        sends = await sketch(server.port, tmp_path)
+        for reading, key in (("21.5", "a"), ("21.5", "a"), ("22", "b")):
+            await output(str(sends), reading, key, folder=tmp_path, TOKEN=server.token())
+        page = await call(server, "GET", "/v1/history/sensors:kitchen", server.bearer())
+        assert [item["data"] for item in json.loads(page.body)["publications"]] == [21.5, 22]
+        for token in ("stale", server.token(scope="hybrid:subscribe:*")):
+            process = await asyncio.create_subprocess_exec(sends, "1", "c", env={**os.environ, "TOKEN": token})
+            assert await process.wait() == 1, "it would be refused again"
+
+
+async def test_the_sketch_for_a_board_tries_again_until_the_server_is_there(tmp_path: Path) -> None:
+    port, issuer = free_port(), new_issuer()
+    sends = await sketch(port, tmp_path)
+    token = issuer.mint("kitchen", FULL_SCOPE)
+    publishing = asyncio.create_task(output(str(sends), "7", "k", folder=tmp_path, TOKEN=token))
+    await asyncio.sleep(0.02)
+    async with running_server(settings_for(), issuer=issuer, port=port) as server:
+        await publishing
+        page = await call(server, "GET", "/v1/history/sensors:kitchen", server.bearer())
+        assert [item["data"] for item in json.loads(page.body)["publications"]] == [7]
 
 
 async def test_what_home_assistant_is_told_to_ask_and_to_make_of_the_answers() -> None:

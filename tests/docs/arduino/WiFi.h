@@ -1,0 +1,2 @@
+// A computer has its network already.
+#pragma once
