@@ -20,7 +20,7 @@ CHANNELS_MAX: Final = 100_000
 RATE_MAX: Final = 1_000_000.0
 SIZE_MIN: Final = 24
 """The mark with the time of sending, in its quotes."""
-SIZE_MAX: Final = 65_536
+SIZE_MAX: Final = 1_048_576
 DURATION_MAX_S: Final = 86_400.0
 CHANNELS_PER_SESSION_MAX: Final = 256
 CHANNELS_PER_PLAIN_STREAM_MAX: Final = 16

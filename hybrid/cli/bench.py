@@ -105,7 +105,11 @@ def _add_publishing(parser: argparse.ArgumentParser) -> None:
         help="publishes of each publisher that wait for their answers at most (default: 1; with --rate: 32)",
     )
     group.add_argument(
-        "--size", type=number(24, 65_536, "BYTES"), default=128, metavar="BYTES", help="of the data (default: 128)"
+        "--size",
+        type=number(24, 1_048_576, "BYTES"),
+        default=128,
+        metavar="BYTES",
+        help="of the data (default: 128); past 65,536 the server has to allow it (data_max_bytes)",
     )
 
 
