@@ -292,9 +292,10 @@ class Session:
             self._subscribed(leg, push.subscribed)
         elif push.reset is not None:
             subscription = self._subscriptions.get(push.reset.channel)
-            if subscription is not None and subscription.state is State.LIVE:
-                self.stats.resets += 1
-                subscription.reset(from_wire(push.reset.position))
+            if subscription is not None:
+                before = subscription.resets
+                subscription.hear_reset(from_wire(push.reset.position))
+                self.stats.resets += subscription.resets - before
         elif push.subscribe is not None:
             self._invited(push.subscribe)
         elif push.unsubscribed is not None:
@@ -389,9 +390,9 @@ class Session:
             self._go_on(subscription, from_wire(item.position), item.recovered)
 
     def _go_on(self, subscription: Subscription, position: Position, was_recovered: bool) -> None:
-        if not was_recovered and subscription.received is not None:
-            self.stats.resets += 1
+        before = subscription.resets
         self.stats.received += subscription.go_on(position, was_recovered=was_recovered)
+        self.stats.resets += subscription.resets - before
         if subscription.is_behind:
             self._join_again(subscription)
 

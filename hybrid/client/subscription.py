@@ -81,7 +81,9 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         self._buffer_max = buffer_max
         self._buffer: deque[ReceivedPublication | Position] = deque()
         self.is_behind = False
-        self._held: list[ReceivedPublication] = []
+        self.resets = 0
+        """Told to the reader, or to be."""
+        self._held: list[ReceivedPublication | Position] = []
         self._last_held: Position | None = None
         self._wake = asyncio.Event()
         self._error: HybridError | None = None
@@ -168,9 +170,12 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         self.state = State.LIVE
         held, self._held = self._held, []
         taken = 0
-        for publication in held:
-            if self._continues(publication) and len(self._buffer) < self._buffer_max:
-                self._take(publication)
+        for item in held:
+            if isinstance(item, Position):
+                if item.epoch != self.received.epoch or item.offset > self.received.offset:  # else the answer is newer
+                    self.reset(item)
+            elif self._continues(item) and len(self._buffer) < self._buffer_max:
+                self._take(item)
                 taken += 1
         last, self._last_held = self._last_held, None
         self.is_behind = is_ahead or (
@@ -180,9 +185,19 @@ class Subscription(AsyncIterator[ReceivedPublication]):
             self.ready.set_result(None)
         return taken
 
+    def hear_reset(self, position: Position) -> None:
+        """The server tells a reset on the leg that counts: in its place behind an answer that is still on its way."""
+        if self.state is State.LIVE:
+            self.reset(position)
+        elif self.state is State.REQUESTED:
+            self._last_held = position
+            if len(self._held) < self._buffer_max:
+                self._held.append(position)
+
     def reset(self, position: Position) -> None:
         """Some publications before `position` are lost; the reader is told when it gets there."""
         self.received = position
+        self.resets += 1
         if self._buffer and isinstance(self._buffer[-1], Position):
             self._buffer.pop()  # two in a row are one loss; this also keeps the buffer within its bound
         self._buffer.append(position)

@@ -17,7 +17,7 @@ import msgspec
 from hybrid.broker.base import Appended
 from hybrid.engine.operations import PublishRequest
 from hybrid.errors import TABLE, HybridError
-from hybrid.model import Principal
+from hybrid.model import Position, Principal
 from tests.simulation.leg import Leg
 from tests.simulation.node import Node, Unreachable
 from tests.simulation.seat import Seat, read, wire
@@ -34,6 +34,10 @@ _LOST_ANSWERS = 0.03  # share of the answers to polls that never arrive
 
 class Broken(AssertionError):
     """The server said what it must not say."""
+
+
+def _continues(position: Position, last: Position) -> bool:
+    return position.offset == last.offset + 1 and (not last.offset or position.epoch == last.epoch)
 
 
 class Client:
@@ -228,6 +232,8 @@ class Client:
                 seat = self.seats.pop(channel)
                 if seat.position is not None:
                     self._checker.left(seat.reader, channel)
+                if leg.transport != "websocket":
+                    leg.left.add(channel)
                 await self._change(leg, {"method": "unsubscribe", "channel": channel})
             else:
                 seat = self._take_seat(channel)
@@ -331,12 +337,17 @@ class Client:
         seat.drops_until = 0
         if held is not None:
             seat.drops_until = position.offset
-            for publication in held:
-                self._publication(publication)
+            for push in held:
+                if "reset" in push:
+                    self._reset(channel, push["reset"])
+                else:
+                    self._publication(push["publication"])
 
     def _reset(self, channel: str, told: dict[str, Any]) -> None:
         seat = self.seats.get(channel)
-        if seat is not None and seat.position is not None:
+        if seat is not None and seat.position is None and seat.held is not None:
+            seat.held.append({"reset": told})
+        elif seat is not None and seat.position is not None:
             seat.position, seat.drops_until = read(told["position"]), 0
             self._checker.was_reset(seat.reader, channel, seat.position)
 
@@ -348,10 +359,13 @@ class Client:
         if seat.position is None:
             if seat.held is None:
                 raise Broken(f"{seat.reader} has not been told where it begins")
-            seat.held.append(publication)
+            seat.held.append({"publication": publication})
             return
         position = read(publication)
         if position.offset <= seat.drops_until:
+            return
+        if self.current is not None and channel in self.current.left and not _continues(position, seat.position):
+            self.current.end()  # of the former subscription, or not: the next attach says from where
             return
         seat.drops_until = 0
         seat.position = position

@@ -24,6 +24,7 @@ class Leg:
         self.wire: Wire | None = None
         self.session = ""
         self.is_ready = False  # the whole truth has come
+        self.left: set[str] = set()  # channels of which something may still come, for commands travel apart from it
         self.heard_s = asyncio.get_running_loop().time()
         self.over = asyncio.Event()
         self._hear = hear

@@ -227,3 +227,51 @@ async def test_an_answer_that_would_skip_something_is_noticed(
     subscription.go_on(told, was_recovered=True)
     assert subscription.is_behind is is_behind
     assert subscription.received == asked_from
+
+
+async def test_a_reset_that_comes_before_the_answer_keeps_its_place() -> None:
+    """On one-way transports the answer travels apart, and nothing else may follow for long."""
+    subscription = made()
+    resets: list[Position] = []
+    subscription.on_reset = resets.append
+    subscription.ask()
+    assert subscription.receive(publication(5, "old")) is Outcome.HELD
+    subscription.hear_reset(position(2, "new"))
+    assert subscription.receive(publication(3, "new")) is Outcome.HELD
+    assert subscription.go_on(position(4, "old"), was_recovered=True) == 2
+    assert not subscription.is_behind
+    assert subscription.received == position(3, "new")
+    assert await taken(subscription, 2) == [5, 3]
+    assert resets == [position(2, "new")]
+    assert subscription.resets == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "is_news"), [((3, "k"), False), ((4, "k"), False), ((5, "k"), True), ((1, "l"), True)]
+)
+async def test_an_answer_that_is_newer_than_a_reset_before_it_stands(told: tuple[int, str], is_news: bool) -> None:
+    subscription = made(2, buffer_max=4)
+    subscription.ask()
+    subscription.hear_reset(position(*told))
+    subscription.go_on(position(4), was_recovered=False)
+    assert subscription.resets == 1 + is_news
+    assert subscription.received == (position(*told) if is_news else position(4))
+
+
+async def test_resets_before_the_answer_are_bounded_and_what_had_no_room_is_missed() -> None:
+    subscription = made(1, buffer_max=2)
+    subscription.ask()
+    for epoch in "abc":
+        subscription.hear_reset(position(1, epoch))
+    subscription.go_on(position(1), was_recovered=True)
+    assert subscription.resets == 2
+    assert subscription.is_behind
+
+
+async def test_a_reset_of_what_is_not_wanted_or_over_says_nothing() -> None:
+    subscription = made(1)
+    subscription.hear_reset(position(9, "x"))
+    assert (subscription.resets, subscription.received) == (0, position(1))
+    subscription.end()
+    subscription.hear_reset(position(9, "x"))
+    assert subscription.resets == 0
