@@ -172,8 +172,7 @@ class Subscription(AsyncIterator[ReceivedPublication]):
         taken = 0
         for item in held:
             if isinstance(item, Position):
-                if item.epoch != self.received.epoch or item.offset > self.received.offset:  # else the answer is newer
-                    self.reset(item)
+                self.reset(item)  # one of before the answer does no harm: what lies between is asked for again
             elif self._continues(item) and len(self._buffer) < self._buffer_max:
                 self._take(item)
                 taken += 1

@@ -113,16 +113,14 @@ export class Channel extends Emitter {
     // A repeated answer may be older than what has come since; a newer one would skip what lies between.
     const isAhead = own && (position.offset > own.offset || (own.epoch && position.epoch !== own.epoch));
     if (isRecovered && isAhead) return false;
-    const isReset = !isRecovered;
-    if (isReset || !this.position) this.position = isReset ? position : (own ?? position);
+    if (!isRecovered || !this.position) this.position = isRecovered ? (own ?? position) : position;
     this.#start.position = undefined;
     this.#become("subscribed");
-    if (isReset) this.emit("reset", { channel: this.name, position });
+    if (!isRecovered) this.reset(position);
     this.settle();
     const held = this.#held;
     this.#held = [];
-    const isWhole = held.length < HELD_MAX; // or some were left out
-    return held.every(({ publication, transport }) => this.receive(publication, transport)) && isWhole;
+    return held.length < HELD_MAX && held.every((take) => take() ?? true); // else some were left out, and all come again
   }
 
   /** The server does not have us on its list: no leg, or not named by it, or taken off as we asked. */
@@ -140,8 +138,10 @@ export class Channel extends Emitter {
     this.#quit(error);
   }
 
+  /** One that comes before the answer to a subscribe keeps its place. */
   reset(position) {
-    if (!this.isAttached || !this.isWanted) return;
+    if (!this.isWanted) return;
+    if (!this.isAttached || !this.position) return this.#hold(() => this.reset(position));
     this.position = position;
     this.emit("reset", { channel: this.name, position });
   }
@@ -149,10 +149,7 @@ export class Channel extends Emitter {
   /** Delivers, or drops what the application has already. False: something is missing, nothing was delivered. */
   receive(publication, transport) {
     if (!this.isWanted) return true;
-    if (!this.isAttached || !this.position) {
-      if (this.#held.length < HELD_MAX) this.#held.push({ publication, transport });
-      return true;
-    }
+    if (!this.isAttached || !this.position) return this.#hold(() => this.receive(publication, transport));
     const { offset, epoch, tag } = publication;
     const own = this.position;
     const isOtherLog = (own.epoch && epoch !== own.epoch) || (offset === own.offset && own.tag && tag !== own.tag);
@@ -164,6 +161,11 @@ export class Channel extends Emitter {
       this.position = { offset, epoch, tag };
       this.emit("publication", { ...publication, transport });
     }
+    return true;
+  }
+
+  #hold(take) {
+    if (this.#held.length < HELD_MAX) this.#held.push(take);
     return true;
   }
 

@@ -314,6 +314,30 @@ test("publications that overtake the answer to a subscribe wait for it, a bounde
   );
 });
 
+test("a reset that overtakes the answer to a subscribe keeps its place", async () => {
+  const world = new World();
+  const client = await world.connected({ transports: ["sse"] });
+  for (let i = 0; i < 3; i++) world.server.publish("a", i);
+  const channel = client.channel("a", { position: { offset: 0 } });
+  const got = record(channel);
+  const { command } = world.server;
+  world.server.command = function (leg, sent, token, reply) {
+    command.call(this, leg, sent, token, (answer) => world.clock.setTimeout(() => reply(answer), 500));
+  };
+  const promise = world.outcome(channel.subscribe(), 0);
+  await world.advance(100);
+  const [session] = world.server.sessions.values();
+  const position = { offset: 41, epoch: "other", tag: "00000000" };
+  session.current.write({ reset: { channel: "a", position } });
+  await world.advance(100);
+  assert.deepEqual([offsets(got), got.resets], [[], []]);
+  await world.advance(1_000); // and nothing else follows
+  assert.deepEqual(await promise, { value: undefined });
+  assert.deepEqual([offsets(got), got.resets], [[1, 2, 3], [position]]);
+  assert.deepEqual(channel.position, position);
+  assert.equal(client.stats.gaps, 0);
+});
+
 each("history and presence", async (world, client) => {
   for (let i = 1; i <= 4; i++) world.server.publish("a", i);
   const channel = client.channel("a");
