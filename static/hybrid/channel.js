@@ -120,7 +120,8 @@ export class Channel extends Emitter {
     this.settle();
     const held = this.#held;
     this.#held = [];
-    return held.length < HELD_MAX && held.every((take) => take() ?? true); // else some were left out, and all come again
+    // With too many some were left out, and all come again.
+    return held.length < HELD_MAX && held.every((take) => take() ?? true);
   }
 
   /** The server does not have us on its list: no leg, or not named by it, or taken off as we asked. */
