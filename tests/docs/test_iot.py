@@ -11,14 +11,16 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import jinja2
 import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hybrid.auth.development import FULL_SCOPE
 from hybrid.settings import Settings
@@ -290,7 +292,7 @@ async def test_the_sketch_for_a_board_tries_again_until_the_server_is_there(tmp_
 
 
 async def test_what_home_assistant_is_told_to_ask_and_to_make_of_the_answers() -> None:
-    """Its part is played by Jinja2, which its templates are, and by the requests that its settings describe."""
+    """Its part is played by Jinja2's sandbox, in which its templates run, and by the requests of its settings."""
 
     class Loader(yaml.SafeLoader):
         pass
@@ -301,7 +303,8 @@ async def test_what_home_assistant_is_told_to_ask_and_to_make_of_the_answers() -
         config = yaml.load(text, Loader)
 
         def rendered(template: str, **values: object) -> str:
-            return jinja2.Environment().from_string(template).render(**values)
+            templates = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+            return templates.from_string(template).render(now=datetime.now, **values)
 
         def target(url: str) -> str:
             parts = urlsplit(url)
