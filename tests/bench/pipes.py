@@ -91,7 +91,7 @@ class Crowd:
                 self.is_deflated = b"permessage-deflate" in got[:end]
                 got = got[end + 4 :]
                 if self._door.dialect.greeting:
-                    made.sendall(self._door.dialect.greeting)
+                    made.sendall(self._door.dialect.frame(token))
 
     def begin(self) -> None:
         """Count from here."""

@@ -13,7 +13,7 @@ from tests.support.nodes import ROOT
 from tests.support.processes import program
 
 RUNS = {
-    "bench": (["tests.bench", "--quick"], "WebSocket, deliveries/CPU-s, one publish at a time"),
+    "bench": (["tests.bench", "--quick"], "websocket: one publish at a time"),
     "bench-compression": (["tests.bench.compression", "--quick"], "bytes"),
     "bench-idle": (["tests.bench.idle", "--clients", "50", "--rounds", "1"], "us"),
     "bench-nodes": (["tests.bench.nodes", "--quick"], "across two nodes"),
