@@ -19,7 +19,10 @@ RUNS = {
     "bench-nodes": (["tests.bench.nodes", "--quick"], "across two nodes"),
     "bench-polls": (["tests.bench.polls", "--rounds", "1", "--seconds", "0.2"], "poll"),
     "bench-publish": (["tests.bench.publishing", "--rounds", "1", "--seconds", "0.2"], "WebSocket"),
-    "bench-servers": (["tests.bench.servers", "--quick", "--only", "Hypercorn"], "Hypercorn"),
+    "bench-servers": (
+        ["tests.bench.servers", "--quick", "--only", "hypercorn, hand-off, websocket"],
+        "hypercorn, hand-off, websocket |",
+    ),
     "bench-shapes": (["tests.bench.shapes", "--quick", "--rounds", "1"], "1 channel x 1,000 clients"),
     "bench-sizing": (["tests.bench.sizing", "--quick"], "Redis"),
     "bench-tokens": (["tests.bench.tokens", "--quick"], "JWT RS256"),

@@ -32,7 +32,7 @@ RUN_BY = {
     "README.md": {"python": "tests/docs/test_embedding.py"},
 }
 """Pages with a test of their own, and the languages of the blocks that it runs."""
-NOT_RUN_MAX = 9
+NOT_RUN_MAX = 10
 """How many blocks say that they cannot be run. One more is a decision."""
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 SHELL = {"sh", "bash", "console"}
