@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import unquote
 
-from hybrid.links.asgi import AsgiApp, Message, Receive, Scope, Send
+from hybrid.links.asgi import AsgiApp, Message, Scope, Send
 from hybrid.links.handoff import HandedOffEventStream, HandedOffWebSocket
 from hybrid.links.heads import event_stream_head, response_head, websocket_head
 from hybrid.links.recognise import StreamRequest, Verdict, recognise
@@ -29,6 +29,8 @@ ProtocolFactory: TypeAlias = Callable[[], asyncio.Protocol]
 
 _log = logging.getLogger(__name__)
 
+WHOLE_BODY: Final = "hybrid.whole_body"
+"""In a scope's extensions: the body has come wholly, and `receive` gives it at once."""
 LOOKS_MAX: Final = 8
 """Pieces in which a request may come; what drips is not read anew for each drop, but Hypercorn's."""
 PATIENCE_S: Final = 1.0
@@ -252,7 +254,7 @@ class _Visitor(asyncio.Protocol):
             scope["asgi"] = {"spec_version": "2.1", "version": "3.0"}
             scope["scheme"] = "https" if is_secure else "http"
             scope["method"] = request.method
-            scope["extensions"] = {}
+            scope["extensions"] = {WHOLE_BODY: {}}
             self._inbox = {"type": "http.request", "body": request.body, "more_body": False}
         return scope
 
@@ -349,11 +351,6 @@ def take_event_stream(send: Send, link: HandedOffEventStream, headers: list[tupl
     """Send a 200 head and put `link` in charge of the socket, without awaiting. False: nothing was done."""
     visitor = getattr(send, "__self__", None)
     return isinstance(visitor, _Visitor) and visitor.take_event_stream(link, headers)
-
-
-def has_whole_body(receive: Receive) -> bool:
-    """True for a request that was recognised here, whose body has come with it: nothing has to be waited for."""
-    return isinstance(getattr(receive, "__self__", None), _Visitor)
 
 
 def transport_of(send: Send) -> asyncio.WriteTransport | None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from hybrid.auth.query import FIELDS_MAX, plain_fields
 from hybrid.engine.flight import Bodies
 from hybrid.errors import HybridError, ProtocolError
-from hybrid.links.front import has_whole_body
+from hybrid.links.front import WHOLE_BODY
 from hybrid.links.kept_request import KeptRequest
 from hybrid.model import Principal
 
@@ -150,7 +150,7 @@ class Exchange:
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > max_bytes:
             raise _too_large(max_bytes)
-        if has_whole_body(self.receive) if self._kept is None else self._kept.has_whole_body:
+        if WHOLE_BODY in self.scope.get("extensions", ()) or (self._kept is not None and self._kept.has_whole_body):
             return await self._whole_body(max_bytes)
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
