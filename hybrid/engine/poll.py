@@ -110,10 +110,6 @@ class Polls:
                 if wake.is_ended or (not poll.is_comparing and (collected or (wake.is_over and poll.is_ready))):
                     return collected
                 await wake.wait()
-                if not wake.is_ended and not poll.doubted:  # mostly a flush, and what it brought is in the ring
-                    known = self.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=False)
-                    if known is not None:
-                        return known
         finally:
             if ended is not None:
                 ended.remove_done_callback(wake.end)

@@ -7,9 +7,8 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
-from hybrid.auth.query import FIELDS_MAX, plain_fields
 from hybrid.engine.flight import Bodies
 from hybrid.errors import HybridError, ProtocolError
 from hybrid.links.front import WHOLE_BODY
@@ -30,6 +29,7 @@ BODY_TIMEOUT_S = 10.0
 LINGER_S = 1.0
 """How long a refused body is read on, and thrown away: a client that is still sending gets to see the answer."""
 _LINGER_MAX_BYTES = 8_388_608
+_QUERY_FIELDS_MAX = 64
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")  # float() takes more than anybody means: inf, 1_0, ١٢
 
 
@@ -120,7 +120,10 @@ class Exchange:
         """All values of a query parameter. Raises ProtocolError for a malformed query."""
         if self._query is None:
             try:
-                self._query = _read_query(self.scope.get("query_string", b""))
+                text = self.scope.get("query_string", b"").decode("ascii")
+                self._query = parse_qs(
+                    text, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX, encoding="utf-8", errors="strict"
+                )
             except ValueError:
                 raise ProtocolError("bad_request", "The query is malformed.") from None
         return self._query.get(name, [])
@@ -280,18 +283,6 @@ class Exchange:
         with suppress(OSError):
             while (await self.receive())["type"] != "http.disconnect":
                 pass
-
-
-def _read_query(query: bytes) -> Mapping[str, list[str]]:
-    """All values by name. Raises ValueError."""
-    fields = plain_fields(query)
-    if fields is None:
-        text = query.decode("ascii")
-        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, encoding="utf-8", errors="strict")
-    found: dict[str, list[str]] = {}
-    for name, value in fields:
-        found.setdefault(name, []).append(value)
-    return found
 
 
 def _too_large(max_bytes: int) -> ProtocolError:

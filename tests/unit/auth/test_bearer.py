@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.auth.bearer import (
+    QUERY_FIELDS_MAX,
     Credential,
     find_credential,
     refuse_query_tokens,
     shows_proof,
     www_authenticate,
 )
-from hybrid.auth.query import FIELDS_MAX
 from hybrid.errors import AuthError, ChannelError, HybridError, LimitError, ProtocolError
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
@@ -122,7 +122,7 @@ def test_no_header_does_anything_but_give_a_token_or_an_auth_error(values: list[
         f"{JWT}",
         f"{JWT}=1",
         "x=" + JWT.rpartition(".")[0] + ".",
-        "&".join(f"a{n}=1" for n in range(FIELDS_MAX + 1)),
+        "&".join(f"a{n}=1" for n in range(QUERY_FIELDS_MAX + 1)),
     ],
 )
 def test_a_token_in_the_query_is_a_bad_request_that_does_not_quote_it(query: str) -> None:
@@ -142,7 +142,7 @@ def test_a_token_in_the_query_is_a_bad_request_that_does_not_quote_it(query: str
         "name=eyJ.a.b",
         "tokens=1",
         "name=a.b.c",
-        "&".join(f"name={n}" for n in range(FIELDS_MAX)),
+        "&".join(f"name={n}" for n in range(QUERY_FIELDS_MAX)),
         "%ff%00=%c3",
     ],
 )
