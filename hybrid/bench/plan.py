@@ -15,13 +15,6 @@ from hybrid.protocol.cursor import composite_max_bytes
 
 Transport: TypeAlias = Literal["websocket", "sse", "longpoll", "plain-sse"]
 TRANSPORTS: Final[tuple[Transport, ...]] = ("websocket", "sse", "longpoll", "plain-sse")
-CLIENTS_MAX: Final = 1_000_000
-CHANNELS_MAX: Final = 100_000
-RATE_MAX: Final = 1_000_000.0
-SIZE_MIN: Final = 24
-"""The mark with the time of sending, in its quotes."""
-SIZE_MAX: Final = 1_048_576
-DURATION_MAX_S: Final = 86_400.0
 CHANNELS_PER_SESSION_MAX: Final = 256
 CHANNELS_PER_PLAIN_STREAM_MAX: Final = 16
 PIPELINE_MAX: Final = 64

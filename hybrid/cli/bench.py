@@ -106,7 +106,7 @@ def _add_publishing(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--size",
-        type=number(24, 1_048_576, "BYTES"),
+        type=number(24, 1_048_576, "BYTES"),  # the mark with the time of sending, in its quotes, is 24 long
         default=128,
         metavar="BYTES",
         help="of the data (default: 128); past 65,536 the server has to allow it (data_max_bytes)",

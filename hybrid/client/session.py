@@ -293,9 +293,7 @@ class Session:
         elif push.reset is not None:
             subscription = self._subscriptions.get(push.reset.channel)
             if subscription is not None:
-                before = subscription.resets
-                subscription.hear_reset(from_wire(push.reset.position))
-                self.stats.resets += subscription.resets - before
+                self.stats.resets += subscription.hear_reset(from_wire(push.reset.position))
         elif push.subscribe is not None:
             self._invited(push.subscribe)
         elif push.unsubscribed is not None:

@@ -184,14 +184,18 @@ class Subscription(AsyncIterator[ReceivedPublication]):
             self.ready.set_result(None)
         return taken
 
-    def hear_reset(self, position: Position) -> None:
-        """The server tells a reset on the leg that counts: in its place behind an answer that is still on its way."""
+    def hear_reset(self, position: Position) -> bool:
+        """The server tells a reset on the leg that counts. False: not one for now, or not yet, for it keeps its place
+        behind an answer that is still on its way.
+        """
         if self.state is State.LIVE:
             self.reset(position)
-        elif self.state is State.REQUESTED:
+            return True
+        if self.state is State.REQUESTED:
             self._last_held = position
             if len(self._held) < self._buffer_max:
                 self._held.append(position)
+        return False
 
     def reset(self, position: Position) -> None:
         """Some publications before `position` are lost; the reader is told when it gets there."""

@@ -16,6 +16,7 @@ from hybrid.errors import LimitError
 from hybrid.limits import Limits
 
 _log = logging.getLogger(__name__)
+_LIMIT: Final = "buffered_max_bytes"
 RETRY_BODY_S: Final = 2.0
 """Told to whose body finds no room: a body has 10 s to come, and nearly all take far less."""
 
@@ -33,11 +34,10 @@ class SlowLink(Protocol):
 class SlowLinks:
     """The links whose clients do not read, the longest so first; past `buffered_max_bytes` those are cut.
 
-    They lose nothing: they come back with their positions. `cut` counts them, since the start, and so does `hits`, by
-    the limit.
+    They lose nothing: they come back with their positions. `hits` counts them since the start, by the limit.
     """
 
-    __slots__ = ("_call_soon", "_held", "_hits", "_is_relieving", "_max_bytes", "cut", "held_bytes")
+    __slots__ = ("_call_soon", "_held", "_hits", "_is_relieving", "_max_bytes", "held_bytes")
 
     def __init__(
         self, limits: Limits, call_soon: Callable[[Callable[[], object]], object], hits: Counter[str] | None = None
@@ -49,10 +49,14 @@ class SlowLinks:
         self._hits = Counter() if hits is None else hits
         self._is_relieving = False
         self.held_bytes = 0
-        self.cut = 0
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def cut(self) -> int:
+        """How many were cut, since the start."""
+        return self._hits[_LIMIT]
 
     def paused(self, link: SlowLink) -> None:
         """A link has passed its high-water mark."""
@@ -75,9 +79,8 @@ class SlowLinks:
             self.held_bytes -= size
             link.abort()
             cut += 1
-        self.cut += cut
         if cut:
-            self._hits["buffered_max_bytes"] += cut
+            self._hits[_LIMIT] += cut
             _log.warning("%d clients that did not read were cut: more was buffered than buffered_max_bytes", cut)
 
 

@@ -29,8 +29,6 @@ ProtocolFactory: TypeAlias = Callable[[], asyncio.Protocol]
 
 _log = logging.getLogger(__name__)
 
-WHOLE_BODY: Final = "hybrid.whole_body"
-"""In a scope's extensions: the body has come wholly, and `receive` gives it at once."""
 LOOKS_MAX: Final = 8
 """Pieces in which a request may come; what drips is not read anew for each drop, but Hypercorn's."""
 PATIENCE_S: Final = 1.0
@@ -254,7 +252,7 @@ class _Visitor(asyncio.Protocol):
             scope["asgi"] = {"spec_version": "2.1", "version": "3.0"}
             scope["scheme"] = "https" if is_secure else "http"
             scope["method"] = request.method
-            scope["extensions"] = {WHOLE_BODY: {}}
+            scope["extensions"] = {}
             self._inbox = {"type": "http.request", "body": request.body, "more_body": False}
         return scope
 

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs
 
 from hybrid.engine.flight import Bodies
 from hybrid.errors import HybridError, ProtocolError
-from hybrid.links.front import WHOLE_BODY
 from hybrid.links.kept_request import KeptRequest
 from hybrid.model import Principal
 
@@ -153,7 +152,7 @@ class Exchange:
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > max_bytes:
             raise _too_large(max_bytes)
-        if WHOLE_BODY in self.scope.get("extensions", ()) or (self._kept is not None and self._kept.has_whole_body):
+        if self._kept is not None and self._kept.has_whole_body:
             return await self._whole_body(max_bytes)
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):

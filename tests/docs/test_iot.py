@@ -283,8 +283,15 @@ async def test_the_sketch_for_a_board_tries_again_until_the_server_is_there(tmp_
     port, issuer = free_port(), new_issuer()
     sends = await sketch(port, tmp_path)
     token = issuer.mint("kitchen", FULL_SCOPE)
-    publishing = asyncio.create_task(output(str(sends), "7", "k", folder=tmp_path, TOKEN=token))
-    await asyncio.sleep(0.02)
+    has_tried = asyncio.Event()
+
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        has_tried.set()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", port):
+        publishing = asyncio.create_task(output(str(sends), "7", "k", folder=tmp_path, TOKEN=token))
+        await has_tried.wait()
     async with running_server(settings_for(), issuer=issuer, port=port) as server:
         await publishing
         page = await call(server, "GET", "/v1/history/sensors:kitchen", server.bearer())
