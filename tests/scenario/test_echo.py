@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.raw import RawLeg, RawWebSocket, attach_of, post
+from tests.support.tokens import tampered
 from tests.support.world import LIMITS, settings, world
 
 CHANNEL = "chat:lobby"
@@ -79,7 +80,7 @@ async def test_a_session_that_is_unknown_is_said_to_be(handoff: bool) -> None:
     async with world(settings(handoff, limits=SILENT)) as here:
         leg = await here.raw("sse", attach_of(1, CHANNEL))
         await leg.next("subscribed")
-        body = {"session": leg.session[:-3] + "AAA", "commands": [{"method": "heartbeat", "echo": 7}]}
+        body = {"session": tampered(leg.session), "commands": [{"method": "heartbeat", "echo": 7}]}
         answer = await post(leg.door, "/v1/command", body)
         assert answer.body["replies"][0]["error"]["name"] == "session_unknown"
 

@@ -11,6 +11,7 @@ import pytest
 from hybrid.settings import Namespace
 from tests.support.bytewise import EVENTS, JSON, WEBSOCKET, call, connected, frame, request, text, until
 from tests.support.server import RunningServer, new_issuer, running_server, settings_for
+from tests.support.tokens import tampered
 
 MARKER = "MarkerThatMustNotBeSeen"
 APP = "https://app.example"
@@ -54,7 +55,7 @@ async def test_nothing_that_was_shown_is_seen_again(handoff: bool, caplog: pytes
         bad = [
             stranger.mint(MARKER, "hybrid:subscribe:*"),
             server.token(MARKER, lifetime_s=-100),
-            server.token(MARKER)[:-2] + "AA",
+            tampered(server.token(MARKER)),
             f"eyJ{MARKER}{MARKER}.{MARKER}{MARKER}.{MARKER}{MARKER}",
             MARKER * 3,
             MARKER * 1_000,

@@ -54,6 +54,14 @@ class _AnyAlgorithm(JWSRegistry):
         """Whatever a test wants to sign."""
 
 
+def tampered(credential: str) -> str:
+    """The same but for one character near its end, whichever stood there: what is put there blindly may be right.
+
+    Not the last one, some bits of which mean nothing.
+    """
+    return credential[:-10] + ("A" if credential[-10] != "A" else "B") + credential[-9:]
+
+
 def claims(**changes: Any) -> dict[str, Any]:
     """Claims that are in order, but for the changes; a value of None leaves the claim out."""
     made: dict[str, Any] = {

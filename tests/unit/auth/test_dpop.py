@@ -17,7 +17,7 @@ from hybrid.broker.memory_proofs import MemoryProofStore
 from hybrid.errors import AuthError, LimitError
 from hybrid.limits import Limits
 from tests.support.proofs import CLIENT_KEY, OTHER_CLIENT_KEY, digest, proof
-from tests.support.tokens import NOW_S, RSA_KEY, HandClock, segment, sign
+from tests.support.tokens import NOW_S, RSA_KEY, HandClock, segment, sign, tampered
 
 URL = "https://live.example/v1/stream"
 TOKEN = "a.b.c"
@@ -132,7 +132,7 @@ def test_symmetric_and_absent_signatures_are_none() -> None:
 
 
 def test_what_is_no_proof_at_all() -> None:
-    for text in ("", "a", "a.b", "a.b.c", "a.b.c.d", "é.b.c", made() + "x", "." * 2, made()[:-4] + "AAAA"):
+    for text in ("", "a", "a.b", "a.b.c", "a.b.c.d", "é.b.c", made() + "x", "." * 2, tampered(made())):
         refused(text)
     refused(made(text="x" * PROOF_MAX_BYTES))
 
