@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
 from hybrid.auth.door import address_group
@@ -47,20 +46,31 @@ class Stream(Protocol):
 
 
 class WaitingPoll:
-    """A request that waits. Of its principal, where it has one of its own: a session's polls are the session's.
+    """A request that waits, counted inside `with`.
 
-    `error` is what it has to answer with, where it was sent away.
+    It is of its principal, where it has one of its own: a session's polls are the session's. `ended` is resolved when
+    it should answer at once, and cancelled when it has answered. `error` is what it has to answer with, where it was
+    sent away.
     """
 
-    __slots__ = ("_principal", "address", "ended", "error", "party")
+    __slots__ = ("_census", "_principal", "address", "ended", "error", "party")
 
-    def __init__(self, principal: Principal | None, address: str = "", party: Party | None = None) -> None:
+    def __init__(self, census: Census, principal: Principal | None, address: str, party: Party | None) -> None:
         """`address` is a group's; it and `party` are whom it counts for."""
+        self._census = census
         self._principal = principal
         self.address = address
         self.party = party
         self.error: HybridError | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> WaitingPoll:
+        self._census.begin(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._census.end(self)
+        self.ended.cancel()
 
     def wake(self) -> None:
         """Let it answer now."""
@@ -166,31 +176,31 @@ class Census:
         """The requests that wait."""
         return list(self._waiting)
 
-    @contextmanager
     def poll(
         self, principal: Principal | None = None, *, address: str = "", party: Principal | None = None
-    ) -> Iterator[WaitingPoll]:
-        """Count a request that waits; its future `ended` is resolved when it should answer at once.
+    ) -> WaitingPoll:
+        """A request that may have to wait.
 
         `principal` is whose it is, where no session is; `party` who it counts for, where a session is.
         """
         counted = principal or party
-        group = address_group(address)
         key = None if counted is None or counted.is_anonymous else _party(counted)
-        poll = WaitingPoll(principal, group, key)
+        return WaitingPoll(self, principal, address_group(address), key)
+
+    def begin(self, poll: WaitingPoll) -> None:
+        """It waits from now on."""
         self._waiting.add(poll)
-        self._per_address.change(group, 1)
-        if key is not None:
-            self._per_party.change(key, 1)
-        try:
-            yield poll
-        finally:
-            self._waiting.discard(poll)
-            self._per_address.change(group, -1)
-            if key is not None:
-                self._per_party.change(key, -1)
-            poll.ended.cancel()
-            self._tell()
+        self._per_address.change(poll.address, 1)
+        if poll.party is not None:
+            self._per_party.change(poll.party, 1)
+
+    def end(self, poll: WaitingPoll) -> None:
+        """It waits no more."""
+        self._waiting.discard(poll)
+        self._per_address.change(poll.address, -1)
+        if poll.party is not None:
+            self._per_party.change(poll.party, -1)
+        self._tell()
 
     def wake_polls(self) -> None:
         """Let every waiting poll answer now."""

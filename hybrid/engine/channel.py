@@ -141,6 +141,11 @@ class Channel:
         self._listeners -= 1
         self._linger_if_idle()
 
+    def touch(self) -> None:
+        """As `hold` and `release` for a poll that did not have to wait: it lingers for as long again."""
+        if self.state is ChannelState.LINGERING:
+            self.shared.wheel.schedule(self, self.shared.limits.channel_linger_s)
+
     def _linger_if_idle(self) -> None:
         if self.state is ChannelState.HOT and not self._listeners:
             self.move(ChannelEvent.UNWANTED)

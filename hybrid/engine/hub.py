@@ -7,8 +7,9 @@ or queue in it: see `engine.channel` for the rules, `engine.fanout` for the writ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hybrid.broker.base import Broker
 from hybrid.clock import Clock
@@ -135,7 +136,7 @@ class Hub:
         """What `collect` would answer, if that is known now; None where it would have to wait."""
         return self._polls.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=wait_s <= 0)
 
-    async def collect(
+    def collect(
         self,
         positions: Mapping[str, Position],
         *,
@@ -144,21 +145,17 @@ class Hub:
         max_bytes: int,
         ended: asyncio.Future[None] | None = None,
         max_s: float | None = None,
-    ) -> Collected:
+    ) -> Coroutine[Any, Any, Collected]:
         """What is there after these positions, payloads of at most `max_bytes` in all but at least one publication.
 
         Waits up to `wait_s` seconds for the first; `ended`, resolved, ends the wait. A channel that cannot go on from
         its position is in `resets` at once. Empty at the end of the wait, also when the broker cannot be reached.
-        Raises TimeoutError after `max_s` seconds. Cancel-safe: nothing is given up before a later poll's positions have
-        passed it.
+        Raises TimeoutError where the broker has not answered after `max_s` seconds. Cancel-safe: nothing is given up
+        before a later poll's positions have passed it.
         """
-        known = self.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes)
-        if known is not None:
-            return known
-        async with asyncio.timeout(max_s):
-            return await self._polls.collect(
-                positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended
-            )
+        return self._polls.collect(
+            positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended, max_s=max_s
+        )
 
     async def position_now(self, channel: str) -> Position:
         """The position of the last publication written to this node's readers; waits for the broker. Cancel-safe."""

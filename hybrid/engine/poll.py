@@ -80,8 +80,7 @@ class Polls:
             return None
         self._first += 1
         for channel in channels:
-            channel.hold()
-            channel.release()  # it lingers for as long again
+            channel.touch()
         return collected
 
     async def collect(
@@ -92,24 +91,31 @@ class Polls:
         wait_s: float,
         max_bytes: int,
         ended: asyncio.Future[None] | None = None,
+        max_s: float | None = None,
     ) -> Collected:
         """See `Hub.collect`."""
+        loop = self._source.shared.loop
         channels = {name: self._source.channel(name) for name in positions}
         for channel in channels.values():
             channel.hold()
         self.waiting += 1
-        wake = _Wake(self._source.shared.loop, list(channels.values()))
+        wake = _Wake(loop, list(channels.values()))
         wake.limit(wait_s)
         if ended is not None:
             ended.add_done_callback(wake.end)
-        poll = _Poll(positions, channels, encoding, max_bytes)
+        poll = _Poll(positions, channels, encoding, max_bytes, None if max_s is None else loop.time() + max_s)
         try:
             while True:
                 wake.rearm()
-                collected = await self._gather(poll, wake)
+                is_idle = not poll.is_comparing and poll.is_at_heads
+                collected = Collected() if is_idle else await self._gather(poll, wake)
                 if wake.is_ended or (not poll.is_comparing and (collected or (wake.is_over and poll.is_ready))):
                     return collected
                 await wake.wait()
+                if not poll.is_comparing:
+                    known = self.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=False)
+                    if known is not None:
+                        return known
         finally:
             if ended is not None:
                 ended.remove_done_callback(wake.end)
@@ -157,20 +163,23 @@ class Polls:
             return 0
         if position.offset >= channel.flushed.offset:
             return 0
-        entries = await self._entries(channel, position, reach, room)
+        entries = await self._entries(poll, channel, position, reach, room)
         if entries is None:
             _reset(collected, channel, channel.flushed, TOO_OLD)
             return 0
         return _add(collected, channel, entries, poll.encoding, room)
 
-    async def _entries(self, channel: Channel, position: Position, reach: Reach, room: int) -> list[Entry] | None:
-        """What follows, up to `flushed`; None if the log does not continue there."""
+    async def _entries(
+        self, poll: _Poll, channel: Channel, position: Position, reach: Reach, room: int
+    ) -> list[Entry] | None:
+        """What follows, up to `flushed`; None if the log does not continue there. Raises TimeoutError."""
         if reach is Reach.HELD:
             return channel.ring.after(position.offset, channel.flushed.offset, room)
         shared = self._source.shared
         max_bytes = min(room, shared.limits.recovery_page_max_bytes)
         try:
-            page = await asyncio.shield(shared.reads.page(channel.name, position, max_bytes))
+            async with asyncio.timeout_at(poll.until_s):  # all else that a poll waits for ends with its wait
+                page = await asyncio.shield(shared.reads.page(channel.name, position, max_bytes))
         except UnrecoverablePosition:
             return None
         flushed = channel.flushed
@@ -184,15 +193,22 @@ class Polls:
 class _Poll:
     """One poll: what it asks for, and the channels whose heads were compared for it."""
 
-    __slots__ = ("channels", "doubted", "encoding", "max_bytes", "positions", "unsettled")
+    __slots__ = ("channels", "doubted", "encoding", "max_bytes", "positions", "unsettled", "until_s")
 
     def __init__(
-        self, positions: Mapping[str, Position], channels: Mapping[str, Channel], encoding: Encoding, max_bytes: int
+        self,
+        positions: Mapping[str, Position],
+        channels: Mapping[str, Channel],
+        encoding: Encoding,
+        max_bytes: int,
+        until_s: float | None,
     ) -> None:
+        """Who waits for it waits no longer than `until_s`, on the loop's clock."""
         self.positions = positions
         self.channels = channels
         self.encoding = encoding
         self.max_bytes = max_bytes
+        self.until_s = until_s
         self.doubted: set[str] = set()
         self.unsettled: set[str] = set()  # of these, the ones that have not been looked at since
 
@@ -200,6 +216,14 @@ class _Poll:
     def is_comparing(self) -> bool:
         """True while it is not known whether a position is wrong: a reset must not wait behind busier channels."""
         return bool(self.unsettled)
+
+    @property
+    def is_at_heads(self) -> bool:
+        """True when there is nothing to gather: of no channel is there anything behind its position."""
+        for name, channel in self.channels.items():
+            if channel.state is not ChannelState.HOT or channel.flushed != self.positions[name]:
+                return False
+        return True
 
     @property
     def is_ready(self) -> bool:
