@@ -82,22 +82,29 @@ def shows_proof(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(name == b"authorization" and value[:5].lower() == b"dpop " for name, value in headers)
 
 
-def refuse_query_tokens(query: bytes) -> None:
-    """Raise AuthError `bad_request` if a query holds a token, by name or by look (RFC 9700, section 4.3.2).
+def checked_query(query: bytes) -> list[tuple[str, str]]:
+    """The parameters of a query, none of which is a token by its name or its look (RFC 9700, section 4.3.2).
 
-    What is in a URL ends up in logs, histories and Referer headers; a ticket is made for that, a token is not.
+    What is in a URL ends up in logs, histories and Referer headers; a ticket is made for that, a token is not. Bytes
+    that are no UTF-8 stand in the result as lone surrogates (PEP 383). Raises AuthError `bad_request`.
     """
     if not query:
-        return
+        return []
     try:
-        fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+        fields = parse_qsl(
+            query.decode("ascii", "surrogateescape"),
+            keep_blank_values=True,
+            max_num_fields=QUERY_FIELDS_MAX,
+            errors="surrogateescape",
+        )
     except ValueError:
-        raise AuthError("bad_request", "The query is malformed or has too many parameters.") from None
+        raise AuthError("bad_request", "The query has too many parameters.") from None
     for name, value in fields:
         if name.strip().lower() in _TOKEN_NAMES or _JWT.fullmatch(value.strip()) or _JWT.fullmatch(name.strip()):
             raise AuthError(
                 "bad_request", "A token must not be in a URL: use the Authorization header, or ask for a ticket."
             )
+    return fields
 
 
 def www_authenticate(error: HybridError, *, resource_metadata: str = "", with_proof: bool = False) -> str:

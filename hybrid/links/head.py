@@ -7,7 +7,9 @@ here, and nothing is refused.
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,18 +20,67 @@ except ImportError:  # an interpreter for which it has no compiled part: every r
 else:
     HAS_PARSER = True
 
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+_Result = TypeVar("_Result")
+
 HEAD_END: Final = b"\r\n\r\n"
+_PLAIN_LINE: Final = re.compile(rb"(GET|POST) (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1\r\n")
 _UNPLAIN: Final = frozenset((b"upgrade", b"expect", b"transfer-encoding", b"http2-settings"))
 
 
-class Head(msgspec.Struct, frozen=True, gc=False):
-    """A request. `raw_path` is without the query; names of `headers` are in lower case, as ASGI has them."""
+class HeadLines(msgspec.Struct, frozen=True):
+    """What stands under a request's first line; names of `headers` are in lower case, as ASGI has them.
+
+    All requests of a connection that say the same there share one of these, and what was found in it.
+    """
+
+    headers: Headers
+    body_bytes: int
+    _found: dict[Callable[[Headers], Any], Any] = msgspec.field(default_factory=dict)
+
+    def read(self, reader: Callable[[Headers], _Result]) -> _Result:
+        """What `reader` finds in the headers, which is asked once only. Raises what it raises, each time."""
+        try:
+            found: _Result = self._found[reader]
+        except KeyError:
+            found = self._found[reader] = reader(self.headers)
+        return found
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A request. `raw_path` is without the query."""
 
     method: str
     raw_path: bytes
     query_string: bytes
-    headers: list[tuple[bytes, bytes]]
-    body_bytes: int
+    lines: HeadLines
+
+
+class HeadReader:
+    """Reads the heads of one connection's requests, one after the other.
+
+    A client says much the same of itself each time. Lines that stood under the last request, byte for byte, are not
+    read again: only the first line is.
+    """
+
+    __slots__ = ("_lines", "_text")
+
+    def __init__(self) -> None:
+        self._text = b""  # no head ends so
+        self._lines: HeadLines | None = None
+
+    def read(self, raw: bytes) -> Head | None:
+        """As `read_head`."""
+        cut = raw.find(b"\r\n") + 2
+        if self._lines is not None and raw[cut:] == self._text:
+            line = _PLAIN_LINE.fullmatch(raw, 0, cut)
+            if line is not None:
+                method, raw_path, query = line.groups(b"")
+                return Head(method.decode("ascii"), raw_path, query, self._lines)
+        head = read_head(raw)
+        if head is not None:
+            self._text, self._lines = raw[cut:], head.lines
+        return head
 
 
 class _Notes:
@@ -76,4 +127,4 @@ def read_head(raw: bytes) -> Head | None:
         if name == b"content-length":
             length = int(value)
     raw_path, _, query = notes.target.partition(b"?")
-    return Head(method.decode("ascii"), raw_path, query, notes.headers, length)
+    return Head(method.decode("ascii"), raw_path, query, HeadLines(tuple(notes.headers), length))

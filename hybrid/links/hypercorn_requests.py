@@ -60,7 +60,7 @@ class _Front:
             "path": unquote(path) if "%" in path else path,
             "raw_path": head.raw_path,
             "query_string": head.query_string,
-            "headers": head.headers,
+            "headers": list(head.lines.headers),  # an application may change them
             "state": self._server[2].copy(),
             "extensions": {},
         }

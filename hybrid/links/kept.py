@@ -15,7 +15,7 @@ from contextlib import suppress
 from time import time
 from typing import NamedTuple, Protocol
 
-from hybrid.links.head import HEAD_END, Head, read_head
+from hybrid.links.head import HEAD_END, Head, HeadReader
 from hybrid.links.kept_request import AHEAD_MAX_BYTES, Headers, KeptRequest, Scope, failure
 
 _log = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ class KeptConnection(asyncio.Protocol):
         "_ahead",
         "_drained",
         "_front",
+        "_heads",
         "_idle_since_s",
         "_is_leaving",
         "_is_ours",
@@ -139,6 +140,7 @@ class KeptConnection(asyncio.Protocol):
         self._together = together
         self._is_ours = is_ours
         self._requests = requests
+        self._heads = HeadReader()
         self._loop = asyncio.get_running_loop()
         self._ahead: bytes | bytearray = b""  # what came behind the request at hand
         self._request: KeptRequest | None = None
@@ -263,12 +265,12 @@ class KeptConnection(asyncio.Protocol):
             if len(ahead) > self._front.head_max_bytes:
                 self._give_back()
             return
-        head = read_head(bytes(ahead[:end])) if end <= self._front.head_max_bytes else None
+        head = self._heads.read(bytes(ahead[:end])) if end <= self._front.head_max_bytes else None
         if head is None or not self._is_ours(head):
             self._give_back()
             return
         self._requests += 1
-        request = self._request = KeptRequest(self, self._front.scope(head), head.body_bytes)
+        request = self._request = KeptRequest(self, self._front.scope(head), head.lines)
         request.ends_connection = self._requests >= self._front.requests_max
         self._ahead = request.feed(bytes(ahead[end:])) if len(ahead) > end else b""
         self._task = self._loop.create_task(self._serve(request))

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, Final, Protocol, TypeAlias
 
+from hybrid.links.head import HeadLines
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Header: TypeAlias = tuple[bytes, bytes]
@@ -55,20 +57,22 @@ class KeptRequest:
         "headers",
         "is_answered",
         "is_lost",
+        "lines",
         "on_lost",
         "scope",
         "status",
     )
 
-    def __init__(self, carrier: Carrier, scope: Scope, body_bytes: int) -> None:
+    def __init__(self, carrier: Carrier, scope: Scope, lines: HeadLines) -> None:
         self._carrier = carrier
-        self._left = body_bytes
+        self._left = lines.body_bytes
         self._body = b""
         self._is_told = False  # that the body is over
         self._is_chunked = False
         self._start: Message | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.scope = scope
+        self.lines = lines
         self.status = 0  # until the answer has begun
         self.headers: Headers = ()
         self.ends_connection = False
@@ -132,6 +136,14 @@ class KeptRequest:
             finally:
                 self._waiter = None
 
+    def take_body(self) -> bytes | None:
+        """`receive`, the whole body at once; None where it has not come yet, or `receive` has something else to say."""
+        if self._left or self._is_told or self.is_lost:
+            return None
+        self._is_told = True
+        body, self._body = self._body, b""
+        return body
+
     async def send(self, message: Message) -> None:
         """See ASGI: the answer. Raises ValueError for a header that would break its head, RuntimeError out of turn."""
         kind, start = message["type"], self._start
@@ -142,7 +154,7 @@ class KeptRequest:
             raise RuntimeError(f"{kind} does not belong here")
         body: bytes = message.get("body", b"")
         is_last = not message.get("more_body", False)
-        data = b"" if self.status else self._begin(start, len(body), is_last)
+        data = b"" if self.status else self._begin(start, len(body), is_last=is_last)
         if self.scope["method"] != "HEAD" and self.status not in _WITHOUT_BODY:
             data += self._framed(body, is_last) if self._is_chunked else body
         if is_last:
@@ -150,7 +162,18 @@ class KeptRequest:
             self._wake()
         await self._carrier.write(data)
 
-    def _begin(self, start: Message, size: int, is_last: bool) -> bytes:
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """`send`, the whole answer at once. Raises as it does."""
+        if self._start is not None or self.is_answered:
+            raise RuntimeError("there is an answer already")
+        data = self._begin({"status": status, "headers": headers}, len(body), is_last=True)
+        if self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
+            data += body
+        self.is_answered = True
+        self._wake()
+        await self._carrier.write(data)
+
+    def _begin(self, start: Message, size: int, *, is_last: bool) -> bytes:
         status, headers = int(start["status"]), list(start.get("headers", ()))
         names = {name.lower() for name, _ in headers}
         if b"content-length" not in names and status not in _WITHOUT_BODY:

@@ -275,6 +275,11 @@ def refusal(error: BaseException, subject: str = "command", format_name: str = "
 
 def _check_names(command: AnyCommand) -> None:
     match command:
+        case Poll():
+            for polled in command.positions:
+                parse_channel(polled.channel)
+                from_wire(polled.position)
+            _check_distinct([polled.channel for polled in command.positions])
         case Publish():
             parse_channel(command.channel)
             if command.type is not None:
@@ -292,11 +297,6 @@ def _check_names(command: AnyCommand) -> None:
         case Attach() | Confirm():
             if command.subscriptions is not None:
                 _check_subscriptions(command.subscriptions)
-        case Poll():
-            for polled in command.positions:
-                parse_channel(polled.channel)
-                from_wire(polled.position)
-            _check_distinct([polled.channel for polled in command.positions])
         case _:
             pass
 

@@ -18,7 +18,7 @@ from hybrid.links.hypercorn_requests import keep_connection
 from hybrid.logs import speaking
 from hybrid.protocol.routes import ROUTES
 from hybrid.transports.documents import Documents
-from hybrid.transports.exchange import AsgiApp, Exchange, PeerGone, Receive, Scope, Send
+from hybrid.transports.exchange import AsgiApp, Exchange, Headers, PeerGone, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
 from hybrid.transports.management import ManagementRequests
@@ -180,7 +180,11 @@ def _is_short(head: Head, under: bytes = b"") -> bool:
     path = head.raw_path[len(under) :] if head.raw_path.startswith(under) else b""
     if not path.startswith(PREFIX) or (path == _STREAM and head.method != "POST"):
         return False
-    return not any(name == b"accept" and MEDIA_TYPE.encode() in value.lower() for name, value in head.headers)
+    return not head.lines.read(_names_event_streams)
+
+
+def _names_event_streams(headers: Headers) -> bool:
+    return any(name == b"accept" and MEDIA_TYPE.encode() in value.lower() for name, value in headers)
 
 
 def _is_channels(path: bytes) -> bool:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import parse_qs
 
+from hybrid.auth.bearer import checked_query
 from hybrid.engine.flight import Bodies
 from hybrid.errors import HybridError, ProtocolError
 from hybrid.links.kept_request import KeptRequest
@@ -28,7 +28,6 @@ BODY_TIMEOUT_S = 10.0
 LINGER_S = 1.0
 """How long a refused body is read on, and thrown away: a client that is still sending gets to see the answer."""
 _LINGER_MAX_BYTES = 8_388_608
-_QUERY_FIELDS_MAX = 64
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")  # float() takes more than anybody means: inf, 1_0, ١٢
 
 
@@ -40,13 +39,16 @@ class Exchange:
     """A request: its parts, read when they are asked for."""
 
     __slots__ = (
+        "_fields",
         "_is_body_read",
         "_kept",
-        "_query",
+        "_lines",
         "bodies",
         "extra_headers",
         "keep",
+        "method",
         "principal",
+        "raw_path",
         "receive",
         "refusal",
         "scope",
@@ -59,6 +61,11 @@ class Exchange:
         self.scope = scope
         self.receive = receive
         self.send = send
+        self.method: str = scope.get("method", "GET")
+        """The request's method; GET for a WebSocket handshake."""
+        raw_path: bytes | None = scope.get("raw_path")
+        self.raw_path = (scope.get("path", "").encode() if raw_path is None else raw_path).partition(b"?")[0]
+        """The path as it was sent, percent-encoding and all, without the query."""
         self.extra_headers: Headers = ()
         self.keep: Keep | None = None
         self.bodies: Bodies | None = None  # where a body that is still coming is counted
@@ -72,13 +79,11 @@ class Exchange:
         """The error that was its answer."""
         kept = getattr(receive, "__self__", None)
         self._kept = kept if isinstance(kept, KeptRequest) else None
+        # What is in front of us may have changed the headers, and may want to see the answer.
+        is_as_sent = self._kept is not None and tuple(scope["headers"]) == self._kept.lines.headers
+        self._lines = self._kept.lines if self._kept is not None and is_as_sent else None
         self._is_body_read = False
-        self._query: Mapping[str, list[str]] | None = None
-
-    @property
-    def method(self) -> str:
-        """The request's method; GET for a WebSocket handshake."""
-        return str(self.scope.get("method", "GET"))
+        self._fields: list[tuple[str, str]] | None = None
 
     @property
     def headers(self) -> Headers:
@@ -92,13 +97,6 @@ class Exchange:
         client = self.scope.get("client")
         return str(client[0]) if client else ""
 
-    @property
-    def raw_path(self) -> bytes:
-        """The path as it was sent, percent-encoding and all, without the query."""
-        raw = self.scope.get("raw_path")
-        path: bytes = raw if raw is not None else self.scope["path"].encode()
-        return path.split(b"?", 1)[0]
-
     def log_fields(self) -> Mapping[str, object]:
         """See `logs.Source`."""
         return {"remote": self.address, "principal": self.principal, "session": self.session}
@@ -110,22 +108,30 @@ class Exchange:
                 return value.decode("latin-1")
         return None
 
+    def read_headers(self, reader: Callable[[Headers], _Result]) -> _Result:
+        """What `reader` finds in the headers; it is asked once for all requests of a kept connection that say the same.
+
+        Raises what it raises.
+        """
+        return reader(self.headers) if self._lines is None else self._lines.read(reader)
+
     def accepts(self, media_type: str) -> bool:
         """Whether the Accept header names this type (wildcards do not count: they ask for nothing in particular)."""
-        accept = self.header(b"accept") or ""
-        return any(part.split(";", 1)[0].strip().lower() == media_type for part in accept.split(","))
+        return media_type in self.read_headers(_accepted)
+
+    def fields(self) -> list[tuple[str, str]]:
+        """The query's parameters. Raises AuthError for a token among them, and for too many."""
+        if self._fields is None:
+            self._fields = checked_query(self.scope.get("query_string", b""))
+        return self._fields
 
     def query(self, name: str) -> list[str]:
-        """All values of a query parameter. Raises ProtocolError for a malformed query."""
-        if self._query is None:
-            try:
-                text = self.scope.get("query_string", b"").decode("ascii")
-                self._query = parse_qs(
-                    text, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX, encoding="utf-8", errors="strict"
-                )
-            except ValueError:
-                raise ProtocolError("bad_request", "The query is malformed.") from None
-        return self._query.get(name, [])
+        """All values of a query parameter. Raises ProtocolError for what is no text; AuthError as `fields`."""
+        values = [value for field, value in self.fields() if field == name]
+        for value in values:
+            if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+                raise ProtocolError("bad_request", f"`{name}` is not UTF-8.")
+        return values
 
     def query_one(self, name: str) -> str | None:
         """The value of a query parameter that may stand once. Raises ProtocolError when it stands twice."""
@@ -152,8 +158,12 @@ class Exchange:
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > max_bytes:
             raise _too_large(max_bytes)
-        if self._kept is not None and self._kept.has_whole_body:
-            return await self._whole_body(max_bytes)
+        whole = None if self._kept is None else self._kept.take_body()
+        if whole is not None:
+            if len(whole) > max_bytes:
+                raise _too_large(max_bytes)
+            self._is_body_read = True
+            return whole
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await self._whole_body(max_bytes)
@@ -243,12 +253,17 @@ class Exchange:
         if body:
             head.append((b"content-type", content_type.encode()))
         answer = b"" if self.method == "HEAD" else body
-        may_keep = self._kept is None and status < 400
-        if may_keep and self.keep is not None and await self.keep(self.send, status, head, answer):
-            return
+        lingers = status >= 400 and self.method == "POST" and not self._is_body_read
+        kept, is_seen = self._kept, getattr(self.send, "__self__", None) is not self._kept  # by who stands in between
         try:
+            if kept is None:
+                if status < 400 and self.keep is not None and await self.keep(self.send, status, head, answer):
+                    return
+            elif not (lingers or is_seen):
+                await kept.answer(status, head, answer)
+                return
             await self.send({"type": "http.response.start", "status": status, "headers": head})
-            if status >= 400 and self.method == "POST" and not self._is_body_read:
+            if lingers:
                 await self.send({"type": "http.response.body", "body": answer, "more_body": True})
                 await self._discard_body()
                 answer = b""
@@ -282,6 +297,15 @@ class Exchange:
         with suppress(OSError):
             while (await self.receive())["type"] != "http.disconnect":
                 pass
+
+
+def _accepted(headers: Headers) -> frozenset[str]:
+    """The media types of the first Accept header."""
+    for name, value in headers:
+        if name == b"accept":
+            parts = value.decode("latin-1").split(",")
+            return frozenset(part.split(";", 1)[0].strip().lower() for part in parts)
+    return frozenset()
 
 
 def _too_large(max_bytes: int) -> ProtocolError:

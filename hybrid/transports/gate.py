@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 
-from hybrid.auth.bearer import Credential, find_credential, refuse_query_tokens, shows_proof, www_authenticate
+from hybrid.auth.bearer import Credential, find_credential, shows_proof, www_authenticate
 from hybrid.auth.cookies import CookieReader, check_asker, find_cookie
 from hybrid.auth.door import Admission
 from hybrid.auth.origin import DoorPolicy
@@ -34,12 +35,14 @@ class Gate:
         self._cookie = cookie
         self._public_url = public_url.rstrip("/")
         self._door_policy = door_policy
+        self._checks = {scheme: partial(door_policy.check, scheme=scheme) for scheme in ("http", "https", "ws", "wss")}
         self._resource_metadata = resource_metadata
 
     def check(self, exchange: Exchange) -> None:
         """Raises AuthError origin_refused, or bad_request for a token in the URL."""
-        self._door_policy.check(exchange.headers, scheme=exchange.scope.get("scheme", "http"))
-        refuse_query_tokens(exchange.scope.get("query_string", b""))
+        check = self._checks.get(exchange.scope.get("scheme", ""), self._checks["http"])
+        exchange.read_headers(check)
+        exchange.fields()
 
     def ticket_origin(self, exchange: Exchange) -> str | None:
         """What a ticket of this request is bound to, or was."""
@@ -47,7 +50,13 @@ class Gate:
 
     def cors_headers(self, exchange: Exchange, *, is_preflight: bool = False) -> Headers:
         """What lets a listed page read the answer."""
-        return self._door_policy.cors_headers(exchange.header(b"origin"), is_preflight=is_preflight)
+        if is_preflight:
+            return self._door_policy.cors_headers(exchange.header(b"origin"), is_preflight=True)
+        return exchange.read_headers(self._cors_headers)
+
+    def _cors_headers(self, headers: Headers) -> Headers:
+        origin = next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
+        return self._door_policy.cors_headers(origin)
 
     async def shown(self, exchange: Exchange) -> Principal | None:
         """Who the Authorization header speaks for, or else the session cookie if that counts; None without either.
@@ -58,7 +67,7 @@ class Gate:
         return exchange.principal
 
     async def _shown(self, exchange: Exchange) -> Principal | None:
-        credential = find_credential(exchange.headers)
+        credential = exchange.read_headers(find_credential)
         if credential is None:
             return await self._signed_in(exchange)
         if credential.proof is not None:

@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from hybrid.auth.bearer import find_credential, refuse_query_tokens, www_authenticate
+from hybrid.auth.bearer import checked_query, find_credential, www_authenticate
 from hybrid.auth.development import DevelopmentIssuer
 from hybrid.auth.jwt import IssuerConfig, JwtVerifier
 from hybrid.auth.keys import KeyStore, StaticKeys
@@ -111,7 +111,7 @@ async def test_a_malformed_header_or_query_is_not_quoted() -> None:
         assert MARKER not in whole(caught.value)
     for query in (f"access_token={MARKER}", f"jwt={MARKER}&x=%ff", f"x={sign(claims(sub=MARKER))}"):
         with pytest.raises(HybridError) as caught:
-            refuse_query_tokens(query.encode())
+            checked_query(query.encode())
         assert MARKER not in whole(caught.value)
 
 

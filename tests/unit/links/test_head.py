@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.links.head import read_head
+from hybrid.links.head import Headers, HeadReader, read_head
 
 GET = b"GET /v1/ping?a=1 HTTP/1.1\r\nHost: test\r\n%b\r\n"
 POST = b"POST /v1/publish HTTP/1.1\r\nHost: test\r\n%b\r\n"
@@ -16,16 +16,16 @@ POST = b"POST /v1/publish HTTP/1.1\r\nHost: test\r\n%b\r\n"
 def test_a_plain_request_is_read() -> None:
     head = read_head(POST % b"Content-Length: 12\r\nX-Two:  words here \t\r\nx-two: again\r\n")
     assert head is not None
-    assert (head.method, head.raw_path, head.query_string, head.body_bytes) == ("POST", b"/v1/publish", b"", 12)
-    assert head.headers == [
+    assert (head.method, head.raw_path, head.query_string, head.lines.body_bytes) == ("POST", b"/v1/publish", b"", 12)
+    assert head.lines.headers == (
         (b"host", b"test"),
         (b"content-length", b"12"),
         (b"x-two", b"words here"),
         (b"x-two", b"again"),
-    ]
+    )
     head = read_head(GET % b"Connection: Keep-Alive\r\n")
     assert head is not None
-    assert (head.raw_path, head.query_string, head.body_bytes) == (b"/v1/ping", b"a=1", 0)
+    assert (head.raw_path, head.query_string, head.lines.body_bytes) == (b"/v1/ping", b"a=1", 0)
 
 
 NOT_PLAIN = {
@@ -105,8 +105,67 @@ def test_whatever_is_read_the_server_in_front_would_read_as_well(text: bytes) ->
         return
     assert isinstance(event, h11.Request)
     assert (event.method.decode(), event.target.partition(b"?")[0]) == (head.method, head.raw_path)
-    assert list(event.headers) == head.headers
+    assert tuple(event.headers) == head.lines.headers
     assert (
-        server.next_event() is h11.NEED_DATA if head.body_bytes else isinstance(server.next_event(), h11.EndOfMessage)
+        server.next_event() is h11.NEED_DATA
+        if head.lines.body_bytes
+        else isinstance(server.next_event(), h11.EndOfMessage)
     )
     assert server.trailing_data[0] == b""
+
+
+_FIRST = b"GET /v1/a HTTP/1.1\r\n"
+_lines_of_heads = st.sampled_from(
+    [b"Host: t\r\n\r\n", b"Host: t\r\nX: 1\r\n\r\n", b"Content-Length: 3\r\nHost: t\r\n\r\n"]
+)
+_requests = st.tuples(
+    st.one_of(st.just(_FIRST), _lines, st.lists(_words, max_size=8).map(lambda words: b"".join(words) + b"\r\n")),
+    st.one_of(_lines_of_heads, _heads),
+).map(b"".join)
+
+
+@given(st.lists(_requests, max_size=6))
+def test_what_was_read_before_changes_nothing(requests: list[bytes]) -> None:
+    reader = HeadReader()
+    for text in requests:
+        raw = text + b"\r\n\r\n"
+        raw = raw[: raw.find(b"\r\n\r\n") + 4]
+        assert reader.read(raw) == read_head(raw)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.parametrize("character", range(256))
+def test_every_character_of_a_target_is_judged_as_without_what_came_before(character: int, method: bytes) -> None:
+    reader, one = HeadReader(), bytes([character])
+    for target in (b"/v1/a", b"/v1/a?b=1", b"/v1/a", b"/", b"", b"/?"):
+        for text in (target, target + one, target + one + b"?", one + target):
+            raw = method + b" " + text + b" HTTP/1.1\r\nHost: test\r\n\r\n"
+            assert reader.read(raw) == read_head(raw)
+
+
+def test_lines_that_came_before_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, lines = HeadReader(), b"Host: t\r\nContent-Length: 3\r\n\r\n"
+    first = reader.read(b"POST /v1/a HTTP/1.1\r\n" + lines)
+    assert first is not None
+    monkeypatch.setattr("hybrid.links.head.read_head", lambda _: None)
+    second = reader.read(b"GET /v1/b?c=d HTTP/1.1\r\n" + lines)
+    assert second is not None
+    assert (second.method, second.raw_path, second.query_string) == ("GET", b"/v1/b", b"c=d")
+    assert second.lines is first.lines
+    assert reader.read(b"GET /v1/b HTTP/1.1\r\nX: 1\r\n" + lines) is None
+
+
+def test_what_is_found_in_lines_is_looked_for_once() -> None:
+    asked: list[Headers] = []
+
+    def count(headers: Headers) -> int:
+        asked.append(headers)
+        if len(asked) == 1:
+            raise ValueError("not yet")
+        return len(headers)
+
+    head = read_head(GET % b"X: 1\r\n")
+    assert head is not None
+    with pytest.raises(ValueError, match="not yet"):
+        head.lines.read(count)
+    assert [head.lines.read(count), head.lines.read(count), len(asked)] == [2, 2, 2]
