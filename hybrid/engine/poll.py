@@ -63,16 +63,16 @@ class Polls:
         Most polls of a busy channel end here, without a future, a timer or a wait. None for all others.
         """
         channels = [self._source.channel(name) for name in self._turned(positions)]
+        for channel in channels:
+            position = positions[channel.name]
+            if not channel.is_followed:
+                return None
+            if position != channel.flushed and channel.ring.reach(position) is not Reach.HELD:
+                return None
         collected = Collected()
         room = max_bytes
         for channel in channels:
-            if not channel.is_followed:
-                return None
             position = positions[channel.name]
-            if position == channel.flushed:
-                continue
-            if channel.ring.reach(position) is not Reach.HELD:
-                return None
             if room > 0 and position.offset < channel.flushed.offset:
                 entries = channel.ring.after(position.offset, channel.flushed.offset, room)
                 room -= _add(collected, channel, entries, encoding, room)
@@ -110,6 +110,8 @@ class Polls:
                 is_idle = not poll.is_comparing and poll.is_at_heads
                 collected = Collected() if is_idle else await self._gather(poll, wake)
                 if wake.is_ended or (not poll.is_comparing and (collected or (wake.is_over and poll.is_ready))):
+                    if wake.is_late and max_s is not None and not (collected or poll.is_ready):
+                        raise TimeoutError  # who does not wait must not be told of nothing where nobody knows
                     return collected
                 await wake.wait()
                 if not poll.is_comparing:
@@ -131,7 +133,7 @@ class Polls:
         self._first += 1
         for name in names:
             channel = poll.channels[name]
-            if room > 0 and channel.state is ChannelState.HOT:
+            if channel.state is ChannelState.HOT and (room > 0 or name in poll.unsettled):
                 try:
                     room -= await self._gather_one(poll, channel, room, collected)
                 except BrokerError as error:
@@ -259,7 +261,7 @@ def _reset(collected: Collected, channel: Channel, position: Position, reason: s
 class _Wake:
     """What a poll waits for: a flush of one of its channels, a channel that becomes HOT, or its end."""
 
-    __slots__ = ("_channels", "_future", "_loop", "_timers", "is_ended", "is_over")
+    __slots__ = ("_channels", "_future", "_loop", "_timers", "is_ended", "is_late", "is_over")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, channels: list[Channel]) -> None:
         self._loop = loop
@@ -268,13 +270,16 @@ class _Wake:
         self._timers: list[asyncio.TimerHandle] = []
         self.is_over = False  # its time is over, but it may wait for the broker
         self.is_ended = False
+        self.is_late = False  # its time is over for good, and it was none
 
     def limit(self, wait_s: float) -> None:
         """End it after its time; where that is very short, wait a little longer if a channel is not ready."""
         if wait_s < _READY_MIN_S:
             self.is_over = wait_s <= 0
-            if not self.is_over:
-                self._timers.append(self._loop.call_later(wait_s, self._time_is_over))
+            if self.is_over:
+                self._timers.append(self._loop.call_later(_READY_MIN_S, self._patience_is_over))
+                return
+            self._timers.append(self._loop.call_later(wait_s, self._time_is_over))
             wait_s = _READY_MIN_S
         self._timers.append(self._loop.call_later(wait_s, self.end))
 
@@ -304,6 +309,10 @@ class _Wake:
         self._forget()
         for timer in self._timers:
             timer.cancel()
+
+    def _patience_is_over(self) -> None:
+        self.is_late = not self.is_ended
+        self.end()
 
     def _time_is_over(self) -> None:
         self.is_over = True

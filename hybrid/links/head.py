@@ -24,6 +24,8 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _Result = TypeVar("_Result")
 
 HEAD_END: Final = b"\r\n\r\n"
+REMEMBERED_MAX_BYTES: Final = 4_096
+"""Of lines that are kept for the next request of their connection: a long token, and what browsers add."""
 _PLAIN_LINE: Final = re.compile(rb"(GET|POST) (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1\r\n")
 _UNPLAIN: Final = frozenset((b"upgrade", b"expect", b"transfer-encoding", b"http2-settings"))
 
@@ -37,6 +39,9 @@ class HeadLines(msgspec.Struct, frozen=True):
     headers: Headers
     body_bytes: int
     _found: dict[Callable[[Headers], Any], Any] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"HeadLines({len(self.headers)} headers, {self.body_bytes} bytes)"  # credentials are among them
 
     def read(self, reader: Callable[[Headers], _Result]) -> _Result:
         """What `reader` finds in the headers, which is asked once only. Raises what it raises, each time."""
@@ -55,12 +60,15 @@ class Head(msgspec.Struct, frozen=True):
     query_string: bytes
     lines: HeadLines
 
+    def __repr__(self) -> str:
+        return f"Head({self.method} {self.raw_path!r}, {self.lines})"  # a ticket may be in the query
+
 
 class HeadReader:
     """Reads the heads of one connection's requests, one after the other.
 
     A client says much the same of itself each time. Lines that stood under the last request, byte for byte, are not
-    read again: only the first line is.
+    read again: only the first line is. Longer ones than `REMEMBERED_MAX_BYTES` are.
     """
 
     __slots__ = ("_lines", "_text")
@@ -79,7 +87,8 @@ class HeadReader:
                 return Head(method.decode("ascii"), raw_path, query, self._lines)
         head = read_head(raw)
         if head is not None:
-            self._text, self._lines = raw[cut:], head.lines
+            is_short = len(raw) - cut <= REMEMBERED_MAX_BYTES
+            self._text, self._lines = (raw[cut:], head.lines) if is_short else (b"", None)
         return head
 
 

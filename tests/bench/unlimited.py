@@ -11,4 +11,5 @@ UNLIMITED: Final[dict[str, float]] = {
     "publishes_per_s": 1e6,
     "links_per_address_max": 1_000_000,
     "links_per_principal_max": 1_000_000,
+    "idempotency_keys_max": 20_000_000,  # all of a run may come within the window
 }

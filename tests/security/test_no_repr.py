@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hybrid.auth.bearer import find_credential
+from hybrid.links.head import read_head
 from hybrid.protocol.codec import JSON, decode_post
 from hybrid.settings import IssuerSettings, Namespace
 from tests.support.acting_issuer import issuing
@@ -33,6 +34,7 @@ MARKER = "MarkerThatMustNotBeSeen"
         lambda: JSON.decode_command(json.dumps({"method": "refresh", "token": MARKER, "id": 1}).encode(), 9_000),
         lambda: find_credential([(b"authorization", f"Bearer {MARKER}".encode())]),
         lambda: find_credential([(b"authorization", f"DPoP {MARKER}".encode()), (b"dpop", MARKER.encode())]),
+        lambda: read_head(f"GET /?t={MARKER} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {MARKER}\r\n\r\n".encode()),
         lambda: IssuerSettings(url="https://a.example", client_id="hybrid", client_secret=MARKER),
         lambda: decode_post(
             json.dumps({"session": "s", "commands": [{"method": "refresh", "token": MARKER}]}).encode(),
@@ -40,7 +42,7 @@ MARKER = "MarkerThatMustNotBeSeen"
             commands_max=9,
         ),
     ],
-    ids=["auth", "refresh", "bearer", "proof", "settings", "post"],
+    ids=["auth", "refresh", "bearer", "proof", "head", "settings", "post"],
 )
 def test_what_holds_a_credential_does_not_show_it(made: Any) -> None:
     held = made()

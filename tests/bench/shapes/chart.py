@@ -23,7 +23,7 @@ _STYLE: Final = """
   .curve { fill: none; stroke: #0969da; stroke-width: 2; stroke-linejoin: round; }
   .spread { stroke: #0969da; stroke-width: 1; opacity: .55; }
   .dot { fill: #0969da; }
-  .value { fill: #0550ae; font-weight: 600; }
+  .value { fill: #0550ae; font-weight: 600; paint-order: stroke; stroke: #ffffff; stroke-width: 3px; }
   @media (prefers-color-scheme: dark) {
     text { fill: #b7bdc8; }
     .heading, .title { fill: #f0f6fc; }
@@ -33,7 +33,7 @@ _STYLE: Final = """
     .curve { stroke: #4493f8; }
     .spread { stroke: #4493f8; }
     .dot { fill: #4493f8; }
-    .value { fill: #79c0ff; }
+    .value { fill: #79c0ff; stroke: #0d1117; }
   }
 """
 
@@ -92,12 +92,14 @@ def _panel(curve: Curve, left: int) -> str:
     for place, point in enumerate(curve.points):
         parts.append(f'<circle class="dot" cx="{x(place):.1f}" cy="{y(point.median):.1f}" r="3"/>')
     for place in dict.fromkeys((0, steps)):
-        parts.append(_value(curve.points[place], x(place), y(max(curve.points[place].values)), place == steps))
+        near = curve.points[place - 1 :] if place else curve.points[:2]  # the label stands above what is beside it
+        above = y(max(max(point.values) for point in near))
+        parts.append(_value(curve.points[place], x(place), above, place == steps))
     return "\n".join(parts) + "\n"
 
 
 def _value(point: Point, at: float, above: float, is_last: bool) -> str:
-    anchor, shift = ("end", 8) if is_last else ("start", -6)
+    anchor, shift = ("end", 8) if is_last else ("start", 4)
     place = f'x="{at + shift:.1f}" y="{above - 8:.1f}" text-anchor="{anchor}"'
     return f'<text class="value" {place}>{point.median:.1f} us</text>'
 

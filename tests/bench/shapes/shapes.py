@@ -154,7 +154,7 @@ def _slow_readers(cast: Cast, plan: Plan, share: float, history: int) -> Row:
             publish(5, at_once=20)
         outcome = publish(max(20, plan.deliveries // fast))
         grown_mb = (stage.served.stats()["rss"] - before["rss"]) / 2**20
-        name = f"{fast} readers, and {slow} that do not read"
+        name = f"{fast} readers, and {slow} that do not read" + (f", {history} kept" if is_short else "")
         if not slow:
             return Row(name, outcome)
         cpu_s, began_s = stage.served.cpu_s(), time.monotonic()
@@ -168,7 +168,7 @@ def _slow_readers(cast: Cast, plan: Plan, share: float, history: int) -> Row:
         if told != (slow if is_short else 0):
             stage.faults.append(f"{told} of {slow} slow readers were told of a reset")
         outcome.faults = stage.faults
-        what = "were told of a reset (10 kept)" if is_short else f"had all {published:,}"
+        what = "were told of a reset" if is_short else f"had all {published:,}"
         more = (
             f"the server grew by {grown_mb:.0f} MB; {seconds:.1f} s after they read on, "
             f"with {cpu_s:.1f} s of CPU, the slow {what}"

@@ -193,6 +193,37 @@ async def test_a_broker_that_is_away_makes_polls_empty_and_not_long(caplog: pyte
 
 
 @in_virtual_time
+async def test_who_asks_once_is_not_told_of_nothing_where_nobody_knows(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.CRITICAL):
+        async with staged() as stage:
+            stage.broker.is_away = True
+            before_s = clock().now_s
+            with pytest.raises(TimeoutError):
+                await collect(stage, wait_s=0, max_s=2)
+            assert clock().now_s == before_s + 2
+            assert not await collect(stage, wait_s=1, max_s=3), "that has waited, and comes again"
+            ended = asyncio.get_running_loop().create_future()
+            ended.set_result(None)
+            assert not await collect(stage, wait_s=0, max_s=2, ended=ended), "whoever ended it says why"
+            stage.broker.is_away = False
+            await asyncio.sleep(3)
+            assert not await collect(stage, wait_s=0, max_s=2)
+
+
+@in_virtual_time
+async def test_a_page_that_does_not_come_is_not_waited_for_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    async with staged() as stage:
+        stage.publish(5)
+        await stage.hub.position_now("a")
+        stage.broker.holding = asyncio.Event()
+        before_s = clock().now_s
+        with pytest.raises(TimeoutError):
+            await collect(stage, wait_s=25, max_s=27)
+        assert clock().now_s == before_s + 27
+        stage.broker.holding.set()
+
+
+@in_virtual_time
 async def test_a_log_that_cannot_be_read_for_a_moment_is_read_again(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL):
         async with staged() as stage:

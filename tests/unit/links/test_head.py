@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.links.head import Headers, HeadReader, read_head
+from hybrid.links.head import REMEMBERED_MAX_BYTES, Headers, HeadReader, read_head
 
 GET = b"GET /v1/ping?a=1 HTTP/1.1\r\nHost: test\r\n%b\r\n"
 POST = b"POST /v1/publish HTTP/1.1\r\nHost: test\r\n%b\r\n"
@@ -153,6 +153,18 @@ def test_lines_that_came_before_are_not_read_again(monkeypatch: pytest.MonkeyPat
     assert (second.method, second.raw_path, second.query_string) == ("GET", b"/v1/b", b"c=d")
     assert second.lines is first.lines
     assert reader.read(b"GET /v1/b HTTP/1.1\r\nX: 1\r\n" + lines) is None
+
+
+def test_long_lines_are_not_remembered() -> None:
+    for longer in (False, True):
+        lines = b"Host: t\r\nX: %b\r\n\r\n" % (b"x" * (REMEMBERED_MAX_BYTES - 16 + longer))
+        assert len(lines) == REMEMBERED_MAX_BYTES + longer
+        reader = HeadReader()
+        first, second = reader.read(b"GET /v1/a HTTP/1.1\r\n" + lines), reader.read(b"GET /v1/a HTTP/1.1\r\n" + lines)
+        assert first is not None
+        assert second is not None
+        assert first == second
+        assert (first.lines is second.lines) is not longer
 
 
 def test_what_is_found_in_lines_is_looked_for_once() -> None:
