@@ -150,9 +150,9 @@ class Hub:
 
         Waits up to `wait_s` seconds for the first; `ended`, resolved, ends the wait. A channel that cannot go on from
         its position is in `resets` at once. Empty at the end of the wait, also when the broker cannot be reached.
-        Raises TimeoutError where the broker has not answered after `max_s` seconds, and where that is set and `wait_s` is
-        0 also for a channel of which nobody knows what there is. Cancel-safe: nothing is given up before a later poll's
-        positions have passed it.
+        Raises TimeoutError where the broker has not answered after `max_s` seconds, and where that is set and `wait_s`
+        is 0 also for a channel of which nobody knows what there is. Cancel-safe: nothing is given up before a later
+        poll's positions have passed it.
         """
         return self._polls.collect(
             positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended, max_s=max_s
