@@ -18,7 +18,7 @@ from typing import Any
 
 from hybrid.auth.development import FULL_SCOPE, DevelopmentIssuer
 from hybrid.clock import SystemClock
-from tests.bench.dialects import CHANNEL, HYBRID_SSE, HYBRID_WEBSOCKET, Dialect
+from tests.bench.dialects import CHANNEL, HYBRID_SSE, HYBRID_WEBSOCKET, Dialect, literal
 from tests.bench.pipes import Crowd, Door
 from tests.bench.process import Server
 from tests.support.asgi_server import client_frame
@@ -43,10 +43,9 @@ ATTACH = json.dumps(
 def asking(dialect: Dialect) -> Dialect:
     """The same, with an attach that asks for frequent heartbeats."""
     if dialect.greeting:
-        return replace(dialect, greeting=client_frame(1, ATTACH.encode()))
+        return replace(dialect, greeting=literal(ATTACH))
     head, _, _ = dialect.opening.partition("Content-Length")
-    body = ATTACH.replace("{", "{{").replace("}", "}}")
-    return replace(dialect, opening=f"{head}Content-Length: {len(ATTACH)}\r\n\r\n{body}")
+    return replace(dialect, opening=f"{head}Content-Length: {len(ATTACH)}\r\n\r\n{literal(ATTACH)}")
 
 
 def measure(order: dict[str, Any], tokens: list[str], dialect: Dialect, seconds: float) -> float:
