@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Final
 
 from hybrid.broker.base import Broker
@@ -37,16 +37,15 @@ _PAUSE_MAX_S: Final = 5.0  # a broker that comes back is noticed within it
 class Pauses:
     """How long to wait before the broker is asked again: doubling, with half of it left to chance."""
 
-    __slots__ = ("_pause_s", "_random")
+    __slots__ = ("_pause_s",)
 
-    def __init__(self, random: Random) -> None:
-        self._random = random
+    def __init__(self) -> None:
         self._pause_s = _PAUSE_MIN_S
 
     def next_s(self) -> float:
         """The next pause, longer than the last one up to 5 s."""
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _PAUSE_MAX_S)
-        return pause_s * (0.5 + self._random.random() / 2)
+        return pause_s * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """The broker has answered."""
@@ -64,7 +63,6 @@ class BrokerUpkeep:
         self._wheel = wheel
         self._tasks = tasks
         self._forget = forget
-        self._random = Random()
         self._doubted: dict[Channel, None] = {}
         self._is_comparing = False
         self._is_looking = False
@@ -119,7 +117,7 @@ class BrokerUpkeep:
         return found
 
     async def _drive(self, channel: Channel) -> None:
-        pauses = Pauses(self._random)
+        pauses = Pauses()
         try:
             while channel.state is not ChannelState.HOT and channel.state is not ChannelState.LINGERING:
                 try:
@@ -216,7 +214,7 @@ class BrokerUpkeep:
                 channel.unwatch(future)
 
     async def _compare(self) -> None:
-        pauses = Pauses(self._random)
+        pauses = Pauses()
         try:
             while self._doubted:
                 batch = list(self._doubted)[:_COMPARED_AT_ONCE]
