@@ -65,6 +65,7 @@ class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     detail: str = ""
     retry_after_s: float | None = None
+    was_not_run: bool = False
 
 
 class _Unheard(ProtocolError):
@@ -193,7 +194,12 @@ class Calls:
             if began.is_conflict:
                 raise ProtocolError("key_conflict")
             if began.result is not None:
-                return _told(began.result)
+                outcome = msgspec.json.decode(began.result, type=_Outcome)
+                if not outcome.was_not_run or self._clock.monotonic_s() > deadline_s:
+                    return _told(outcome)
+                await asyncio.sleep(_FORGOTTEN_S)  # whoever asks again so soon is not told what another try came to
+                began = await self._store.begin(key, digest, claimant, kept_s)
+                continue
             runner = began.claimant.partition("/")[0]
             if not self._nodes.is_there(runner):
                 await self._nodes.tell()  # it may have joined since the list was read
@@ -204,10 +210,14 @@ class Calls:
         try:
             result = await self._carry_out(registration.handler, call)
         except HybridError as error:
-            outcome = _Outcome(error=error.row.name, detail=error.detail, retry_after_s=error.retry_after_s)
             may_again = (BrokerError, LimitError, NotRun) if registration.may_repeat else NotRun
-            is_open = isinstance(error, may_again)
-            await self._finish(key, digest, claimant, outcome, _FORGOTTEN_S if is_open else kept_s)
+            outcome = _Outcome(
+                error=error.row.name,
+                detail=error.detail,
+                retry_after_s=error.retry_after_s,
+                was_not_run=isinstance(error, may_again),
+            )
+            await self._finish(key, digest, claimant, outcome, _FORGOTTEN_S if outcome.was_not_run else kept_s)
             raise
         await self._finish(key, digest, claimant, _Outcome(result=msgspec.Raw(result)), kept_s)
         return result
@@ -251,8 +261,7 @@ class Calls:
             del self._kept[oldest]
 
 
-def _told(outcome: bytes) -> bytes:
-    told = msgspec.json.decode(outcome, type=_Outcome)
+def _told(told: _Outcome) -> bytes:
     if told.error:
         raise HybridError(told.error, told.detail, retry_after_s=told.retry_after_s)
     return bytes(told.result)
