@@ -178,6 +178,10 @@ async def serve(
         leaving_s = 0.0
         if listener is not None:
             leaving_s = min(_LEAVING_S, limits.shutdown_grace_s * _LEAVING_SHARE)
+            # Accept no more first: what asyncio has accepted becomes a connection a turn of the loop later, and it drops
+            # one, with an error that only its debug mode tells, whose server is closed by then.
+            loop.remove_reader(listener)
+            await asyncio.sleep(0)
             for server in servers:
                 server.close()
             for _ in range(_LEAVING_TURNS):

@@ -321,6 +321,28 @@ async def test_who_leaves_stops_accepting_and_answers_those_it_has() -> None:
         late[1].transport.abort()
 
 
+@pytest.mark.parametrize("turns", range(4))
+@on_each_loop
+async def test_who_connects_while_a_server_leaves_is_served_by_it_or_left_to_the_next(turns: int) -> None:
+    """Whichever turn of the loop it is: asyncio accepts in one, and makes a connection of what it has in the next."""
+    with launcher.bind("127.0.0.1", 0) as held, socket.socket() as client:
+        listener = held.dup()
+        async with serving(PlainApp(), listener=listener, limits=Limits(shutdown_grace_s=3)) as server:
+            client.connect(("127.0.0.1", server.port))  # blocks, and so happens between two turns
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            server.shutdown_event.set()
+            await true_soon(lambda: listener.fileno() == -1)
+            client.sendall(GET)
+            await server.stop()
+        try:
+            with held.accept()[0] as left_behind:
+                assert left_behind.recv(1_024) == GET
+        except BlockingIOError:  # nobody waits: this one was accepted
+            client.settimeout(PATIENCE_S)
+            assert client.recv(1_024).startswith(b"HTTP/1.1 204")
+
+
 @on_each_loop
 async def test_the_moment_in_which_a_leaving_server_serves_on_is_part_of_the_grace() -> None:
     told: list[float] = []
