@@ -14,6 +14,7 @@ from hybrid.auth.revocation import Key
 from hybrid.engine.holders import Match
 from hybrid.engine.link import Link, address_of
 from hybrid.engine.shares import Shares
+from hybrid.engine.wait import Wait
 from hybrid.errors import TABLE, HybridError
 from hybrid.model import Principal
 
@@ -45,24 +46,23 @@ class Stream(Protocol):
         """See `Holder.receive_again`."""
 
 
-class WaitingPoll:
-    """A request that waits, counted inside `with`.
+class WaitingPoll(Wait):
+    """A request that waits, counted inside `with`; it is ended when it should answer at once.
 
-    It is of its principal, where it has one of its own: a session's polls are the session's. `ended` is resolved when
-    it should answer at once, and cancelled when it has answered. `error` is what it has to answer with, where it was
-    sent away.
+    It is of its principal, where it has one of its own: a session's polls are the session's. `error` is what it has to
+    answer with, where it was sent away.
     """
 
-    __slots__ = ("_census", "_principal", "address", "ended", "error", "party")
+    __slots__ = ("_census", "_principal", "address", "error", "party")
 
     def __init__(self, census: Census, principal: Principal | None, address: str, party: Party | None) -> None:
         """`address` is a group's; it and `party` are whom it counts for."""
+        super().__init__()
         self._census = census
         self._principal = principal
         self.address = address
         self.party = party
         self.error: HybridError | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __enter__(self) -> WaitingPoll:
         self._census.begin(self)
@@ -70,17 +70,11 @@ class WaitingPoll:
 
     def __exit__(self, *_: object) -> None:
         self._census.end(self)
-        self.ended.cancel()
-
-    def wake(self) -> None:
-        """Let it answer now."""
-        if not self.ended.done():
-            self.ended.set_result(None)
 
     def send_away(self, error: str, *, reason: str, delay_ms: int) -> bool:
         """See `Holder.send_away`: it answers with the error now."""
         self.error = HybridError(error, reason, retry_after_s=delay_ms / 1000 if TABLE[error].comes_back else None)
-        self.wake()
+        self.end()
         return True
 
     def principals(self) -> Iterable[Principal]:
@@ -91,7 +85,7 @@ class WaitingPoll:
         """See `Holder.end_if`. Who waits has to look whether this was why."""
         reason = None if self._principal is None else match(self._principal)
         if reason is not None:
-            self.wake()
+            self.end()
         return reason
 
     def receive_again(self, principal: Principal) -> None:
@@ -205,7 +199,7 @@ class Census:
     def wake_polls(self) -> None:
         """Let every waiting poll answer now."""
         for poll in self._waiting:
-            poll.wake()
+            poll.end()
 
     async def emptied(self) -> None:
         """Return when nothing is open. Cancel-safe."""

@@ -25,6 +25,7 @@ from hybrid.engine.link import Framing, Segment
 from hybrid.engine.live import Group, Writer
 from hybrid.engine.ring import ENTRY_OVERHEAD_BYTES, UNENCODABLE, Entry, Ring
 from hybrid.engine.shared import Shared
+from hybrid.engine.wait import Wait
 from hybrid.model import Position, Publication
 from hybrid.protocol.pushes import Push
 from hybrid.protocol.states import CHANNEL, ChannelEvent, ChannelState, SubscriptionEvent, SubscriptionState, next_state
@@ -36,22 +37,6 @@ _log = logging.getLogger(__name__)
 
 ANNOUNCEMENTS_MAX = 1_024
 """Joins and leaves waiting for one flush; more are dropped: the next presence snapshot has them."""
-
-
-class Wait:
-    """Somebody's waiting for a channel, that he can be told to end."""
-
-    __slots__ = ("future", "is_ended")
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[None] | None = None
-        self.is_ended = False
-
-    def end(self) -> None:
-        """Wait no longer; whatever comes is not wanted any more."""
-        self.is_ended = True
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
 
 
 class Channel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVarTuple
 
@@ -57,6 +57,7 @@ from hybrid.engine.runner import SessionRunner, SessionWatch
 from hybrid.engine.steward import Steward
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.transport_counts import TransportCounts
+from hybrid.engine.wait import Wait
 from hybrid.engine.wheel import Wheel
 from hybrid.errors import BrokerError
 from hybrid.limits import Limits
@@ -317,26 +318,18 @@ class Engine:
         """What `collect` would answer, if that is known now."""
         return self.hub.at_hand(positions, encoding=encoding, wait_s=wait_s, max_bytes=ANSWER_MAX_BYTES)
 
-    async def collect(
-        self,
-        positions: Mapping[str, Position],
-        *,
-        encoding: Encoding,
-        wait_s: float,
-        ended: asyncio.Future[None] | None = None,
-    ) -> Collected:
+    def collect(
+        self, positions: Mapping[str, Position], *, encoding: Encoding, wait_s: float, wait: Wait
+    ) -> Coroutine[Any, Any, Collected]:
         """`Hub.collect` for one answer, but not for ever: raises BrokerError when the broker is away. Cancel-safe."""
-        try:
-            return await self.hub.collect(
-                positions,
-                encoding=encoding,
-                wait_s=wait_s,
-                max_bytes=ANSWER_MAX_BYTES,
-                ended=ended,
-                max_s=wait_s + BROKER_PATIENCE_S,
-            )
-        except TimeoutError:
-            raise BrokerError(retry_after_s=1.0) from None
+        return self.hub.collect(
+            positions,
+            encoding=encoding,
+            wait_s=wait_s,
+            max_bytes=ANSWER_MAX_BYTES,
+            wait=wait,
+            max_s=wait_s + BROKER_PATIENCE_S,
+        )
 
     # -- sessions
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
-from hybrid.engine.channel import Channel, Wait
+from hybrid.engine.channel import Channel
 from hybrid.engine.counts import LOG_DIFFERS, LOG_REPLACED, TOO_OLD, UNWRITABLE
 from hybrid.engine.encodings import Encoding
 from hybrid.engine.link import Link
@@ -22,6 +22,7 @@ from hybrid.engine.reads import LogPage
 from hybrid.engine.ring import UNENCODABLE, Entry, Reach
 from hybrid.engine.shared import Shared
 from hybrid.engine.subscription import Subscription
+from hybrid.engine.wait import Wait
 from hybrid.engine.wheel import SLOT_S
 from hybrid.errors import ChannelError, UnrecoverablePosition
 from hybrid.model import Position

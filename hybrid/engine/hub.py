@@ -27,6 +27,7 @@ from hybrid.engine.reads import Reads
 from hybrid.engine.shared import Shared
 from hybrid.engine.tasks import Tasks
 from hybrid.engine.upkeep import BrokerUpkeep
+from hybrid.engine.wait import Wait
 from hybrid.engine.wheel import Wheel
 from hybrid.limits import Limits
 from hybrid.model import Position, PresenceEntry, Publication
@@ -143,19 +144,19 @@ class Hub:
         encoding: Encoding,
         wait_s: float,
         max_bytes: int,
-        ended: asyncio.Future[None] | None = None,
+        wait: Wait | None = None,
         max_s: float | None = None,
     ) -> Coroutine[Any, Any, Collected]:
         """What is there after these positions, payloads of at most `max_bytes` in all but at least one publication.
 
-        Waits up to `wait_s` seconds for the first; `ended`, resolved, ends the wait. A channel that cannot go on from
+        Waits up to `wait_s` seconds for the first; `wait` can be ended before. A channel that cannot go on from
         its position is in `resets` at once. Empty at the end of the wait, also when the broker cannot be reached.
-        Raises TimeoutError where the broker has not answered after `max_s` seconds, and where that is set and `wait_s`
+        Raises BrokerError where the broker has not answered after `max_s` seconds, and where that is set and `wait_s`
         is 0 also for a channel of which nobody knows what there is. Cancel-safe: nothing is given up before a later
         poll's positions have passed it.
         """
         return self._polls.collect(
-            positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, ended=ended, max_s=max_s
+            positions, encoding=encoding, wait_s=wait_s, max_bytes=max_bytes, wait=wait, max_s=max_s
         )
 
     async def position_now(self, channel: str) -> Position:

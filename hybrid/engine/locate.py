@@ -6,9 +6,10 @@ import asyncio
 import logging
 from typing import Final, NamedTuple
 
-from hybrid.engine.channel import Channel, Wait
+from hybrid.engine.channel import Channel
 from hybrid.engine.counts import BEGUN, RECOVERED, RESET
 from hybrid.engine.ring import Reach
+from hybrid.engine.wait import Wait
 from hybrid.engine.wheel import rest
 from hybrid.errors import BrokerError, UnrecoverablePosition
 from hybrid.model import Position

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,12 +18,16 @@ from hybrid.engine.encodings import Encoding
 from hybrid.engine.feed import ChannelSource
 from hybrid.engine.locate import RETRY_S
 from hybrid.engine.ring import UNENCODABLE, Entry, Reach
+from hybrid.engine.wait import Wait
 from hybrid.errors import BrokerError, UnrecoverablePosition
 from hybrid.model import Position
 from hybrid.protocol.states import ChannelState
 
 _log = logging.getLogger(__name__)
 
+BROKER_RETRY_S: Final = 1.0
+"""Told to a poll that the broker keeps from an answer: when to ask again."""
+_NONE: Final[Set[str]] = frozenset()
 _READY_MIN_S: Final = 2.0
 """Also a poll that will not wait for publications waits this long for the broker to tell the channel's head."""
 
@@ -62,19 +66,25 @@ class Polls:
 
         Most polls of a busy channel end here, without a future, a timer or a wait. None for all others.
         """
-        channels = [self._source.channel(name) for name in self._turned(positions)]
-        for channel in channels:
-            position = positions[channel.name]
+        channels: list[Channel] = []
+        is_behind = False
+        for name in self._turned(positions):
+            channel, position = self._source.channel(name), positions[name]
             if not channel.is_followed:
                 return None
-            if position != channel.flushed and channel.ring.reach(position) is not Reach.HELD:
-                return None
+            if position != channel.flushed:
+                if channel.ring.reach(position) is not Reach.HELD:
+                    return None
+                is_behind = True
+            channels.append(channel)
+        if not is_behind and not may_be_empty:
+            return None
         collected = Collected()
         room = max_bytes
         for channel in channels:
-            position = positions[channel.name]
-            if room > 0 and position.offset < channel.flushed.offset:
-                entries = channel.ring.after(position.offset, channel.flushed.offset, room)
+            offset = positions[channel.name].offset
+            if room > 0 and offset < channel.flushed.offset:
+                entries = channel.ring.after(offset, channel.flushed.offset, room)
                 room -= _add(collected, channel, entries, encoding, room)
         if not collected and not may_be_empty:
             return None
@@ -90,7 +100,7 @@ class Polls:
         encoding: Encoding,
         wait_s: float,
         max_bytes: int,
-        ended: asyncio.Future[None] | None = None,
+        wait: Wait | None = None,
         max_s: float | None = None,
     ) -> Collected:
         """See `Hub.collect`."""
@@ -99,34 +109,33 @@ class Polls:
         for channel in channels.values():
             channel.hold()
         self.waiting += 1
-        wake = _Wake(loop, list(channels.values()))
-        wake.limit(wait_s)
-        if ended is not None:
-            ended.add_done_callback(wake.end)
-        poll = _Poll(positions, channels, encoding, max_bytes, None if max_s is None else loop.time() + max_s)
+        until_s = None if max_s is None else loop.time() + max_s
+        poll = _Poll(positions, channels, encoding, max_bytes, until_s, wait or Wait())
+        poll.limit(loop, wait_s)
         try:
             while True:
-                wake.rearm()
-                is_idle = not poll.is_comparing and poll.is_at_heads
-                collected = Collected() if is_idle else await self._gather(poll, wake)
-                if wake.is_ended or (not poll.is_comparing and (collected or (wake.is_over and poll.is_ready))):
-                    if wake.is_late and max_s is not None and not (collected or poll.is_ready):
-                        raise TimeoutError  # who does not wait must not be told of nothing where nobody knows
-                    return collected
-                await wake.wait()
-                if not poll.is_comparing:
+                poll.watch(loop)
+                is_idle = not poll.unsettled and poll.is_at_heads
+                collected = None if is_idle else await self._gather(poll, loop)
+                if poll.wait.is_ended or (not poll.unsettled and (collected or (poll.is_over and poll.is_ready))):
+                    if poll.is_late and max_s is not None and not (collected or poll.is_ready):
+                        # Who does not wait must not be told of nothing where nobody knows.
+                        raise BrokerError(retry_after_s=BROKER_RETRY_S)
+                    return collected or Collected()
+                await poll.woken()
+                if not poll.unsettled:
                     known = self.at_hand(positions, encoding=encoding, max_bytes=max_bytes, may_be_empty=False)
                     if known is not None:
                         return known
+        except TimeoutError:
+            raise BrokerError(retry_after_s=BROKER_RETRY_S) from None
         finally:
-            if ended is not None:
-                ended.remove_done_callback(wake.end)
-            wake.close()
+            poll.close()
             self.waiting -= 1
             for channel in channels.values():
                 channel.release()
 
-    async def _gather(self, poll: _Poll, wake: _Wake) -> Collected:
+    async def _gather(self, poll: _Poll, loop: asyncio.AbstractEventLoop) -> Collected:
         collected = Collected()
         room = poll.max_bytes
         names = self._turned(poll.positions)
@@ -138,19 +147,21 @@ class Polls:
                     room -= await self._gather_one(poll, channel, room, collected)
                 except BrokerError as error:
                     _log.warning("a poll of channel %r waits for the broker: %s", name, error)
-                    wake.again_in(RETRY_S)
+                    poll.again_in(loop, RETRY_S)
         return collected
 
     def _turned(self, positions: Mapping[str, Position]) -> list[str]:
         """Another channel comes first in every poll: a busy one must not fill all answers of its neighbours."""
         names = list(positions)
-        first = (self._first + 1) % len(names) if names else 0
+        if len(names) < 2:
+            return names
+        first = (self._first + 1) % len(names)
         return names[first:] + names[:first]
 
     async def _gather_one(self, poll: _Poll, channel: Channel, room: int, collected: Collected) -> int:
         """Add what a channel has after the poll's position to the answer; how many bytes that are."""
         position = poll.positions[channel.name]
-        poll.unsettled.discard(channel.name)
+        poll.settle(channel.name)
         if position == channel.flushed:
             return 0
         reach = channel.ring.reach(position)
@@ -159,8 +170,7 @@ class Polls:
                 _reset(collected, channel, channel.flushed, LOG_DIFFERS)
             else:
                 # As in `locate`: perhaps it is this node that has missed something. HOT again, it wakes the poll.
-                poll.doubted.add(channel.name)
-                poll.unsettled.add(channel.name)
+                poll.doubt(channel.name)
                 channel.gap()
             return 0
         if position.offset >= channel.flushed.offset:
@@ -193,9 +203,24 @@ class Polls:
 
 
 class _Poll:
-    """One poll: what it asks for, and the channels whose heads were compared for it."""
+    """One poll: what it asks for, the channels whose heads were compared for it, and what it waits for.
 
-    __slots__ = ("channels", "doubted", "encoding", "max_bytes", "positions", "unsettled", "until_s")
+    That is a flush of one of its channels, a channel that becomes HOT, or its end.
+    """
+
+    __slots__ = (
+        "_timers",
+        "channels",
+        "doubted",
+        "encoding",
+        "is_late",
+        "is_over",
+        "max_bytes",
+        "positions",
+        "unsettled",
+        "until_s",
+        "wait",
+    )
 
     def __init__(
         self,
@@ -204,20 +229,22 @@ class _Poll:
         encoding: Encoding,
         max_bytes: int,
         until_s: float | None,
+        wait: Wait,
     ) -> None:
-        """Who waits for it waits no longer than `until_s`, on the loop's clock."""
+        """It waits for a broker no longer than `until_s`, on the loop's clock. `wait` is ended to end it."""
         self.positions = positions
         self.channels = channels
         self.encoding = encoding
         self.max_bytes = max_bytes
         self.until_s = until_s
-        self.doubted: set[str] = set()
-        self.unsettled: set[str] = set()  # of these, the ones that have not been looked at since
-
-    @property
-    def is_comparing(self) -> bool:
-        """True while it is not known whether a position is wrong: a reset must not wait behind busier channels."""
-        return bool(self.unsettled)
+        self.wait = wait
+        self.doubted: Set[str] = _NONE
+        self.unsettled: Set[str] = _NONE
+        """Of these, the ones that have not been looked at since: it is not known whether a position is wrong. A reset
+        must not wait behind busier channels."""
+        self.is_over = False  # its time is over, but it may wait for the broker
+        self.is_late = False  # its time is over for good, and it was none
+        self._timers: list[asyncio.TimerHandle] = []
 
     @property
     def is_at_heads(self) -> bool:
@@ -231,6 +258,63 @@ class _Poll:
     def is_ready(self) -> bool:
         """True when "there is nothing" can be said of all channels."""
         return all(channel.state is ChannelState.HOT for channel in self.channels.values())
+
+    def doubt(self, name: str) -> None:
+        """A channel's head is compared with the broker's now."""
+        self.doubted |= {name}
+        self.unsettled |= {name}
+
+    def settle(self, name: str) -> None:
+        """It is looked at."""
+        if self.unsettled:
+            self.unsettled -= {name}
+
+    def limit(self, loop: asyncio.AbstractEventLoop, wait_s: float) -> None:
+        """End it after its time; where that is very short, wait a little longer if a channel is not ready."""
+        if wait_s < _READY_MIN_S:
+            self.is_over = wait_s <= 0
+            if self.is_over:
+                self._timers.append(loop.call_later(_READY_MIN_S, self._patience_is_over))
+                return
+            self._timers.append(loop.call_later(wait_s, self._time_is_over))
+            wait_s = _READY_MIN_S
+        self._timers.append(loop.call_later(wait_s, self.wait.end))
+
+    def again_in(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
+        """Look again after a while even if nothing happens."""
+        self._timers.append(loop.call_later(delay_s, self.wait.resolve))
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Notice what happens from now on."""
+        self._forget()
+        future = self.wait.future = loop.create_future()
+        for channel in self.channels.values():
+            channel.watch(future)
+
+    def woken(self) -> Awaitable[None]:
+        """What to await until something has happened since `watch`."""
+        assert self.wait.future is not None
+        return self.wait.future
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._forget()
+        for timer in self._timers:
+            timer.cancel()
+
+    def _patience_is_over(self) -> None:
+        self.is_late = not self.wait.is_ended
+        self.wait.end()
+
+    def _time_is_over(self) -> None:
+        self.is_over = True
+        self.wait.resolve()
+
+    def _forget(self) -> None:
+        future, self.wait.future = self.wait.future, None
+        if future is not None:
+            for channel in self.channels.values():
+                channel.unwatch(future)
 
 
 def _add(collected: Collected, channel: Channel, entries: list[Entry], encoding: Encoding, room: int) -> int:
@@ -256,74 +340,3 @@ def _add(collected: Collected, channel: Channel, entries: list[Entry], encoding:
 def _reset(collected: Collected, channel: Channel, position: Position, reason: str) -> None:
     channel.shared.tally.resets[reason] += 1
     collected.resets[channel.name] = collected.positions[channel.name] = position
-
-
-class _Wake:
-    """What a poll waits for: a flush of one of its channels, a channel that becomes HOT, or its end."""
-
-    __slots__ = ("_channels", "_future", "_loop", "_timers", "is_ended", "is_late", "is_over")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, channels: list[Channel]) -> None:
-        self._loop = loop
-        self._channels = channels
-        self._future: asyncio.Future[None] | None = None
-        self._timers: list[asyncio.TimerHandle] = []
-        self.is_over = False  # its time is over, but it may wait for the broker
-        self.is_ended = False
-        self.is_late = False  # its time is over for good, and it was none
-
-    def limit(self, wait_s: float) -> None:
-        """End it after its time; where that is very short, wait a little longer if a channel is not ready."""
-        if wait_s < _READY_MIN_S:
-            self.is_over = wait_s <= 0
-            if self.is_over:
-                self._timers.append(self._loop.call_later(_READY_MIN_S, self._patience_is_over))
-                return
-            self._timers.append(self._loop.call_later(wait_s, self._time_is_over))
-            wait_s = _READY_MIN_S
-        self._timers.append(self._loop.call_later(wait_s, self.end))
-
-    def rearm(self) -> None:
-        """Notice what happens from now on."""
-        self._forget()
-        self._future = self._loop.create_future()
-        for channel in self._channels:
-            channel.watch(self._future)
-
-    async def wait(self) -> None:
-        """Until something has happened since `rearm`, or the poll has ended."""
-        if self._future is not None and not self.is_ended:
-            await self._future
-
-    def end(self, _: object = None) -> None:
-        """The poll's time is over for good, or its owner ended it."""
-        self.is_ended = True
-        self._resolve()
-
-    def again_in(self, delay_s: float) -> None:
-        """Look again after a while even if nothing happens."""
-        self._timers.append(self._loop.call_later(delay_s, self._resolve))
-
-    def close(self) -> None:
-        """Nobody waits any more."""
-        self._forget()
-        for timer in self._timers:
-            timer.cancel()
-
-    def _patience_is_over(self) -> None:
-        self.is_late = not self.is_ended
-        self.end()
-
-    def _time_is_over(self) -> None:
-        self.is_over = True
-        self._resolve()
-
-    def _resolve(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    def _forget(self) -> None:
-        if self._future is not None:
-            for channel in self._channels:
-                channel.unwatch(self._future)
-            self._future = None

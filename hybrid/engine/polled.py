@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from hybrid.engine.wait import Wait
 from hybrid.model import Principal
 from hybrid.protocol.commands import AttachSubscription
 from hybrid.protocol.session import SessionLeg
@@ -21,23 +20,23 @@ class PolledLeg(SessionLeg):
         self.principal = principal
         self.wanted: list[AttachSubscription] = []  # until a sealed list comes back: its first answer may be lost
         self.opened: tuple[str, Principal, list[str]] | None = None  # a seal that was good, whose, and what it holds
-        self.waiting: asyncio.Future[None] | None = None
+        self.waiting: Wait | None = None
         self.error = ""
         self.reason = ""
         self.delay_ms = 0
         self.address = ""  # from where the last poll came
         self.attached_s = 0.0
 
-    def begin(self) -> asyncio.Future[None]:
-        """A poll arrives: the older one, if it is still waiting, ends. Returns what ends this one early."""
-        self.wake()
-        self.waiting = asyncio.get_running_loop().create_future()
+    def begin(self) -> Wait:
+        """A poll begins to wait. Returns what ends it early."""
+        self.waiting = Wait()
         return self.waiting
 
     def wake(self) -> None:
         """Let the waiting poll answer now."""
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(None)
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.end()
 
     def end(self, error: str, *, detail: str = "", delay_ms: int = 0) -> None:
         """The leg is over: the waiting poll, or the next one, says why."""

@@ -6,12 +6,15 @@ the client, so a lost answer, another node and a restart are all the same thing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from hybrid.engine.census import WaitingPoll
 from hybrid.engine.claimed import follow_claim
+from hybrid.engine.poll import Collected
 from hybrid.engine.polled import PolledLeg
 from hybrid.engine.runner import SessionRunner
 from hybrid.engine.wire import POLL
@@ -25,14 +28,8 @@ from hybrid.protocol.states import LegState
 if TYPE_CHECKING:
     from hybrid.engine.engine import Engine
 
-_Result = TypeVar("_Result")
-
-
-class Waiting(Protocol):
-    """How a transport awaits what may have to wait."""
-
-    def __call__(self, answer: Coroutine[Any, Any, _Result], /) -> Awaitable[_Result]:
-        """Await it for as long as somebody is there to be answered."""
+Watched: TypeAlias = Callable[[], AbstractContextManager[object]]
+"""What a transport puts around what may have to wait: it ends with whoever is to be answered."""
 
 
 class Polling:
@@ -45,11 +42,11 @@ class Polling:
         """The first poll: at once. Raises HybridError."""
         return await self._attach(principal, attach, is_counted=True)
 
-    async def poll(self, principal: Principal, poll: Poll, address: str, waiting: Waiting) -> list[bytes]:
+    async def poll(self, principal: Principal, poll: Poll, address: str, watched: Watched) -> list[bytes]:
         """A later poll: waits for something to tell. Raises HybridError. Cancel-safe: nothing is given up by it.
 
         `address` is where it comes from: one that begins anew is admitted as an attach is. Whatever may have to wait
-        is awaited through `waiting`; a poll that can be answered at once is not.
+        is counted, and awaited inside `watched()`; a poll that can be answered at once is neither.
         """
         runner = self._engine.registry.find(poll.session, principal)
         if runner is None:
@@ -58,13 +55,15 @@ class Polling:
                 return [_farewell(farewell)]
             runner = self._adopted(principal, poll)
         if runner is None:
-            return await waiting(self._begin_again(principal, poll, address))
+            with self._waiting(principal, address), watched():
+                return await self._begin_again(principal, poll, address)
         leg = _leg_of(runner, poll.attempt)
         if leg is None:
             current = runner.session.current
             if current is not None and current.attempt > poll.attempt:
                 return [_disconnect("replaced")]
-            return await waiting(self._begin_again(principal, poll, address))
+            with self._waiting(principal, address), watched():
+                return await self._begin_again(principal, poll, address)
         leg.principal = principal
         leg.address = address
         if leg.state is LegState.CANDIDATE:
@@ -72,17 +71,29 @@ class Polling:
                 raise ProtocolError("bad_request", "This leg is a candidate: poll with `confirm`.")
             wanted = _overlaid(leg.subscriptions, poll)
             runner.confirm(leg, wanted)
-            return await waiting(self._recover(runner, leg, wanted, poll.last_seq))
-        runner.receive_principal(principal)
+            with self._waiting(principal, address), watched():
+                return await self._recover(runner, leg, wanted, poll.last_seq)
+        runner.receive_poll(leg, principal, poll.last_seq)
         channels = self._sealed(leg, principal, runner.session.id, poll.sealed)
         positions = {item.channel: from_wire(item.position) for item in poll.positions}
         if channels is None or not positions.keys() >= set(channels) or not self._may_read_on(principal, channels):
             known = leg.wanted if channels is None else [AttachSubscription(channel) for channel in channels]
             wanted = _overlaid(known, poll)
             self._engine.intake.check_subscriptions(wanted)
-            return await waiting(self._recover(runner, leg, wanted, poll.last_seq))
+            with self._waiting(principal, address), watched():
+                return await self._recover(runner, leg, wanted, poll.last_seq)
         leg.wanted = []
-        return await self._wait(runner, leg, {channel: positions[channel] for channel in channels}, poll, waiting)
+        for channel in channels:
+            if self._engine.operations.namespace(channel).presence:
+                self._engine.presence.polled(principal, runner.session.id, channel)
+        wait_s = min(poll.wait_s, self._engine.limits.poll_wait_max_s)
+        wait_s = min(wait_s, max(0.0, principal.expires_at_s - self._engine.clock.wall_s()))
+        wanted_positions = {channel: positions[channel] for channel in channels}
+        told = self._at_hand(runner, leg, wanted_positions, wait_s)
+        if told is not None:
+            return told
+        with self._waiting(principal, address), watched():
+            return await self._collected(runner, leg, wanted_positions, wait_s)
 
     async def subscribe(self, principal: Principal, session: str, command: Subscribe) -> Reply:
         """Adds a channel to the sealed list. Raises HybridError."""
@@ -182,8 +193,7 @@ class Polling:
             return [_farewell(leg)]
         leg.wanted = subscriptions
         # This was a poll, too: without another one the session ends, or whoever asks once would leave one for good.
-        session.receive_poll(leg, last_seq, self._engine.clock.monotonic_s())
-        runner.carry_out()
+        runner.receive_poll(leg, principal, last_seq)
         answers: list[Subscribed] = []
         if self._engine.operations.asks:
             await self._engine.operations.ask_subscribe(principal, [wanted.channel for wanted in subscriptions])
@@ -206,48 +216,48 @@ class Polling:
         runner.took_over(principal)
         if principal.channels is not session.claimed:
             await follow_claim(self._engine, runner)
-        payloads += self._numbered(runner)
-        payloads += await self._collected(leg, positions, 0.0)
-        return payloads
+        told = self._at_hand(runner, leg, positions, 0.0)
+        return payloads + (await self._collected(runner, leg, positions, 0.0) if told is None else told)
 
-    async def _wait(
-        self, runner: SessionRunner, leg: PolledLeg, positions: dict[str, Position], poll: Poll, waiting: Waiting
-    ) -> list[bytes]:
-        engine = self._engine
-        now_s = engine.clock.monotonic_s()
-        runner.session.receive_poll(leg, poll.last_seq, now_s)
-        runner.carry_out()
-        for channel in positions:
-            if engine.operations.namespace(channel).presence:
-                engine.presence.polled(leg.principal, runner.session.id, channel)
-        wait_s = min(poll.wait_s, engine.limits.poll_wait_max_s)
-        wait_s = min(wait_s, max(0.0, leg.principal.expires_at_s - engine.clock.wall_s()))
-        pending = self._numbered(runner)
-        payloads = await self._collected(leg, positions, 0.0 if pending else wait_s, waiting)
-        return self._numbered(runner) + payloads
+    def _waiting(self, principal: Principal, address: str) -> WaitingPoll:
+        return self._engine.open.poll(address=address, party=principal)
+
+    def _at_hand(
+        self, runner: SessionRunner, leg: PolledLeg, positions: dict[str, Position], wait_s: float
+    ) -> list[bytes] | None:
+        """The answer, if it is known now."""
+        if leg.error:
+            return _told(runner, leg, Collected())
+        leg.wake()  # an older poll that waits ends
+        if _pending(runner):
+            wait_s = 0.0
+        collected = self._engine.at_hand(positions, encoding=POLL.encoding, wait_s=wait_s)
+        return None if collected is None else _told(runner, leg, collected)
 
     async def _collected(
-        self, leg: PolledLeg, positions: dict[str, Position], wait_s: float, waiting: Waiting | None = None
+        self, runner: SessionRunner, leg: PolledLeg, positions: dict[str, Position], wait_s: float
     ) -> list[bytes]:
-        if leg.error:
-            return [_farewell(leg)]
-        leg.wake()  # an older poll that waits ends
-        collected = self._engine.at_hand(positions, encoding=POLL.encoding, wait_s=wait_s)
-        if collected is None:
-            answer = self._engine.collect(positions, encoding=POLL.encoding, wait_s=wait_s, ended=leg.begin())
-            collected = await (answer if waiting is None else waiting(answer))
-        resets = [
-            POLL.encode_push(Push(reset=Reset(channel, to_wire(position))))
-            for channel, position in collected.resets.items()
-        ]
-        payloads = resets + collected.payloads
-        if leg.error:
-            payloads.append(_farewell(leg))
-        return payloads
+        """The answer, once there is one."""
+        if _pending(runner):
+            wait_s = 0.0
+        collected = await self._engine.collect(positions, encoding=POLL.encoding, wait_s=wait_s, wait=leg.begin())
+        return _told(runner, leg, collected)
 
-    def _numbered(self, runner: SessionRunner) -> list[bytes]:
-        backlog = runner.session.backlog
-        return [] if backlog is None else [POLL.encode_push(push) for push in backlog.unacknowledged()]
+
+def _pending(runner: SessionRunner) -> Sequence[Push]:
+    """What the session was told and has not acknowledged."""
+    backlog = runner.session.backlog
+    return () if backlog is None else backlog.unacknowledged()
+
+
+def _told(runner: SessionRunner, leg: PolledLeg, collected: Collected) -> list[bytes]:
+    payloads = [POLL.encode_push(push) for push in _pending(runner)]
+    for channel, position in collected.resets.items():
+        payloads.append(POLL.encode_push(Push(reset=Reset(channel, to_wire(position)))))
+    payloads += collected.payloads
+    if leg.error:
+        payloads.append(_farewell(leg))
+    return payloads
 
 
 def _leg_of(runner: SessionRunner, attempt: int) -> PolledLeg | None:

@@ -124,6 +124,16 @@ class SessionRunner:
         margin_s = self._engine.limits.expiring_margin_s * random.uniform(2 / 3, 4 / 3)
         self.session.receive_principal(principal, expires_in_s, margin_s, self._engine.clock.monotonic_s())
 
+    def receive_poll(self, leg: PolledLeg, principal: Principal, last_seq: int) -> None:
+        """A poll of this leg arrived, with a token of the session's party."""
+        session = self.session
+        is_new = principal is not session.principal
+        if is_new:
+            self.receive_principal(principal)
+        # Most polls only put the session's end off: its timer stays where it is, and looks again then.
+        if session.receive_poll(leg, last_seq, self._engine.clock.monotonic_s()) or is_new:
+            self.carry_out()
+
     def confirm(self, leg: SessionLeg, subscriptions: list[AttachSubscription] | None) -> None:
         """The client wants this leg."""
         if subscriptions is not None:

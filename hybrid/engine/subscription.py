@@ -8,9 +8,10 @@ from hybrid.model import Position
 from hybrid.protocol.states import SUBSCRIPTION, SubscriptionEvent, SubscriptionState, next_state
 
 if TYPE_CHECKING:
-    from hybrid.engine.channel import Channel, Wait
+    from hybrid.engine.channel import Channel
     from hybrid.engine.feed import Feed
     from hybrid.engine.live import Group
+    from hybrid.engine.wait import Wait
 
 
 class Subscription:

@@ -275,6 +275,11 @@ def guard_inbox(send: Send) -> None:
             stream.app_put = _Inbox(queue).put
 
 
+def is_kept(send: Send) -> bool:
+    """Whether a request came on a connection that was taken over behind an earlier answer (`links.kept`)."""
+    return isinstance(getattr(send, "__self__", None), KeptRequest)
+
+
 def close_after_answer(send: Send) -> None:
     """Make Hypercorn end the connection behind the answer to this request, and say so in it (`Connection: close`).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import time
 from typing import Any
@@ -27,7 +27,16 @@ except ImportError:  # `links.hypercorn` says so, and finds no sockets then
 class _Front:
     """Hypercorn, as a kept connection sees it (`links.kept.Front`)."""
 
-    __slots__ = ("_app", "_connected", "_server", "_template", "head_max_bytes", "keep_alive_s", "requests_max")
+    __slots__ = (
+        "_app",
+        "_connected",
+        "_is_counted",
+        "_server",
+        "_template",
+        "head_max_bytes",
+        "keep_alive_s",
+        "requests_max",
+    )
 
     def __init__(self, server: Any, stream: Any, connected: Any) -> None:
         """`stream` is Hypercorn's of the first request. Raises AttributeError where something is not as we know it.
@@ -38,6 +47,7 @@ class _Front:
         config = server.config
         self._app = server.app.app
         self._server = (config, server.context, server.state)
+        self._is_counted = server.context.max_requests is not None
         self._connected = connected
         self._template = {
             "type": "http",
@@ -72,9 +82,13 @@ class _Front:
             _dated = (config, second, list(config.response_headers("h11")))
         return _dated[2]
 
-    async def serve(self, request: KeptRequest) -> None:
+    def serve(self, request: KeptRequest) -> Awaitable[None]:
+        answer: Awaitable[None] = self._app(request.scope, request.receive, request.send)
+        return self._marked(answer) if self._is_counted else answer
+
+    async def _marked(self, answer: Awaitable[None]) -> None:
         await self._server[1].mark_request()
-        await self._app(request.scope, request.receive, request.send)
+        await answer
 
     async def log(self, request: KeptRequest, took_s: float) -> None:
         answer = {"status": request.status, "headers": request.headers} if request.status else None

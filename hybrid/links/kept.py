@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import time
 from typing import NamedTuple, Protocol
@@ -44,8 +44,8 @@ class Front(Protocol):
     def headers(self) -> Headers:
         """What it adds to every answer."""
 
-    async def serve(self, request: KeptRequest) -> None:
-        """The application."""
+    def serve(self, request: KeptRequest) -> Awaitable[None]:
+        """What to await: the application."""
 
     async def log(self, request: KeptRequest, took_s: float) -> None:
         """Write the access log."""

@@ -200,16 +200,20 @@ class Session:
         """The client lives and has seen the pushes up to `last_seq`."""
         self._acknowledge(last_seq)
 
-    def receive_poll(self, leg: SessionLeg, last_seq: int, now_s: float) -> None:
+    def receive_poll(self, leg: SessionLeg, last_seq: int, now_s: float) -> bool:
         """A poll of this leg arrived: a polled leg lives as long as polls keep coming.
 
-        It may have been told more at another node, which then has numbered on.
+        It may have been told more at another node, which then has numbered on. True where `next_deadline_s` may be
+        sooner than before; else it is later, if anything.
         """
         if last_seq:
             self._backlog().follow(last_seq)
         self._acknowledge(last_seq)
-        if leg is self.current:
-            self._kept_until_s = now_s + self._limits.session_kept_s + self._limits.poll_wait_max_s
+        if leg is not self.current:
+            return False
+        is_first = self._kept_until_s == inf
+        self._kept_until_s = now_s + self._limits.session_kept_s + self._limits.poll_wait_max_s
+        return is_first
 
     def receive_principal(self, principal: Principal, expires_in_s: float, margin_s: float, now_s: float) -> None:
         """A token of the same party was shown on the current leg: the session has its rights and its life from now on.

@@ -7,6 +7,7 @@ web framework.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from functools import partial
 
 from hybrid.auth.cookies import CookieReader
@@ -18,7 +19,7 @@ from hybrid.links.hypercorn_requests import keep_connection
 from hybrid.logs import speaking
 from hybrid.protocol.routes import ROUTES
 from hybrid.transports.documents import Documents
-from hybrid.transports.exchange import AsgiApp, Exchange, Headers, PeerGone, Receive, Scope, Send
+from hybrid.transports.exchange import AsgiApp, Exchange, Headers, Receive, Scope, Send
 from hybrid.transports.gate import Gate
 from hybrid.transports.longpoll import LongPolls
 from hybrid.transports.management import ManagementRequests
@@ -27,6 +28,7 @@ from hybrid.transports.routing import Routing, not_found
 from hybrid.transports.sse import MEDIA_TYPE, EventStreams, refuse_for_browser
 from hybrid.transports.target import CHANNELS_PATH
 from hybrid.transports.uplink import Uplink
+from hybrid.transports.watch import PeerGone
 from hybrid.transports.websocket import WebSockets
 
 _log = logging.getLogger(__name__)
@@ -157,22 +159,20 @@ class Transports:
         except PeerGone:
             return  # nobody is left to answer
 
-    async def _route(self, exchange: Exchange) -> None:
+    # What only chooses is no coroutine: a poll that waits keeps each of those that stand between it and its task.
+
+    def _route(self, exchange: Exchange) -> Awaitable[None]:
         if exchange.method == "OPTIONS":
             exchange.extra_headers = self._gate.cors_headers(exchange, is_preflight=True)
-            await exchange.respond(204)
-            return
+            return exchange.respond(204)
         handler, segments = self._routing.find(exchange.method, exchange.raw_path)
-        await handler(exchange, *segments)
+        return handler(exchange, *segments)
 
-    async def _channel(self, exchange: Exchange, *_: bytes) -> None:
-        await (self._event_streams.plain if exchange.accepts(MEDIA_TYPE) else self._long_polls.plain)(exchange)
+    def _channel(self, exchange: Exchange, *_: bytes) -> Awaitable[None]:
+        return (self._event_streams.plain if exchange.accepts(MEDIA_TYPE) else self._long_polls.plain)(exchange)
 
-    async def _session_stream(self, exchange: Exchange) -> None:
-        if exchange.accepts(MEDIA_TYPE):
-            await self._event_streams.session(exchange)
-        else:
-            await self._long_polls.session(exchange)
+    def _session_stream(self, exchange: Exchange) -> Awaitable[None]:
+        return (self._event_streams.session if exchange.accepts(MEDIA_TYPE) else self._long_polls.session)(exchange)
 
 
 def _is_short(head: Head, under: bytes = b"") -> bool:

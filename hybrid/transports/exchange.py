@@ -13,6 +13,7 @@ from hybrid.engine.flight import Bodies
 from hybrid.errors import HybridError, ProtocolError
 from hybrid.links.kept_request import KeptRequest
 from hybrid.model import Principal
+from hybrid.transports.watch import PeerGone, Watch
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,10 +30,6 @@ LINGER_S = 1.0
 """How long a refused body is read on, and thrown away: a client that is still sending gets to see the answer."""
 _LINGER_MAX_BYTES = 8_388_608
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")  # float() takes more than anybody means: inf, 1_0, ١٢
-
-
-class PeerGone(Exception):
-    """The client went away before its answer; there is nobody to tell."""
 
 
 class Exchange:
@@ -193,43 +190,9 @@ class Exchange:
             if held and self.bodies is not None:
                 self.bodies.release(self.address, held)
 
-    async def unless_gone(self, answer: Awaitable[_Result]) -> _Result:
-        """Await `answer`, but cancel it when the client goes away. Raises PeerGone then."""
-        task = asyncio.current_task()
-        assert task is not None
-        has_gone = is_over = False
-
-        def gone() -> None:
-            nonlocal has_gone
-            if not is_over:
-                has_gone = True
-                task.cancel()
-
-        watching = self._watch(gone)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if has_gone and task.cancelling() == 1:  # nobody else cancels us
-                task.uncancel()
-                raise PeerGone from None
-            raise
-        finally:
-            is_over = True  # the watcher may have seen the end already, and be about to tell it
-            if watching is not None:
-                watching.cancel()
-            elif self._kept is not None:
-                self._kept.on_lost = None
-
-    def _watch(self, gone: Callable[[], None]) -> asyncio.Task[None] | None:
-        """Call `gone` when the client goes away; on a kept connection that needs no task."""
-        if self._kept is None:
-            watching = asyncio.ensure_future(self._until_gone())
-            watching.add_done_callback(lambda done: None if done.cancelled() else gone())
-            return watching
-        self._kept.on_lost = gone
-        if self._kept.is_lost:
-            gone()
-        return None
+    def unless_gone(self) -> Watch:
+        """Cancels what is awaited inside `with` when the client goes away. Raises PeerGone then."""
+        return Watch(self.receive, self._kept)
 
     async def respond(
         self,
@@ -292,11 +255,6 @@ class Exchange:
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:
             raise PeerGone from None
-
-    async def _until_gone(self) -> None:
-        with suppress(OSError):
-            while (await self.receive())["type"] != "http.disconnect":
-                pass
 
 
 def _accepted(headers: Headers) -> frozenset[str]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from functools import partial
-from typing import Any, TypeVar
-
 import msgspec
 
 from hybrid.engine.encodings import PLAIN_JSON
 from hybrid.engine.engine import Engine
 from hybrid.errors import ProtocolError
-from hybrid.model import Principal
 from hybrid.protocol.codec import JSON
 from hybrid.protocol.commands import Attach, Poll
 from hybrid.protocol.cursor import format_composite, format_cursor
 from hybrid.transports.exchange import Exchange
 from hybrid.transports.gate import Gate
 from hybrid.transports.target import read_target
-
-_Result = TypeVar("_Result")
 
 
 class LongPolls:
@@ -41,11 +34,11 @@ class LongPolls:
             case Attach():
                 self._gate.arrive(exchange)
                 self._engine.intake.admit(principal, command, exchange.address)
-                payloads = await self._counted(exchange, principal, self._engine.polling.attach(principal, command))
+                with self._engine.open.poll(address=exchange.address, party=principal), exchange.unless_gone():
+                    payloads = await self._engine.polling.attach(principal, command)
             case Poll():
                 exchange.session = command.session
-                waiting = partial(self._counted, exchange, principal)
-                payloads = await self._engine.polling.poll(principal, command, exchange.address, waiting)
+                payloads = await self._engine.polling.poll(principal, command, exchange.address, exchange.unless_gone)
             case _:
                 raise ProtocolError("bad_request", "The body of a poll is an `attach` or a `poll`.")
         await exchange.respond(200, b'{"pushes":[%b]}' % b",".join(payloads))
@@ -71,10 +64,8 @@ class LongPolls:
         engine.revocations.check(principal)
         collected = engine.at_hand(positions, encoding=PLAIN_JSON, wait_s=wait_s)
         if collected is None:
-            with engine.open.poll(principal, address=exchange.address) as poll:
-                collected = await exchange.unless_gone(
-                    engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, ended=poll.ended)
-                )
+            with engine.open.poll(principal, address=exchange.address) as poll, exchange.unless_gone():
+                collected = await engine.collect(positions, encoding=PLAIN_JSON, wait_s=wait_s, wait=poll)
             engine.revocations.check(principal)  # it may be why the wait is over
             if poll.error is not None:
                 raise poll.error
@@ -86,7 +77,3 @@ class LongPolls:
             b",".join(collected.payloads),
         )
         await exchange.respond(200, body)
-
-    async def _counted(self, exchange: Exchange, principal: Principal, answer: Coroutine[Any, Any, _Result]) -> _Result:
-        with self._engine.open.poll(address=exchange.address, party=principal):
-            return await exchange.unless_gone(answer)

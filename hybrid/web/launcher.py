@@ -29,7 +29,7 @@ from hybrid.errors import SettingsError
 from hybrid.limits import Limits
 from hybrid.links.asgi import Receive, Scope, Send
 from hybrid.links.front import Front, transport_of
-from hybrid.links.hypercorn import close_after_answer, find_transport, guard_inbox, mend, release
+from hybrid.links.hypercorn import close_after_answer, find_transport, guard_inbox, is_kept, mend, release
 from hybrid.web.listener import BACKLOG, SEND_BUFFER_BYTES, bind
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -78,9 +78,11 @@ class _Connections:
         self._is_leaving = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._abort_links is None:
-            self._remember(send)
-        guard_inbox(send)
+        is_known = is_kept(send)  # its connection was remembered when it was taken over, and Hypercorn knows none of it
+        if not is_known:
+            if self._abort_links is None:
+                self._remember(send)
+            guard_inbox(send)
         self._requests.add(send)
         if self._is_leaving:
             close_after_answer(send)
@@ -88,8 +90,9 @@ class _Connections:
             await self._app(scope, receive, send)
         finally:
             self._requests.discard(send)
-            await release(send)
-            self._remember(send)
+            if not is_known:
+                await release(send)
+                self._remember(send)
 
     def leave(self) -> None:
         """Let every connection end with the answer to its present or next request, and tell its client so."""

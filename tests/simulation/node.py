@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
@@ -39,11 +39,6 @@ class _NoTokens:
 
     async def close(self) -> None:
         pass
-
-
-async def _awaited(answer: Coroutine[Any, Any, Any]) -> Any:
-    """What may have to wait, waits: here the asker does not go away."""
-    return await answer
 
 
 class Unreachable(Exception):
@@ -140,13 +135,14 @@ class Node:
     async def poll(self, principal: Principal, body: dict[str, Any]) -> list[dict[str, Any]]:
         """One long poll: its pushes. Raises Unreachable, HybridError."""
         command = JSON.decode_command(msgspec.json.encode(body), self._shared.limits.attach_max_bytes)
-        with self._alive() as engine, engine.open.poll():
+        with self._alive() as engine:
             if isinstance(command, Attach):
                 engine.intake.admit(principal, command, "192.0.2.1")
-                answer = await engine.polling.attach(principal, command)
+                with engine.open.poll():
+                    answer = await engine.polling.attach(principal, command)
             else:
                 assert isinstance(command, Poll)
-                answer = await engine.polling.poll(principal, command, "192.0.2.1", _awaited)
+                answer = await engine.polling.poll(principal, command, "192.0.2.1", nullcontext)
         return [msgspec.json.decode(payload) for payload in answer]
 
     async def command(self, principal: Principal, session: str, command: dict[str, Any]) -> dict[str, Any] | None:

@@ -8,6 +8,8 @@ import pytest
 
 from hybrid.engine.encodings import PLAIN_JSON, SESSION_JSON
 from hybrid.engine.poll import Collected
+from hybrid.engine.wait import Wait
+from hybrid.errors import BrokerError
 from hybrid.limits import Limits
 from hybrid.model import START, Position
 from tests.support.hubs import Stage, offsets, staged
@@ -86,13 +88,13 @@ async def test_the_end_of_the_wait_and_an_ended_poll_answer_with_nothing() -> No
         before_s = clock().now_s
         assert not await collect(stage, wait_s=25)
         assert clock().now_s == before_s + 25
-        ended = asyncio.get_running_loop().create_future()
-        polling = asyncio.ensure_future(collect(stage, wait_s=25, ended=ended))
+        wait = Wait()
+        polling = asyncio.ensure_future(collect(stage, wait_s=25, wait=wait))
         await asyncio.sleep(5)
-        ended.set_result(None)
+        wait.end()
         assert not await polling
         assert clock().now_s == before_s + 30
-        assert not await collect(stage, wait_s=25, ended=ended)  # over before it began
+        assert not await collect(stage, wait_s=25, wait=wait)  # over before it began
         assert clock().now_s == before_s + 30
         assert not await collect(stage, wait_s=0.5)
         assert clock().now_s == before_s + 30.5
@@ -198,13 +200,13 @@ async def test_who_asks_once_is_not_told_of_nothing_where_nobody_knows(caplog: p
         async with staged() as stage:
             stage.broker.is_away = True
             before_s = clock().now_s
-            with pytest.raises(TimeoutError):
+            with pytest.raises(BrokerError):
                 await collect(stage, wait_s=0, max_s=2)
             assert clock().now_s == before_s + 2
             assert not await collect(stage, wait_s=1, max_s=3), "that has waited, and comes again"
-            ended = asyncio.get_running_loop().create_future()
-            ended.set_result(None)
-            assert not await collect(stage, wait_s=0, max_s=2, ended=ended), "whoever ended it says why"
+            wait = Wait()
+            wait.end()
+            assert not await collect(stage, wait_s=0, max_s=2, wait=wait), "whoever ended it says why"
             stage.broker.is_away = False
             await asyncio.sleep(3)
             assert not await collect(stage, wait_s=0, max_s=2)
@@ -217,7 +219,7 @@ async def test_a_page_that_does_not_come_is_not_waited_for_for_ever(caplog: pyte
         await stage.hub.position_now("a")
         stage.broker.holding = asyncio.Event()
         before_s = clock().now_s
-        with pytest.raises(TimeoutError):
+        with pytest.raises(BrokerError):
             await collect(stage, wait_s=25, max_s=27)
         assert clock().now_s == before_s + 27
         stage.broker.holding.set()

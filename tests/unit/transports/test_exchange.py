@@ -10,7 +10,8 @@ import pytest
 
 from hybrid.engine.flight import Bodies
 from hybrid.limits import Limits
-from hybrid.transports.exchange import Exchange, PeerGone
+from hybrid.transports.exchange import Exchange
+from hybrid.transports.watch import PeerGone
 
 
 class Peer:
@@ -28,14 +29,15 @@ class Peer:
         self.messages.put_nowait({"type": "http.disconnect"})
 
 
-async def waiting(answered: asyncio.Future[int]) -> int:
-    return await answered
+async def waiting(peer: Peer, answered: asyncio.Future[int]) -> int:
+    with peer.exchange().unless_gone():
+        return await answered
 
 
 async def test_an_answer_is_returned_and_nothing_is_left_behind() -> None:
     peer, answered = Peer(), asyncio.get_running_loop().create_future()
     before = asyncio.all_tasks()
-    asking = asyncio.create_task(peer.exchange().unless_gone(waiting(answered)))
+    asking = asyncio.create_task(waiting(peer, answered))
     await asyncio.sleep(0)
     answered.set_result(3)
     assert await asking == 3
@@ -45,7 +47,7 @@ async def test_an_answer_is_returned_and_nothing_is_left_behind() -> None:
 
 async def test_who_goes_ends_the_wait() -> None:
     peer, answered = Peer(), asyncio.get_running_loop().create_future()
-    asking = asyncio.create_task(peer.exchange().unless_gone(waiting(answered)))
+    asking = asyncio.create_task(waiting(peer, answered))
     await asyncio.sleep(0)
     peer.go()
     with pytest.raises(PeerGone):
@@ -61,7 +63,7 @@ async def test_who_goes_with_the_answer_on_its_way_cancels_nothing_behind_it() -
 
         async def ask(peer: Peer = peer, answered: asyncio.Future[int] = answered) -> int:
             try:
-                result = await peer.exchange().unless_gone(waiting(answered))
+                result = await waiting(peer, answered)
             except PeerGone:
                 result = 0
             for _ in range(5):
@@ -81,7 +83,7 @@ async def test_who_goes_with_the_answer_on_its_way_cancels_nothing_behind_it() -
 
 async def test_a_cancelled_request_is_cancelled() -> None:
     peer, answered = Peer(), asyncio.get_running_loop().create_future()
-    asking = asyncio.create_task(peer.exchange().unless_gone(waiting(answered)))
+    asking = asyncio.create_task(waiting(peer, answered))
     await asyncio.sleep(0)
     peer.go()
     await asyncio.sleep(0)
