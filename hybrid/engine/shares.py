@@ -29,7 +29,7 @@ class Shares:
     def change(self, key: Hashable, by: int) -> None:
         """The key has so many more, or fewer."""
         self._counts[hash(key) % PLACES] += by
-        if key in self._followed:
+        if self._followed and key in self._followed:  # rarely any are, and a tuple's hash is not kept with it
             self._followed[key] += by
 
     def at_most(self, key: Hashable) -> int:

@@ -152,15 +152,15 @@ class Exchange:
         Raises ProtocolError too_large, or bad_request when it takes too long; LimitError when too many are on their
         way; PeerGone.
         """
+        whole = None if self._kept is None else self._kept.take_body()
+        if whole is not None:
+            self._is_body_read = True
+            if len(whole) > max_bytes:
+                raise _too_large(max_bytes)
+            return whole
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > max_bytes:
             raise _too_large(max_bytes)
-        whole = None if self._kept is None else self._kept.take_body()
-        if whole is not None:
-            if len(whole) > max_bytes:
-                raise _too_large(max_bytes)
-            self._is_body_read = True
-            return whole
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await self._whole_body(max_bytes)
