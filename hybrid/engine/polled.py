@@ -28,7 +28,8 @@ class PolledLeg(SessionLeg):
         self.attached_s = 0.0
 
     def begin(self) -> Wait:
-        """A poll begins to wait. Returns what ends it early."""
+        """A poll begins to wait, and an older one that still does ends. Returns what ends this one early."""
+        self.wake()
         self.waiting = Wait()
         return self.waiting
 

@@ -6,7 +6,7 @@ import asyncio
 
 
 class Wait:
-    """See the module's text. Whoever waits puts a future here, for as long as he awaits it."""
+    """See the module's text. Whoever waits has a future here, from before he looks whether he has to."""
 
     __slots__ = ("future", "is_ended")
 

@@ -263,7 +263,7 @@ def end_if_refused(send: Send) -> bool:
 
 
 def guard_inbox(send: Send) -> None:
-    """Keep an unread request body from holding the response; the launcher calls it before every ASGI call.
+    """Keep an unread request body from holding the response; the launcher calls it before each of its ASGI calls.
 
     Hypercorn puts the end of a stream into the queue behind the body, from inside the application's last `send`. When
     the body has filled the queue and the application does not read it, that `send` never returns.
@@ -295,7 +295,7 @@ def close_after_answer(send: Send) -> None:
 
 
 async def release(send: Send) -> None:
-    """Free Hypercorn's tasks of a request whose ASGI call is over; the launcher calls it after every one.
+    """Free Hypercorn's tasks of a request whose ASGI call is over; the launcher calls it after each of them.
 
     What a client still sends then goes into a queue that nobody empties: once that is full, the task that reads the
     connection waits in it for ever. And where the client is gone while a pipelined request waits, that task is never

@@ -1,7 +1,8 @@
 """The session: the rules by which legs come, replace one another and go. Sans-I/O.
 
-`receive_*` and `tick` take values and return nothing; the runner then drains `effects()` and carries them out. Time
-enters only as `now_s` (monotonic). Publications never pass through here: they go from the hub to the link.
+`receive_*` and `tick` take values; the runner then drains `effects()` and carries them out, and looks when the next
+deadline is. Time enters only as `now_s` (monotonic). Publications never pass through here: they go from the hub to
+the link.
 
     leg opened --attach--> CANDIDATE --confirm--> CURRENT --replaced, lost, closed--> ENDED
 
@@ -226,7 +227,7 @@ class Session:
             and principal.token_hash == former.token_hash
             and principal.expires_at_s == former.expires_at_s
         ):
-            return  # every poll shows the token again: one warning is enough, and none may be put off by it
+            return  # polls show the token again and again: one warning is enough, and none may be put off by it
         expires_s = now_s + expires_in_s
         self._expires_s = expires_s
         lead_s = min(margin_s, expires_in_s / 2)

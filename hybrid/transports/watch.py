@@ -18,7 +18,7 @@ class PeerGone(Exception):
 class Watch:
     """Cancels what is awaited inside `with` when the client goes away: PeerGone is raised then.
 
-    On a kept connection that needs no task.
+    On a kept connection that needs no task, and raises PeerGone at once where the client has gone already.
     """
 
     __slots__ = ("_has_gone", "_is_over", "_kept", "_receive", "_task", "_watching")
@@ -37,9 +37,9 @@ class Watch:
             self._watching = asyncio.ensure_future(self._until_gone())
             self._watching.add_done_callback(lambda done: None if done.cancelled() else self._gone())
             return
-        self._kept.on_lost = self._gone
         if self._kept.is_lost:
-            self._gone()
+            raise PeerGone
+        self._kept.on_lost = self._gone
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         self._is_over = True  # the watcher may have seen the end already, and be about to tell it

@@ -183,7 +183,8 @@ async def serve(
             leaving_s = min(_LEAVING_S, limits.shutdown_grace_s * _LEAVING_SHARE)
             # Accept no more first: what asyncio has accepted becomes a connection a turn of the loop later, and is
             # dropped when its server is closed by then, with an error that only asyncio's debug mode tells.
-            loop.remove_reader(listener)
+            with suppress(NotImplementedError):  # Windows' own loop, which has no readers
+                loop.remove_reader(listener)
             await asyncio.sleep(0)
             for server in servers:
                 server.close()

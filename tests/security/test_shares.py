@@ -151,6 +151,7 @@ async def test_the_streams_of_a_principal(handoff: bool) -> None:
             await attached(other, "a")
         by_frame.reset()
         await until(lambda: server.engine.open.of_principal(principal) == 2)
+        assert (await call(server, "POST", STREAM, alice, BODY)).status == 200, "the last place is a poll's, too"
         async with event_stream(server, PLAIN, alice):
             pass
         await server.engine.publish("a", 1)

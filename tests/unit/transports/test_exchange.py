@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from hybrid.engine.flight import Bodies
 from hybrid.limits import Limits
 from hybrid.transports.exchange import Exchange
-from hybrid.transports.watch import PeerGone
+from hybrid.transports.watch import PeerGone, Watch
 
 
 class Peer:
@@ -91,6 +91,19 @@ async def test_a_cancelled_request_is_cancelled() -> None:
     with pytest.raises((asyncio.CancelledError, PeerGone)):
         await asking
     assert answered.cancelled()
+
+
+async def test_who_has_gone_before_the_wait_is_not_waited_for_and_cancels_nothing_later() -> None:
+    class Lost:
+        is_lost = True
+        on_lost: Callable[[], None] | None = None
+
+    with pytest.raises(PeerGone), Watch(Peer().messages.get, Lost()):  # type: ignore[arg-type]
+        raise AssertionError("nobody is there to be answered")
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
 
 
 async def test_empty_parts_of_a_body_leave_nothing_counted() -> None:
