@@ -102,11 +102,14 @@ async def test_whichever_connection_finds_that_the_primary_moved_takes_all_along
 async def _durable_at(
     offset: int, server: RedisServer, broker: RedisBroker
 ) -> asyncio.Task[list[Appended | BrokerError]]:
-    """A durable append that was made, and for which no replica can be found."""
+    """A durable append that was made, of which the broker knows, and for which no replica can be found."""
     asked = asyncio.create_task(broker.append([one(is_durable=True)]))
     async with asyncio.timeout(5):
         while await server.command("HGET", broker.keys.of("a").head, "o") != b"%d" % offset:
             pass
+        # Or the answer is on its way yet, and lost with the server.
+        while not broker._appends._replicas._turns:  # noqa: ASYNC110 - nobody is told that it asks for a replica
+            await asyncio.sleep(0.001)
     return asked
 
 

@@ -132,9 +132,12 @@ async def test_it_starts_and_says_goodbye(command: str, tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             clients = {name: Client(url, lambda: token(url), name) for name in ("websocket", "sse", "longpoll")}
             async with clients["websocket"], clients["sse"], clients["longpoll"]:
-                for client in clients.values():
-                    await client.subscribe("chat:lobby")
-                # A poll that is on its way just now would find its connection closed, by Hypercorn alone.
+                readers = {name: await client.subscribe("chat:lobby") for name, client in clients.items()}
+                # A poll that is on its way just now would find its connection closed: of the one that waits behind a
+                # publication nothing is left to be heard.
+                await clients["websocket"].publish("chat:lobby", 1)
+                async for _ in readers["longpoll"]:
+                    break
                 while not await clients["websocket"].call("waiting"):
                     pass
                 process.signal(signal.SIGTERM)
