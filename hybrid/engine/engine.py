@@ -374,9 +374,8 @@ class Engine:
         self, leg: StreamLeg | PolledLeg, principal: Principal, attach: Attach
     ) -> tuple[SessionRunner, Attached]:
         self.intake.check_room()
-        self.intake.check_share(
-            principal, 0
-        )  # it is counted already: a stream since it is open, a poll while it may wait
+        # None more: it is counted already, a stream since it is open and a poll while it may wait.
+        self.intake.check_share(principal, 0)
         self.intake.check_subscriptions(attach.subscriptions)
         self.intake.check_lasting(principal)  # between the door and here it may have waited, and nobody could end it
         runner = None
